@@ -1,0 +1,87 @@
+"""The one place where our own exceptions stop, so that none of them reaches the app."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+logger = logging.getLogger("trubrics_instrument")
+
+_faults: Counter[str] = Counter()
+_strict = False
+
+
+class shield:  # noqa: N801 - reads as a keyword: `with shield("reading the answer")`
+    """Stop an exception of ours, count it under `doing`, and log the first of its kind.
+
+    The traceback of the log line shows our code and the exception's type, never its message:
+    a message can quote a prompt. `BaseException`s that are no `Exception` (cancellation, Ctrl-C)
+    are the app's and pass. In a finaliser use `quiet=True`: logging takes a lock there.
+
+    Attributes:
+        failed: Whether the block was left by an exception.
+    """
+
+    __slots__ = ("_doing", "_quiet", "failed")
+
+    def __init__(self, doing: str, *, quiet: bool = False) -> None:
+        self._doing = doing
+        self._quiet = quiet
+        self.failed = False
+
+    def __enter__(self) -> shield:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if kind is None:
+            return False
+        if not issubclass(kind, Exception):
+            return False
+        self.failed = True
+        first = self._doing not in _faults
+        _faults[self._doing] += 1
+        if _strict:
+            return False
+        if first and not self._quiet:
+            _warn(self._doing, kind, trace)
+        return True
+
+
+def faults() -> dict[str, int]:
+    """Return how many exceptions of ours were stopped, by what was being done."""
+    return dict(_faults)
+
+
+def set_strict(*, strict: bool) -> None:
+    """Let exceptions through, as this project's own tests want it."""
+    global _strict  # noqa: PLW0603 - a switch for tests, read on each exit
+    _strict = strict
+
+
+def forget_faults() -> None:
+    """Start counting, and logging, from nothing."""
+    _faults.clear()
+
+
+def _warn(doing: str, kind: type[BaseException], trace: TracebackType | None) -> None:
+    where: list[str] = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        where.append(f"  {code.co_filename}:{trace.tb_lineno} in {code.co_name}")
+        trace = trace.tb_next
+    logger.warning(
+        "A fault in trubrics_instrument while %s (%s). The app is not affected; "
+        "further faults of this kind are only counted, see stats().\n%s",
+        doing,
+        kind.__name__,
+        "\n".join(where),
+    )
