@@ -14,10 +14,11 @@ for the path before any; else 418, which no SDK retries. `always` is not used up
 A `Reply` is a status, headers and *steps*, taken one after the other:
     bytes    are sent, each as a chunk of its own if the reply is chunked
     Gate()   stands still: `gate.reached.wait(5)` tells the test, `gate.open()` lets it go on;
-             `before=gate` holds the headers, too; a server that closes opens its gates
+             a server that closes opens its gates
     0.05     pauses for so many seconds (for a test about latency; prefer a Gate)
     RESET    cuts the connection with an RST
     CLOSE    closes it early, so that the body is truncated
+`Reply(before=gate)` takes a step before the headers; `before=RESET` gives no answer at all.
 
 json_reply(body, status)    raw_reply(b"{not json")    error_reply(status, message)
 chat_stream([*chat_chunks("a b")[:2], gate, error_body("broken")])    ends with [DONE]
@@ -40,7 +41,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tests.replies import PATIENCE_S, RESET, Fault, Gate, Reply, error_reply
+from tests.replies import PATIENCE_S, RESET, Fault, Gate, Reply, Step, error_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,13 +51,14 @@ Answerer: TypeAlias = "Reply | Callable[[Request], Reply]"
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came in; header names are lower-case."""
+    """One request as it came in; header names are lower-case, `client` is its connection."""
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
     body: bytes
+    client: tuple[str, int]
 
     @property
     def json(self) -> Any:
@@ -176,7 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
-        self._send(self._loopback.answer(Request(self.command, path, query, headers, body)))
+        request = Request(self.command, path, query, headers, body, self.client_address)
+        self._send(self._loopback.answer(request))
 
     do_GET = do_DELETE = do_PUT = do_PATCH = do_POST  # noqa: N815 - as above
 
@@ -184,17 +187,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the test has the requests."""
 
     def _send(self, reply: Reply) -> None:
-        if reply.before:
-            self._loopback.stand_still(reply.before)
+        if reply.before is not None and not self._take(reply.before):
+            return
         self.send_response(reply.status)
         for name, value in self._framing(reply).items():
             self.send_header(name, value)
         self.end_headers()
-        for step in reply.steps:
-            if isinstance(step, Fault):
-                self._break(step)
-                return
-            self._take(step, chunked=reply.chunked)
+        if not all(self._take(step, chunked=reply.chunked) for step in reply.steps):
+            return
         if reply.chunked:
             self.wfile.write(b"0\r\n\r\n")
 
@@ -204,7 +204,11 @@ class _Handler(BaseHTTPRequestHandler):
         size_bytes = sum(len(step) for step in reply.steps if isinstance(step, bytes))
         return {"content-length": str(size_bytes)} | dict(reply.headers)
 
-    def _take(self, step: bytes | float | Gate, *, chunked: bool) -> None:
+    def _take(self, step: Step, *, chunked: bool = False) -> bool:
+        """Take one step, and return whether the connection is still there for the next."""
+        if isinstance(step, Fault):
+            self._break(step)
+            return False
         if isinstance(step, Gate):
             self._loopback.stand_still(step)
         elif not isinstance(step, bytes):
@@ -213,6 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(step), step))
         else:
             self.wfile.write(step)
+        return True
 
     def _break(self, fault: Fault) -> None:
         self.close_connection = True

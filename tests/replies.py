@@ -43,13 +43,13 @@ Step = bytes | float | Gate | Fault
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: status, headers, and the steps of its body."""
+    """One answer: a step before it, status, headers, and the steps of its body."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     steps: Sequence[Step] = ()
     chunked: bool = False
-    before: Gate | None = None
+    before: Gate | float | Fault | None = None
 
 
 def json_reply(body: object, status: int = 200, **headers: str) -> Reply:
