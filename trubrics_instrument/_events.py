@@ -70,9 +70,8 @@ def to_wire(event: Event, name: str | None = None) -> WireEvent:
         value = getattr(event, field)
         if value is not None:
             properties[wire_name] = value
-    for key, value in (event.properties or {}).items():
-        if value is not None:
-            properties[key] = value
+    own = event.properties or {}
+    properties.update({key: value for key, value in own.items() if value is not None})
     return {
         "user_id": event.user_id,
         "event": name or event.name,

@@ -1,0 +1,51 @@
+# The only door: each target sets up what it needs in .venv, from Python 3.10+ and make alone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PACKAGES := trubrics_instrument tests examples benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs format clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s '	'
+
+demo: $(READY)-demo ## Watch patched clients talk, and see what arrived (ARGS=--once ends by itself)
+	$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(READY)-test ## Run all the tests (ARGS="-k stream" for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)-test $(READY)-check ## Lint, check the format and the types
+	$(BIN)/ruff check $(PACKAGES)
+	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: $(READY)-bench ## Measure, as ratios within one run
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(READY)-docs ## Build the documentation into site/
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs site
+	@echo "open site/index.html"
+
+format: $(READY)-check ## Format the code, and repair what can be repaired
+	$(BIN)/ruff check --fix $(PACKAGES)
+	$(BIN)/ruff format $(PACKAGES)
+
+clean: ## Remove the environment and everything built
+	rm -rf $(VENV) site dist .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+$(READY)-%: $(VENV)/.python pyproject.toml
+	@echo "Installing what 'make $*' needs into $(VENV), a minute or two the first time ..."
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group $*
+	@touch $@

@@ -1,0 +1,51 @@
+"""Fixtures that everybody needs: a process as if just started, and the real sender into a sink."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.loopback import Loopback
+from tests.sink import Sink
+from trubrics_instrument import _runtime, _shield, unpatch_openai
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test a process without configuration, and let our own exceptions through."""
+    for name in [name for name in os.environ if name.startswith("TRUBRICS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TRUBRICS_SPOOL", "off")
+    _shield.forget_faults()
+    _shield.set_strict(strict=True)
+    yield
+    unpatch_openai()
+    _runtime.shutdown(timeout_s=2)
+    _runtime.forget()
+    _shield.set_strict(strict=False)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio, the only loop that the SDKs' users have."""
+    return "asyncio"
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """Give an ingestion endpoint that is configured as the host."""
+    with Sink() as ready:
+        _runtime.configure(host=ready.host, flush_interval_s=0.0)
+        yield ready
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    """Give a model server that answers what a test scripts."""
+    with Loopback() as ready:
+        yield ready

@@ -1,0 +1,76 @@
+"""Every LLM conversation of a Python app in Trubrics, with one line and no `track` call.
+
+Importing this does nothing: no thread, no patch, no log handler, and no library is imported; each
+name is found when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trubrics_instrument._patch import Patch
+    from trubrics_instrument._runtime import (
+        Stats,
+        aflush,
+        configure,
+        flush,
+        shutdown,
+        stats,
+        track,
+    )
+    from trubrics_instrument._scope import bind, context, identify, suppress
+    from trubrics_instrument._version import __version__
+    from trubrics_instrument.langchain import TrubricsCallbackHandler
+    from trubrics_instrument.providers.openai import patch_openai, unpatch_openai
+
+__all__ = [
+    "Patch",
+    "Stats",
+    "TrubricsCallbackHandler",
+    "__version__",
+    "aflush",
+    "bind",
+    "configure",
+    "context",
+    "flush",
+    "identify",
+    "patch_openai",
+    "shutdown",
+    "stats",
+    "suppress",
+    "track",
+    "unpatch_openai",
+]
+
+_HOMES = {
+    "Patch": "_patch",
+    "Stats": "_runtime",
+    "TrubricsCallbackHandler": "langchain",
+    "__version__": "_version",
+    "aflush": "_runtime",
+    "bind": "_scope",
+    "configure": "_runtime",
+    "context": "_scope",
+    "flush": "_runtime",
+    "identify": "_scope",
+    "patch_openai": "providers.openai",
+    "shutdown": "_runtime",
+    "stats": "_runtime",
+    "suppress": "_scope",
+    "track": "_runtime",
+    "unpatch_openai": "providers.openai",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

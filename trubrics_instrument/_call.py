@@ -1,0 +1,257 @@
+"""One call of a model: a Prompt if its turn is new, and then exactly one end."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+from trubrics_instrument import _events, _runtime, _scope
+from trubrics_instrument._events import Event
+from trubrics_instrument._identity import (
+    OWN_KEYS,
+    THREAD_KEYS,
+    USER_KEYS,
+    Claim,
+    Identity,
+    Source,
+    claimed_by,
+    claimed_by_own_keys,
+    first_of,
+    new_thread_id,
+    settle,
+)
+from trubrics_instrument._reader import Answer, Choice
+from trubrics_instrument._shield import shield
+from trubrics_instrument._turns import Turn, new_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from trubrics_instrument._config import Destination
+    from trubrics_instrument._reader import Asked, Reader
+    from trubrics_instrument._scope import Said
+
+_NO_CHOICE = Choice()
+_NOT_PROPERTIES = OWN_KEYS | {*USER_KEYS, *THREAD_KEYS}
+
+
+class Observer(NamedTuple):
+    """What the patch or the handler was told, for every call that it sees."""
+
+    user_id: Source = None
+    thread_id: Source = None
+    assistant_id: str | None = None
+    properties: Mapping[str, object] | None = None
+    target: Destination | None = None
+
+
+class ModelCall:
+    """One call of a model, from what was asked to its one end.
+
+    Who asks and where is settled here, at the start: at the end, the context may be gone.
+    """
+
+    def __init__(self, reader: Reader, asked: Asked, observer: Observer) -> None:
+        self._reader = reader
+        self._asked = asked
+        self._target = observer.target
+        self._started_s = time.time()
+        self._clock_s = time.perf_counter()
+        self._first_piece_s: float | None = None
+        self._open = [True]
+        said = _scope.said()
+        claim = _claim(asked, observer, said)
+        self._retry_key = ("failed", claim, asked.question)
+        self._asker = claim.user_id
+        self._turn, self._asks = self._find_turn(said)
+        self._who = settle(claim, lambda: self._turn.thread_id or new_thread_id())
+        self._turn.thread_id = self._who.thread_id
+        self._assistant_id = said.assistant_id or observer.assistant_id or asked.model
+        self._generation_id = said.generation_id
+        self._prompt = said.prompt or asked.text
+        self._common = _common(reader, asked, observer, said, self._who)
+
+    @property
+    def closed(self) -> bool:
+        """Whether its end has been told."""
+        return not self._open
+
+    def begin(self) -> None:
+        """Tell the prompt, unless it was told by an earlier call of its turn."""
+        self._turn.model_calls += 1
+        if self._asks:
+            own = {"attachments": self._asked.attachments}
+            self._emit(_events.PROMPT, self._started_s, text=self._prompt, properties=own)
+
+    def first_piece(self) -> None:
+        """Note that the answer has begun to come."""
+        if self._first_piece_s is None:
+            self._first_piece_s = time.perf_counter()
+
+    def read(self, body: object) -> None:
+        """Tell a whole answer; one that cannot be read is told as `unread`."""
+        if self.closed:
+            return
+        answer = Answer(status="unread")
+        with shield("reading the answer"):
+            answer = self._reader.answer(body)
+        self.end(answer)
+
+    def end(self, answer: Answer) -> None:
+        """Tell what came back, once."""
+        if answer.pending or not self._close():
+            return
+        if answer.status == "error":
+            self._failed(answer, answer.error_type)
+            return
+        self._answered(answer)
+
+    def fail(self, error: BaseException, so_far: Answer | None = None) -> None:
+        """Tell that it raised; a cancellation is the user's wish, and no failure."""
+        answer = so_far or Answer()
+        if not isinstance(error, Exception):
+            self.end(answer._replace(status="incomplete"))
+        elif self._close():
+            self._failed(answer, type(error).__name__)
+
+    def _find_turn(self, said: Said) -> tuple[Turn, bool]:
+        """Return the turn of this call, and whether this call is the one that asks."""
+        turns = _runtime.state().turns
+        if said.prompt_id:
+            key = ("given", said.prompt_id)
+            known = turns.find([key])
+            turn = known or new_turn(said.prompt_id)
+            turns.remember(turn, [key])
+            return turn, known is None
+        if self._asked.continues:
+            return turns.find(self._named(self._asked.turn_keys)) or new_turn(), False
+        retried = turns.take(self._retry_key)
+        return retried or new_turn(), retried is None
+
+    def _close(self) -> bool:
+        """Return True to the first who asks: `list.pop` is atomic, and takes no lock."""
+        try:
+            return self._open.pop()
+        except IndexError:
+            return False
+
+    def _answered(self, answer: Answer) -> None:
+        tool_uses = [use for choice in answer.choices for use in choice.tool_uses]
+        self._turn.tool_calls += len(tool_uses)
+        turns = _runtime.state().turns
+        if tool_uses:
+            turns.remember(self._turn, self._named(self._reader.turn_keys(self._asked, answer)))
+        if answer.status == "incomplete":
+            turns.remember(self._turn, [self._retry_key])
+        _runtime.state().threads.remember(answer.id, self._who.thread_id)
+        now_s = time.time()
+        counted = self._counted(answer)
+        for index, choice in enumerate(answer.choices or (_NO_CHOICE,)):
+            if choice.text or not choice.tool_uses:
+                self._generation(answer, choice, index, now_s, counted)
+                counted = {}
+            for use in choice.tool_uses:
+                own = {"tool_name": use.name, "tool_call_id": use.id, **counted}
+                self._emit(_events.TOOL_CALL, now_s, properties=own, assistant=True)
+                counted = {}
+
+    def _named(self, keys: Iterable[Hashable]) -> list[Hashable]:
+        return [(self._asker, key) for key in keys]
+
+    def _generation(
+        self, answer: Answer, choice: Choice, index: int, now_s: float, counted: dict[str, object]
+    ) -> None:
+        given = self._generation_id or answer.id or str(uuid.uuid4())
+        self._emit(
+            _events.GENERATION,
+            now_s,
+            text=choice.text,
+            generation_id=f"{given}:{index}" if index else given,
+            assistant=True,
+            properties={
+                "status": answer.status if choice.complete else "incomplete",
+                "response_model": answer.model,
+                "finish_reason": choice.finish_reason,
+                "attachments": choice.attachments,
+                "model_calls": self._turn.model_calls,
+                "tool_calls": self._turn.tool_calls or None,
+                **counted,
+            },
+        )
+
+    def _failed(self, answer: Answer, error_type: str | None) -> None:
+        _runtime.state().turns.remember(self._turn, [self._retry_key])
+        self._emit(
+            _events.GENERATION_FAILED,
+            time.time(),
+            text="".join(choice.text or "" for choice in answer.choices) or None,
+            assistant=True,
+            properties={"status": "error", "error_type": error_type, **self._counted(answer)},
+        )
+
+    def _counted(self, answer: Answer) -> dict[str, object]:
+        """Return seconds and tokens, which go on one event of this call only."""
+        counted: dict[str, object] = {"latency": _seconds(time.perf_counter() - self._clock_s)}
+        if self._first_piece_s is not None:
+            counted["time_to_first_token"] = _seconds(self._first_piece_s - self._clock_s)
+        return counted | answer.usage.properties()
+
+    def _emit(
+        self,
+        name: str,
+        time_s: float,
+        *,
+        text: str | None = None,
+        generation_id: str | None = None,
+        assistant: bool = False,
+        properties: Mapping[str, object] | None = None,
+    ) -> None:
+        event = Event(
+            name=name,
+            user_id=self._who.user_id,
+            time_s=time_s,
+            text=text or None,
+            thread_id=self._who.thread_id,
+            assistant_id=self._assistant_id if assistant else None,
+            prompt_id=self._turn.prompt_id,
+            generation_id=generation_id,
+            properties={**self._common, **(properties or {})},
+        )
+        _runtime.emit(event, self._target)
+
+
+def _claim(asked: Asked, observer: Observer, said: Said) -> Claim:
+    """Return who asks, and where, by the first source that says so."""
+    return first_of(
+        (
+            claimed_by_own_keys(asked.metadata),
+            Claim(said.user_id, said.thread_id),
+            claimed_by(observer.user_id, observer.thread_id),
+            asked.claim,
+            Claim(None, _runtime.state().threads.of_answer(asked.previous_id)),
+            Claim(_runtime.config().user_id, None),
+        )
+    )
+
+
+def _common(
+    reader: Reader, asked: Asked, observer: Observer, said: Said, who: Identity
+) -> dict[str, object]:
+    """Return the properties of every event of a call."""
+    metadata = {key: value for key, value in asked.metadata.items() if key not in _NOT_PROPERTIES}
+    return {
+        **metadata,
+        **(observer.properties or {}),
+        **said.properties,
+        "framework": reader.framework,
+        "provider": asked.provider,
+        "operation": asked.operation,
+        "model": asked.model,
+        "stream": asked.stream or None,
+        **who.marks(),
+    }
+
+
+def _seconds(duration_s: float) -> float:
+    return round(duration_s, 4)

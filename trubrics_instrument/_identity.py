@@ -1,0 +1,108 @@
+"""Who asks, and in which conversation: the first source that says so wins."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from trubrics_instrument._scope import clean_id
+from trubrics_instrument._shield import shield
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+Source: TypeAlias = "str | Callable[[], object] | None"
+
+OWN_USER_KEY = "trubrics_user_id"
+OWN_THREAD_KEY = "trubrics_thread_id"
+OWN_KEYS = frozenset({OWN_USER_KEY, OWN_THREAD_KEY})
+USER_KEYS = ("user_id",)
+THREAD_KEYS = ("thread_id", "session_id", "conversation_id")
+
+_ANONYMOUS = uuid.UUID("6a8f2f3c-51c5-5d0e-9a0b-0e6a2d1f7c11")
+
+
+class Claim(NamedTuple):
+    """What one source says of who asks, and where; None where it says nothing."""
+
+    user_id: str | None = None
+    thread_id: str | None = None
+
+
+class Identity(NamedTuple):
+    """Who asks, and where, settled at the start of a call and carried with it."""
+
+    user_id: str
+    thread_id: str
+    anonymous: bool = False
+    thread_inferred: bool = False
+
+    def marks(self) -> dict[str, object]:
+        """Return the properties that say what was made up."""
+        marks: dict[str, object] = {}
+        if self.anonymous:
+            marks["anonymous"] = True
+        if self.thread_inferred:
+            marks["thread_inferred"] = True
+        return marks
+
+
+def first_of(claims: Iterable[Claim]) -> Claim:
+    """Return the first user and the first thread that the claims name, in their order."""
+    user_id = thread_id = None
+    for claim in claims:
+        user_id = user_id or claim.user_id
+        thread_id = thread_id or claim.thread_id
+    return Claim(user_id, thread_id)
+
+
+def settle(claim: Claim, infer_thread: Callable[[], str]) -> Identity:
+    """Return who asks, and where, with what is missing made up.
+
+    Without a thread, `infer_thread` gives one. Without a user there is an anonymous one for each
+    thread: one shared "anonymous" would ruin the count of users.
+    """
+    thread_id = claim.thread_id or infer_thread()
+    return Identity(
+        claim.user_id or anonymous_id(thread_id),
+        thread_id,
+        anonymous=claim.user_id is None,
+        thread_inferred=claim.thread_id is None,
+    )
+
+
+def anonymous_id(thread_id: str) -> str:
+    """Return the user of a thread without a known user: the same in every process."""
+    return f"anon-{uuid.uuid5(_ANONYMOUS, thread_id)}"
+
+
+def new_thread_id() -> str:
+    """Return the id of a conversation that nobody has named."""
+    return str(uuid.uuid4())
+
+
+def claimed_by(user_id: Source, thread_id: Source) -> Claim:
+    """Return what an observer's arguments say: an id, or a callable that knows it now."""
+    return Claim(_current(user_id), _current(thread_id))
+
+
+def claimed_by_own_keys(metadata: Mapping[str, object]) -> Claim:
+    """Return what `trubrics_user_id` and `trubrics_thread_id` of a call's metadata say."""
+    return Claim(clean_id(metadata.get(OWN_USER_KEY)), clean_id(metadata.get(OWN_THREAD_KEY)))
+
+
+def claimed_by_keys(metadata: Mapping[str, object]) -> Claim:
+    """Return what the usual keys of a call's metadata say."""
+    return Claim(_first(metadata, USER_KEYS), _first(metadata, THREAD_KEYS))
+
+
+def _first(metadata: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
+    return next((found for key in keys if (found := clean_id(metadata.get(key)))), None)
+
+
+def _current(source: Source) -> str | None:
+    if not callable(source):
+        return clean_id(source)
+    with shield("asking the app who the user is"):
+        return clean_id(source())
+    return None

@@ -1,0 +1,62 @@
+"""A bounded memory that needs no lock."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+MAX_REMEMBERED = 10_000
+
+V = TypeVar("V")
+
+
+class Memory(Generic[V]):
+    """A bounded map that forgets what was used least recently.
+
+    Each step is one atomic operation of an `OrderedDict`: no lock, so that it may be used while
+    the garbage collector runs.
+    """
+
+    def __init__(self, size: int = MAX_REMEMBERED) -> None:
+        self._size = size
+        self._entries: OrderedDict[Hashable, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable) -> V | None:
+        """Return what is remembered under `key`, and keep it for longer."""
+        value = self._entries.get(key)
+        if value is not None:
+            self._refresh(key)
+        return value
+
+    def put(self, key: Hashable, value: V) -> None:
+        """Remember `value` under `key`."""
+        self._entries[key] = value
+        self._refresh(key)
+        if len(self._entries) > self._size:
+            self._forget_oldest()
+
+    def pop(self, key: Hashable) -> V | None:
+        """Return what is remembered under `key`, and forget it."""
+        return self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
+    def _forget_oldest(self) -> None:
+        try:
+            self._entries.popitem(last=False)
+        except KeyError:  # another thread has just emptied it
+            return
+
+    def _refresh(self, key: Hashable) -> None:
+        try:
+            self._entries.move_to_end(key)
+        except KeyError:  # another thread has just forgotten it
+            return

@@ -1,0 +1,210 @@
+"""Put wrappers on other people's classes, and take them off again, whoever else is there."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
+
+import wrapt
+
+from trubrics_instrument._call import Observer
+from trubrics_instrument._shield import shield
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+Wrapper: TypeAlias = "Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]"
+
+
+class PatchPoint(NamedTuple):
+    """One method to wrap: the module, the path inside it, and wrapt's kind of wrapper."""
+
+    module: str
+    path: str
+    wrapper: Wrapper
+
+
+class _Placed(NamedTuple):
+    """A wrapper of ours where it was put: what an undo needs."""
+
+    parent: Any
+    attribute: str
+    wrapper: Any
+    inherited: bool
+
+
+class Patch:
+    """A set of patch points that are put on together, and taken off together.
+
+    Modules that are not imported yet are patched when they are. Taking off removes our wrapper
+    where it is the outermost one; where somebody has wrapped it since, it stays and passes
+    everything through, so that theirs goes on working.
+    """
+
+    def __init__(self, points: Sequence[PatchPoint]) -> None:
+        self.observer = Observer()
+        self._points = points
+        self._placed: list[_Placed] = []
+        self._on = False
+
+    def __enter__(self) -> Patch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.undo()
+
+    @property
+    def active(self) -> bool:
+        """Whether it is on."""
+        return self._on
+
+    def put_on(self, observer: Observer) -> None:
+        """Wrap each point once, now or when its module is imported, for this observer."""
+        self.observer = observer
+        self._on = True
+        for module in dict.fromkeys(point.module for point in self._points):
+            if module in sys.modules:
+                self._wrap(module)
+            else:
+                wrapt.register_post_import_hook(self._imported, module)
+
+    def undo(self) -> None:
+        """Take it off; twice is as good as once."""
+        self._on = False
+        for placed in self._placed:
+            with shield("taking a patch off"):
+                _take_off(placed)
+        self._placed = [placed for placed in self._placed if not _is_off(placed)]
+
+    def _imported(self, module: Any) -> None:
+        # An exception here would land in the app's own import statement.
+        with shield("patching a module when it is imported"):
+            if self._on:
+                self._wrap(module.__name__)
+
+    def _wrap(self, module: str) -> None:
+        for point in self._points:
+            if point.module == module:
+                with shield(f"patching {point.path}"):
+                    self._wrap_one(point)
+
+    def _wrap_one(self, point: PatchPoint) -> None:
+        parent, attribute, original = wrapt.resolve_path(point.module, point.path)
+        ours = [placed.wrapper for placed in self._placed]
+        if any(layer is one for layer in _layers(original) for one in ours):
+            return
+        wrapper = wrapt.FunctionWrapper(original, point.wrapper, enabled=lambda: self._on)
+        inherited = attribute not in vars(parent)
+        setattr(parent, attribute, wrapper)
+        self._placed.append(_Placed(parent, attribute, wrapper, inherited))
+
+
+def _take_off(placed: _Placed) -> None:
+    if _now_at(placed) is not placed.wrapper:
+        return
+    if placed.inherited:
+        delattr(placed.parent, placed.attribute)
+    else:
+        setattr(placed.parent, placed.attribute, placed.wrapper.__wrapped__)
+
+
+def _is_off(placed: _Placed) -> bool:
+    """Whether nobody calls our wrapper any more: not even through a wrapper put around it."""
+    return not any(layer is placed.wrapper for layer in _layers(_now_at(placed)))
+
+
+def _now_at(placed: _Placed) -> Any:
+    return cast("Mapping[str, Any]", vars(placed.parent)).get(placed.attribute)
+
+
+class Watched(Protocol):
+    """One call of a wrapped method, from its arguments to its result."""
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """What the method is called with, instead of the app's arguments."""
+        ...
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The same for the keyword arguments."""
+        ...
+
+    def begin(self) -> None:
+        """Take note that it is called now."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Take note that it raised."""
+        ...
+
+    def returned(self, result: object) -> None:
+        """Take note of what it returned."""
+        ...
+
+
+Watch: TypeAlias = "Callable[[Any, tuple[Any, ...], dict[str, Any]], Watched | None]"
+
+
+def around(watch: Watch) -> Wrapper:
+    """Return the wrapper of a function that is watched; None from `watch` means look away."""
+
+    def wrapper(
+        wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        watched = _watching(watch, instance, args, kwargs)
+        if watched is None:
+            return wrapped(*args, **kwargs)
+        try:
+            result = wrapped(*watched.args, **watched.kwargs)
+        except BaseException as error:
+            watched.fail(error)
+            raise
+        watched.returned(result)
+        return result
+
+    return wrapper
+
+
+def around_async(watch: Watch) -> Wrapper:
+    """Return the same for a coroutine function: nothing happens before it is awaited."""
+
+    async def wrapper(
+        wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        watched = _watching(watch, instance, args, kwargs)
+        if watched is None:
+            return await wrapped(*args, **kwargs)
+        try:
+            result = await wrapped(*watched.args, **watched.kwargs)
+        except BaseException as error:
+            watched.fail(error)
+            raise
+        watched.returned(result)
+        return result
+
+    return wrapper
+
+
+def _watching(
+    watch: Watch, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Watched | None:
+    with shield("reading the request"):
+        watched = watch(instance, args, kwargs)
+        if watched is not None:
+            watched.begin()
+        return watched
+    return None
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    """Yield a function and what it wraps, from the outermost layer inwards."""
+    while function is not None:
+        yield function
+        function = getattr(function, "__wrapped__", None)

@@ -1,0 +1,135 @@
+"""What a provider must tell of a request and of its answer, in no provider's words.
+
+To add a provider, write one file in `providers/` with a `Reader` and a table of patch points.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+from trubrics_instrument._identity import Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+Status: TypeAlias = Literal["ok", "incomplete", "error", "unread"]
+
+
+class Asked(NamedTuple):
+    """What a request asks.
+
+    Attributes:
+        operation: The kind of request: "chat", "responses", "completion".
+        model: The model as asked for.
+        text: What the user said last; never the history, the system prompt or a template.
+        attachments: What else the user gave, such as "image:2,file:1".
+        stream: Whether the answer comes in pieces.
+        continues: Whether it goes on with a turn: only tool calls and their results have come
+            since the user spoke.
+        turn_keys: Names under which the turn that it continues may be known, likeliest first.
+        question: What is the same when the app asks the same thing again.
+        claim: Who asks, and where, in the provider's own fields.
+        metadata: The app's own data of this request.
+        previous_id: The id of the answer that this request goes on from.
+        provider: Who serves the model: "openai", "azure", else the host's name.
+    """
+
+    operation: str
+    model: str | None = None
+    text: str | None = None
+    attachments: str | None = None
+    stream: bool = False
+    continues: bool = False
+    turn_keys: tuple[Hashable, ...] = ()
+    question: Hashable = None
+    claim: Claim = Claim()
+    metadata: Mapping[str, object] = {}
+    previous_id: str | None = None
+    provider: str | None = None
+
+
+class ToolUse(NamedTuple):
+    """One call of a tool by the assistant."""
+
+    name: str
+    id: str | None = None
+
+
+class Usage(NamedTuple):
+    """Tokens, as the provider counts them; None where it does not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    def properties(self) -> dict[str, object]:
+        """Return what is known, under the names that the events use."""
+        return {name: count for name, count in self._asdict().items() if count is not None}
+
+
+class Choice(NamedTuple):
+    """One answer to the question; not `complete` if it was cut short."""
+
+    text: str | None = None
+    tool_uses: tuple[ToolUse, ...] = ()
+    finish_reason: str | None = None
+    attachments: str | None = None
+    complete: bool = True
+
+
+class Answer(NamedTuple):
+    """What came back.
+
+    Attributes:
+        id: The answer's id, which the app can see too.
+        model: The model that answered, as it calls itself.
+        choices: Usually one; several if the app asked for several.
+        usage: Tokens of the whole request.
+        status: "incomplete" if the answer was cut short.
+        error_type: The class or code of a failure that came inside an answer.
+        pending: The answer is not there yet: it will come under this id (background work).
+    """
+
+    id: str | None = None
+    model: str | None = None
+    choices: tuple[Choice, ...] = ()
+    usage: Usage = Usage()
+    status: Status = "ok"
+    error_type: str | None = None
+    pending: bool = False
+
+
+class Gathering(Protocol):
+    """The pieces of one streamed answer, as they come."""
+
+    def add(self, piece: object) -> None:
+        """Take one piece; it belongs to the app, so keep no reference to it."""
+        ...
+
+    def answer(self, *, ended: bool) -> Answer:
+        """Return the answer so far; `ended` if the stream was read to its end."""
+        ...
+
+
+class Reader(Protocol):
+    """Pure functions that read one kind of request; they may raise, the shield is around them."""
+
+    framework: str
+
+    def asked(self, request: Mapping[str, object], *, stream: bool) -> Asked:
+        """Return what the body of a request asks."""
+        ...
+
+    def answer(self, body: object) -> Answer:
+        """Return what a whole answer says: the SDK's object, or the same as a dict."""
+        ...
+
+    def gathering(self) -> Gathering:
+        """Return an empty gathering for a streamed answer."""
+        ...
+
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
+        """Return the names under which a request that goes on from this answer will ask."""
+        ...

@@ -1,0 +1,373 @@
+"""What holds for the whole process: the configuration and the senders; the only mutable global."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from trubrics_instrument import _config, _events, _privacy, _scope
+from trubrics_instrument._delivery.sender import Outgoing, Sender, SenderOptions, Skip
+from trubrics_instrument._identity import anonymous_id, new_thread_id
+from trubrics_instrument._shield import faults, logger, shield
+from trubrics_instrument._threads import Threads
+from trubrics_instrument._turns import Turns
+from trubrics_instrument._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    import requests
+
+    from trubrics_instrument._config import (
+        BeforeSend,
+        Capture,
+        Config,
+        Destination,
+        OnDrop,
+        Redact,
+        Spool,
+    )
+    from trubrics_instrument._events import Event
+
+SOURCE = f"trubrics-instrument/{__version__}"
+
+
+class _Unset:
+    """The default of an option that was not given."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Any = _Unset()
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What has happened in this process since it started; counts of events.
+
+    Attributes:
+        accepted: Taken over by a sender.
+        delivered: Acknowledged by the host.
+        queued: Waiting in memory.
+        spooled: Waiting on disk.
+        dropped: Given up, by reason; `not_configured` were never accepted.
+        faults: Exceptions of ours that were stopped, by what was being done.
+        requests: Requests made to the host.
+        retries: Requests made again.
+        last_error: The last trouble with a host, without any content.
+    """
+
+    accepted: int = 0
+    delivered: int = 0
+    queued: int = 0
+    spooled: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    faults: Mapping[str, int] = field(default_factory=dict[str, int])
+    requests: int = 0
+    retries: int = 0
+    last_error: str | None = None
+
+
+@dataclass
+class _State:
+    """The mutable global itself. Every change is one assignment or one `setdefault`: no lock."""
+
+    config: Config
+    rules: _privacy.Rules
+    senders: dict[SenderOptions, Sender] = field(default_factory=dict[SenderOptions, Sender])
+    by_destination: dict[Destination, Sender] = field(default_factory=dict["Destination", Sender])
+    not_configured: Counter[str] = field(default_factory=Counter[str])
+    observers: dict[str, Callable[[], bool]] = field(
+        default_factory=dict[str, "Callable[[], bool]"]
+    )
+    patches: dict[str, Any] = field(default_factory=dict[str, Any])
+    turns: Turns = field(default_factory=Turns)
+    threads: Threads = field(default_factory=Threads)
+    anonymous: str = field(default_factory=lambda: anonymous_id(new_thread_id()))
+    explained: bool = False
+    closed: bool = False
+
+
+_state: _State | None = None
+
+
+def configure(
+    api_key: str | None = UNSET,
+    *,
+    host: str | None = UNSET,
+    enabled: bool = UNSET,
+    user_id: str | None = UNSET,
+    environment: str | None = UNSET,
+    properties: Mapping[str, object] | None = UNSET,
+    capture: Capture = UNSET,
+    redact: Redact = UNSET,
+    before_send: BeforeSend | None = UNSET,
+    sample_rate: float = UNSET,
+    max_text_chars: int = UNSET,
+    event_names: Mapping[str, str | None] | None = UNSET,
+    flush_interval_s: float = UNSET,
+    max_batch: int = UNSET,
+    spool: Spool = UNSET,
+    spool_dir: str | None = UNSET,
+    on_drop: OnDrop | None = UNSET,
+    session: requests.Session | None = UNSET,
+) -> None:
+    """State the whole configuration; what is not given comes from `TRUBRICS_…`, else the default.
+
+    It may be called again: the new configuration replaces the old one, and events already taken
+    over go where they were meant to go.
+
+    Args:
+        api_key: The project's write-only key. It goes to `host` and nowhere else.
+        host: The ingestion API's URL, `https://app.trubrics.com/api/ingestion` if not given. A
+            loopback host (`trubrics-instrument collector`) needs no key.
+        enabled: False observes nothing. `TRUBRICS_ENABLED=0` wins over True.
+        user_id: Who asks, where nothing else says so (a command-line tool of one person).
+        environment: Such as "production", a property of every event.
+        properties: Your own properties of every event: flat, JSON scalars.
+        capture: "full", or "metadata" to send no text at all.
+        redact: "secrets" (default), "pii" (both), a callable `str -> str`, a list of these, or
+            None for nothing.
+        before_send: Gets each event as it would be sent, a dict of its own, and returns it,
+            changed or not, or None to drop it.
+        sample_rate: The share of conversations to send, 0 to 1; a conversation stays whole.
+        max_text_chars: Longer texts are cut, and marked `text_truncated`.
+        event_names: New names of events, such as `{"Prompt": "Question", "Tool call": None}`;
+            None switches one off (not Prompt and Generation).
+        flush_interval_s: How long an event may wait for company, in seconds.
+        max_batch: How many events one request holds, 1 to 100.
+        spool: When undelivered events go to disk: "auto" in trouble and at exit, "always" before
+            they are sent, "strict" before the call returns, "off" never.
+        spool_dir: Where; the user's state directory if not given.
+        on_drop: Called with the events (wire dicts) that are given up, and the reason.
+        session: Your own `requests.Session`, for a proxy or a certificate.
+
+    Raises:
+        ValueError: An impossible value; nothing has changed then.
+    """
+    given = {name: value for name, value in locals().items() if value is not UNSET}
+    _start(_config.build(os.environ, given))
+    prepare_sender(None)
+
+
+def state() -> _State:
+    """Return the state, made from the environment if nobody has configured anything."""
+    return _state or _start(_config.build(os.environ, {}))
+
+
+def config() -> Config:
+    """Return the configuration in force."""
+    return state().config
+
+
+def observing() -> bool:
+    """Whether anything is to be observed here and now."""
+    return config().enabled and _scope.said().enabled
+
+
+def destination(*, api_key: str | None, host: str | None) -> Destination | None:
+    """Return an observer's own destination; None means the configured one.
+
+    Raises:
+        ValueError: An impossible `api_key` or `host`.
+    """
+    _config.check_destination(api_key=api_key, host=host)
+    if api_key is None and host is None:
+        return None
+    return config().destination(api_key=api_key, host=host)
+
+
+def prepare_sender(target: Destination | None) -> None:
+    """Build the sender at set-up, so that the first question does not pay for it."""
+    if config().enabled:
+        _sender(target)
+
+
+def emit(event: Event, target: Destination | None = None) -> bool:
+    """Hand an event over; False if it was not accepted. Safe in a finaliser."""
+    now = state()
+    names = now.config.event_names
+    if not now.config.enabled or (names and names.get(event.name, "on") is None):
+        return False
+    sender = _sender(target)
+    if sender is None:
+        now.not_configured["not_configured"] += 1
+        return False
+    return sender.put(event)
+
+
+def track(
+    event: str,
+    properties: Mapping[str, object] | None = None,
+    *,
+    user_id: object = None,
+    timestamp: datetime | None = None,
+) -> bool:
+    """Send an event of your own, such as "Sign in" or "Converted", through the same sender.
+
+    The user and the conversation are those of `context()` and `identify()`, if not given.
+
+    Args:
+        event: Its name.
+        properties: Its properties: flat, JSON scalars; `$`-properties are those of Trubrics.
+        user_id: Who did it.
+        timestamp: When it happened (a naive one is local time); now if not given.
+
+    Returns:
+        Whether it was accepted for delivery.
+    """
+    with shield("tracking an event"):
+        said = _scope.said()
+        if not said.enabled:
+            return False
+        known = _scope.clean_id(user_id) or said.user_id or config().user_id
+        own = {**said.properties, **(properties or {})}
+        if known is None:
+            own["anonymous"] = True
+        return emit(
+            _events.Event(
+                name=str(event),
+                user_id=known or _anonymous(said.thread_id),
+                time_s=time.time() if timestamp is None else timestamp.timestamp(),
+                thread_id=said.thread_id,
+                properties=own,
+            )
+        )
+    return False
+
+
+def flush(timeout_s: float = 5.0) -> bool:
+    """Wait until what was accepted by now has left memory; False if time ran out first."""
+    deadline = time.monotonic() + timeout_s
+    senders = _senders()
+    done = [sender.flush(max(0.0, deadline - time.monotonic())) for sender in senders]
+    return all(done)
+
+
+async def aflush(timeout_s: float = 5.0) -> bool:
+    """Do the same without blocking the event loop."""
+    deadline = time.monotonic() + timeout_s
+    done = [await one.aflush(max(0.0, deadline - time.monotonic())) for one in _senders()]
+    return all(done)
+
+
+def shutdown(timeout_s: float = 3.0) -> bool:
+    """Deliver what is left, and accept nothing more until `configure()` is called again."""
+    now = state()
+    now.closed = True
+    deadline = time.monotonic() + timeout_s
+    senders = _senders()
+    done = [sender.shutdown(max(0.0, deadline - time.monotonic())) for sender in senders]
+    return all(done)
+
+
+def forget() -> None:
+    """Be as if the process had just started; for tests."""
+    global _state  # noqa: PLW0603 - this module's purpose
+    _state = None
+
+
+def stats() -> Stats:
+    """Return what has happened in this process since it started."""
+    each = [sender.stats() for sender in _senders()]
+    dropped = Counter(state().not_configured)
+    for one in each:
+        dropped.update(one.dropped)
+    return Stats(
+        accepted=sum(one.accepted for one in each),
+        delivered=sum(one.delivered for one in each),
+        queued=sum(one.queued for one in each),
+        spooled=sum(one.spooled for one in each),
+        dropped=dict(dropped),
+        faults=faults(),
+        requests=sum(one.requests for one in each),
+        retries=sum(one.retries for one in each),
+        last_error=next((one.last_error for one in each if one.last_error), None),
+    )
+
+
+def _start(config: Config) -> _State:
+    """Put a configuration in force; senders of the old one deliver what they hold."""
+    global _state  # noqa: PLW0603 - this module's purpose
+    rules = _privacy.Rules(
+        capture=config.capture,
+        redactors=_privacy.redactors_from(config.redact),
+        max_text_chars=config.max_text_chars,
+        sample_rate=config.sample_rate,
+    )
+    fresh = _State(config, rules)
+    if _state is not None:
+        fresh.senders = {} if _state.closed else _state.senders
+        for kept in ("not_configured", "observers", "patches", "turns", "threads", "anonymous"):
+            setattr(fresh, kept, getattr(_state, kept))
+    _state = fresh
+    return fresh
+
+
+def _senders() -> list[Sender]:
+    return list(state().senders.values())
+
+
+def _anonymous(thread_id: str | None) -> str:
+    return anonymous_id(thread_id) if thread_id else state().anonymous
+
+
+def _sender(target: Destination | None) -> Sender | None:
+    """Return the sender to a destination, built on first use."""
+    now = state()
+    target = target or now.config.destination(api_key=None, host=None)
+    if target is None:
+        _explain(now)
+        return None
+    sender = now.by_destination.get(target)
+    if sender is None and not now.closed:
+        options = SenderOptions(
+            host=target.host,
+            api_key=target.api_key,
+            flush_interval_s=now.config.flush_interval_s,
+            max_batch=now.config.max_batch,
+            spool=now.config.spool,
+            spool_dir=now.config.spool_dir,
+            on_drop=now.config.on_drop,
+            session=now.config.session,
+        )
+        sender = now.senders.setdefault(options, Sender(options, partial(_prepare, now)))
+        now.by_destination[target] = sender
+    return sender
+
+
+def _explain(now: _State) -> None:
+    if now.explained:
+        return
+    now.explained = True
+    logger.info(
+        "Trubrics: nothing is sent, because there is neither a key nor a host. Either set "
+        "TRUBRICS_API_KEY (or configure(api_key=...)), or run `trubrics-instrument collector` "
+        "and set TRUBRICS_HOST to the address that it prints."
+    )
+
+
+def _prepare(origin: _State, item: object, event_id: str) -> Outgoing | Skip:
+    """Turn an accepted event into what is sent, on the sender's thread."""
+    now = _state or origin
+    event = _privacy.protect(cast("Event", item), now.rules)
+    if event is None:
+        return Skip("sampled")
+    config = now.config
+    properties = {**(config.properties or {}), **(event.properties or {})}
+    properties |= {"source": SOURCE, "event_id": event_id}
+    if config.environment:
+        properties.setdefault("environment", config.environment)
+    event = event._replace(properties=properties)
+    wire = _events.to_wire(event, (config.event_names or {}).get(event.name))
+    key = event.thread_id or event.user_id
+    if config.before_send is None:
+        return Outgoing(key, cast("dict[str, object]", wire))
+    changed = config.before_send(cast("dict[str, object]", wire))
+    return Skip("before_send") if changed is None else Outgoing(key, changed)

@@ -1,0 +1,115 @@
+"""An answer that comes in pieces: handed on one by one, and told when it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument._reader import Answer
+from trubrics_instrument._shield import shield
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from trubrics_instrument._call import ModelCall
+    from trubrics_instrument._reader import Gathering
+
+
+class Recording:
+    """What is known of one streamed answer; it ends its call when the stream ends."""
+
+    __slots__ = ("_broken", "_call", "_gathering")
+
+    def __init__(self, call: ModelCall, gathering: Gathering) -> None:
+        self._call = call
+        self._gathering = gathering
+        self._broken = False
+
+    def take(self, piece: object) -> None:
+        """Read one piece on its way to the app; after a fault, no further one."""
+        if self._broken:
+            return
+        guard = shield("reading a piece of a stream")
+        with guard:
+            self._call.first_piece()
+            self._gathering.add(piece)
+        self._broken = guard.failed
+
+    def finish(self) -> None:
+        """Tell the answer: the stream was read to its end."""
+        with shield("ending a stream"):
+            self._call.end(self._answer(ended=True))
+
+    def leave(self, *, quiet: bool = False) -> None:
+        """Tell the answer so far: the stream was closed or dropped on the way."""
+        if self._call.closed:
+            return
+        with shield("ending a stream that was left", quiet=quiet):
+            self._call.end(self._answer(ended=False))
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the answer so far, and that reading it raised."""
+        with shield("ending a stream that failed"):
+            self._call.fail(error, self._answer(ended=False))
+
+    def _answer(self, *, ended: bool) -> Answer:
+        if not self._broken:
+            with shield("reading a stream", quiet=True):
+                return self._gathering.answer(ended=ended)
+        return Answer(status="unread")
+
+
+class Pieces:
+    """The iterator of a stream, with a recording beside it.
+
+    A class and no generator: an app may take the first piece with `next()` and loop over the rest.
+    An abandoned one is finalised wherever the garbage collector happens to run, where nothing may
+    wait for a lock, and nothing may be logged.
+    """
+
+    def __init__(self, inner: Iterator[Any], recording: Recording) -> None:
+        self._inner = inner
+        self._recording = recording
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            piece = next(self._inner)
+        except StopIteration:
+            self._recording.finish()
+            raise
+        except BaseException as error:
+            self._recording.fail(error)
+            raise
+        self._recording.take(piece)
+        return piece
+
+    def __del__(self) -> None:
+        self._recording.leave(quiet=True)
+
+
+class AsyncPieces:
+    """The same for an asynchronous stream."""
+
+    def __init__(self, inner: AsyncIterator[Any], recording: Recording) -> None:
+        self._inner = inner
+        self._recording = recording
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            piece = await anext(self._inner)
+        except StopAsyncIteration:
+            self._recording.finish()
+            raise
+        except BaseException as error:
+            self._recording.fail(error)
+            raise
+        self._recording.take(piece)
+        return piece
+
+    def __del__(self) -> None:
+        self._recording.leave(quiet=True)

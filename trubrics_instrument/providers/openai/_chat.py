@@ -1,0 +1,200 @@
+"""Chat completions, and whatever compatible hosts make of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument._reader import Answer, Asked, Choice, ToolUse, Usage
+from trubrics_instrument.providers.openai._fields import (
+    attachments,
+    claim,
+    content_text,
+    each,
+    get,
+    mapping,
+    text_or_none,
+    usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+_INSTRUCTIONS = frozenset({"system", "developer"})
+_TOOL_RESULTS = frozenset({"tool", "function"})
+_CUT_SHORT = frozenset({"length", "content_filter"})
+
+
+class ChatReader:
+    """Reads `POST /chat/completions`. Source: openai 1.40 to 3.54, `types/chat`."""
+
+    framework = "openai"
+
+    def asked(self, request: Mapping[str, Any], *, stream: bool) -> Asked:
+        """Return what the body of a request asks."""
+        messages = each(request.get("messages"))
+        question = _last_question(messages)
+        text = content_text(get(question, "content"))
+        results = _last_tool_results(messages)
+        return Asked(
+            operation="chat",
+            model=text_or_none(request.get("model")),
+            text=text,
+            attachments=attachments(each(get(question, "content"))),
+            stream=stream,
+            continues=bool(results),
+            turn_keys=tuple(
+                (get(one, "tool_call_id") or get(one, "name"), text) for one in results
+            ),
+            question=(text, len(messages), _text_before(messages, question)),
+            claim=claim(request),
+            metadata=mapping(request.get("metadata")),
+        )
+
+    def answer(self, body: Any) -> Answer:
+        """Return what a `ChatCompletion` says."""
+        choices = each(get(body, "choices"))
+        return Answer(
+            id=text_or_none(get(body, "id")),
+            model=text_or_none(get(body, "model")),
+            choices=tuple(_choice(choice) for choice in choices),
+            usage=usage(get(body, "usage")),
+            status="ok" if choices else "unread",
+        )
+
+    def gathering(self) -> ChatGathering:
+        """Return an empty gathering of `ChatCompletionChunk`s."""
+        return ChatGathering()
+
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
+        """Return the ids of the tool calls: their results will come with the same question."""
+        uses = (use for choice in answer.choices for use in choice.tool_uses)
+        return tuple((use.id or use.name, asked.text) for use in uses)
+
+
+class ChatGathering:
+    """The pieces of one streamed chat completion, by the index of their choice."""
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+        self._model: str | None = None
+        self._usage = Usage()
+        self._choices: dict[int, _ChoiceSoFar] = {}
+
+    def add(self, piece: Any) -> None:
+        """Take one `ChatCompletionChunk`."""
+        self._id = self._id or text_or_none(get(piece, "id"))
+        self._model = self._model or text_or_none(get(piece, "model"))
+        counted = get(piece, "usage")
+        if counted is not None:
+            self._usage = usage(counted)
+        for choice in each(get(piece, "choices")):
+            index = get(choice, "index") or 0
+            self._choices.setdefault(index, _ChoiceSoFar()).add(choice)
+
+    def answer(self, *, ended: bool) -> Answer:
+        """Return the answer so far."""
+        so_far = [self._choices[index] for index in sorted(self._choices)]
+        whole = ended or (bool(so_far) and all(one.finish_reason for one in so_far))
+        return Answer(
+            id=self._id,
+            model=self._model,
+            choices=tuple(one.choice() for one in so_far),
+            usage=self._usage,
+            status="ok" if whole else "incomplete",
+        )
+
+
+class _ChoiceSoFar:
+    __slots__ = ("finish_reason", "refusal", "texts", "tool_names", "transcript")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.refusal: list[str] = []
+        self.transcript: list[str] = []
+        self.tool_names: dict[object, ToolUse] = {}
+        self.finish_reason: str | None = None
+
+    def add(self, choice: Any) -> None:
+        delta = get(choice, "delta")
+        _append(self.texts, content_text(get(delta, "content")))
+        _append(self.refusal, get(delta, "refusal"))
+        _append(self.transcript, get(get(delta, "audio"), "transcript"))
+        self.finish_reason = text_or_none(get(choice, "finish_reason")) or self.finish_reason
+        for position, call in enumerate(each(get(delta, "tool_calls"))):
+            index = get(call, "index")
+            self._add_tool(position if index is None else index, call)
+        if get(delta, "function_call") is not None:
+            self._add_tool("function_call", {"function": get(delta, "function_call")})
+
+    def _add_tool(self, index: object, call: Any) -> None:
+        if index not in self.tool_names:
+            self.tool_names[index] = _tool_use(call)
+
+    def choice(self) -> Choice:
+        parts = (self.texts, self.refusal, self.transcript)
+        return Choice(
+            text=next(("".join(part) for part in parts if part), None),
+            tool_uses=tuple(self.tool_names.values()),
+            finish_reason=self.finish_reason,
+            complete=self.finish_reason not in _CUT_SHORT,
+        )
+
+
+def _choice(choice: Any) -> Choice:
+    message = get(choice, "message")
+    finish_reason = text_or_none(get(choice, "finish_reason"))
+    uses = [_tool_use(call) for call in each(get(message, "tool_calls"))]
+    if get(message, "function_call") is not None:
+        uses.append(_tool_use({"function": get(message, "function_call")}))
+    return Choice(
+        text=content_text(get(message, "content"))
+        or text_or_none(get(message, "refusal"))
+        or text_or_none(get(get(message, "audio"), "transcript")),
+        tool_uses=tuple(uses),
+        finish_reason=finish_reason,
+        attachments=_answer_attachments(message),
+        complete=finish_reason not in _CUT_SHORT,
+    )
+
+
+def _answer_attachments(message: Any) -> str | None:
+    """Return what an answer holds besides text; `images` is how compatible hosts send them."""
+    audio = [{"type": "audio"}] if get(message, "audio") is not None else []
+    return attachments([*each(get(message, "content")), *each(get(message, "images")), *audio])
+
+
+def _tool_use(call: Any) -> ToolUse:
+    function = get(call, "function") or get(call, "custom")
+    name = text_or_none(get(function, "name")) or text_or_none(get(call, "type")) or "unknown"
+    return ToolUse(name, text_or_none(get(call, "id")))
+
+
+def _last_question(messages: list[Any]) -> Any:
+    """Return the last message of the user, else the last one of all."""
+    asked = (message for message in reversed(messages) if get(message, "role") == "user")
+    return next(asked, messages[-1] if messages else None)
+
+
+def _last_tool_results(messages: list[Any]) -> list[Any]:
+    """Return the tool results at the end, if the messages end with tool results."""
+    results: list[Any] = []
+    for message in reversed(messages):
+        role = get(message, "role")
+        if role in _TOOL_RESULTS:
+            results.append(message)
+        elif role not in _INSTRUCTIONS:
+            break
+    return results
+
+
+def _text_before(messages: list[Any], question: Any) -> str | None:
+    """Return the text of the message before the question: what it answers to."""
+    for position in range(len(messages) - 1, 0, -1):
+        if messages[position] is question:
+            return content_text(get(messages[position - 1], "content"))
+    return None
+
+
+def _append(parts: list[str], text: Any) -> None:
+    if isinstance(text, str) and text:
+        parts.append(text)

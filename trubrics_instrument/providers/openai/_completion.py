@@ -1,0 +1,106 @@
+"""Legacy text completions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument._reader import Answer, Asked, Choice, Usage
+from trubrics_instrument.providers.openai._fields import (
+    claim,
+    each,
+    get,
+    mapping,
+    text_or_none,
+    usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+_CUT_SHORT = frozenset({"length", "content_filter"})
+
+
+class CompletionReader:
+    """Reads `POST /completions`. Source: openai 1.40 to 3.54, `types/completion.py`."""
+
+    framework = "openai"
+
+    def asked(self, request: Mapping[str, Any], *, stream: bool) -> Asked:
+        """Return what the body of a request asks; token arrays have no text."""
+        prompt = request.get("prompt")
+        prompts = [prompt] if isinstance(prompt, str) else each(prompt)
+        text = "\n\n".join(one for one in prompts if isinstance(one, str)) or None
+        tokens = _token_count(prompts)
+        return Asked(
+            operation="completion",
+            model=text_or_none(request.get("model")),
+            text=text,
+            attachments=f"tokens:{tokens}" if tokens else None,
+            stream=stream,
+            question=(text, tokens),
+            claim=claim(request),
+            metadata=mapping(request.get("metadata")),
+        )
+
+    def answer(self, body: Any) -> Answer:
+        """Return what a `Completion` says."""
+        gathering = self.gathering()
+        gathering.add(body)
+        answer = gathering.answer(ended=True)
+        return answer if answer.choices else answer._replace(status="unread")
+
+    def gathering(self) -> CompletionGathering:
+        """Return an empty gathering; the pieces have the same form as a whole completion."""
+        return CompletionGathering()
+
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:  # noqa: ARG002 - the protocol's
+        """Return nothing: there are no tools."""
+        return ()
+
+
+class CompletionGathering:
+    """The pieces of one streamed completion, by the index of their choice."""
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+        self._model: str | None = None
+        self._usage = Usage()
+        self._texts: dict[int, list[str]] = {}
+        self._finish_reasons: dict[int, str | None] = {}
+
+    def add(self, piece: Any) -> None:
+        """Take one `Completion`."""
+        self._id = self._id or text_or_none(get(piece, "id"))
+        self._model = self._model or text_or_none(get(piece, "model"))
+        counted = get(piece, "usage")
+        if counted is not None:
+            self._usage = usage(counted)
+        for choice in each(get(piece, "choices")):
+            index = get(choice, "index") or 0
+            self._texts.setdefault(index, []).append(text_or_none(get(choice, "text")) or "")
+            reason = text_or_none(get(choice, "finish_reason"))
+            self._finish_reasons[index] = reason or self._finish_reasons.get(index)
+
+    def answer(self, *, ended: bool) -> Answer:
+        """Return the answer so far."""
+        whole = ended or (bool(self._texts) and all(self._finish_reasons.values()))
+        return Answer(
+            id=self._id,
+            model=self._model,
+            choices=tuple(
+                Choice(
+                    text="".join(self._texts[index]) or None,
+                    finish_reason=self._finish_reasons[index],
+                    complete=self._finish_reasons[index] not in _CUT_SHORT,
+                )
+                for index in sorted(self._texts)
+            ),
+            usage=self._usage,
+            status="ok" if whole else "incomplete",
+        )
+
+
+def _token_count(prompts: list[Any]) -> int:
+    """Return how many tokens a prompt of token arrays has: one array, or several."""
+    nested = sum(len(each(one)) for one in prompts)
+    return nested or sum(isinstance(one, int) for one in prompts)

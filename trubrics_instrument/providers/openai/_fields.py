@@ -1,0 +1,99 @@
+"""Fields of the SDK's objects, and of the same things as plain JSON: the border of `Any`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from trubrics_instrument._identity import Claim, claimed_by_keys, first_of
+from trubrics_instrument._reader import Usage
+from trubrics_instrument._scope import clean_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# What a part of a message is, by its `type`; whatever is no text is counted, never read.
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+_ATTACHMENTS = {
+    "image_url": "image",
+    "input_image": "image",
+    "output_image": "image",
+    "image": "image",
+    "input_audio": "audio",
+    "audio": "audio",
+    "file": "file",
+    "input_file": "file",
+    "video_url": "video",
+}
+
+
+def get(value: Any, name: str) -> Any:
+    """Return a field of an SDK object, or of the same thing as a dict; None if it is not there."""
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, Any]", value).get(name)
+    return getattr(value, name, None)
+
+
+def each(value: Any) -> list[Any]:
+    """Return the items of a list, and none of anything else."""
+    return list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else []
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a str that says something."""
+    return value if isinstance(value, str) and value else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a dict, or an empty one instead of anything else."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def content_text(content: Any) -> str | None:
+    """Return the text of a message's content: a str, or a list of parts."""
+    if isinstance(content, str):
+        return content or None
+    texts = [part if isinstance(part, str) else _part_text(part) for part in each(content)]
+    return "\n".join(text for text in texts if text) or None
+
+
+def attachments(parts: Iterable[Any]) -> str | None:
+    """Return what a list of parts holds besides text, such as "image:2,file:1"."""
+    kinds = (_ATTACHMENTS.get(get(part, "type")) for part in parts)
+    counts = Counter(kind for kind in kinds if kind)
+    return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
+
+
+def usage(value: Any) -> Usage:
+    """Return the tokens of a `usage`, in the words of either API."""
+    inputs = get(value, "input_tokens_details") or get(value, "prompt_tokens_details")
+    outputs = get(value, "output_tokens_details") or get(value, "completion_tokens_details")
+    return Usage(
+        input_tokens=_either(value, "input_tokens", "prompt_tokens"),
+        output_tokens=_either(value, "output_tokens", "completion_tokens"),
+        total_tokens=_count(get(value, "total_tokens")),
+        cached_input_tokens=_count(get(inputs, "cached_tokens")),
+        reasoning_tokens=_count(get(outputs, "reasoning_tokens")),
+    )
+
+
+def claim(request: Mapping[str, Any], thread_id: object = None) -> Claim:
+    """Return who asks, and where, in the fields that a request has for it."""
+    user = clean_id(request.get("safety_identifier")) or clean_id(request.get("user"))
+    return first_of(
+        (claimed_by_keys(mapping(request.get("metadata"))), Claim(user, clean_id(thread_id)))
+    )
+
+
+def _part_text(part: Any) -> str | None:
+    return text_or_none(get(part, "text")) if get(part, "type") in _TEXT_PARTS else None
+
+
+def _either(value: Any, name: str, other_name: str) -> int | None:
+    found = _count(get(value, name))
+    return _count(get(value, other_name)) if found is None else found
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,189 @@
+"""The Responses API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument._reader import Answer, Asked, Choice, Status, ToolUse
+from trubrics_instrument.providers.openai._fields import (
+    attachments,
+    claim,
+    content_text,
+    each,
+    get,
+    mapping,
+    text_or_none,
+    usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+_INSTRUCTIONS = frozenset({"system", "developer"})
+_PENDING = frozenset({"queued", "in_progress"})
+_STATUS: dict[str, Status] = {
+    "completed": "ok",
+    "incomplete": "incomplete",
+    "cancelled": "incomplete",
+    "failed": "error",
+}
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_TEXT_DELTAS = {
+    "response.output_text.delta": "text",
+    "response.refusal.delta": "refusal",
+    "response.audio.transcript.delta": "transcript",
+}
+
+
+class ResponsesReader:
+    """Reads `POST /responses`. Source: openai 1.66 to 3.54, `types/responses`."""
+
+    framework = "openai"
+
+    def asked(self, request: Mapping[str, Any], *, stream: bool) -> Asked:
+        """Return what the body of a request asks."""
+        given = request.get("input")
+        items = each(given)
+        question = _last_question(items)
+        text = text_or_none(given) or content_text(get(question, "content"))
+        results = _last_tool_results(items)
+        previous = text_or_none(request.get("previous_response_id"))
+        conversation = request.get("conversation")
+        return Asked(
+            operation="responses",
+            model=text_or_none(request.get("model")),
+            text=text or (None if given else _variables(request.get("prompt"))),
+            attachments=attachments(each(get(question, "content"))),
+            stream=stream,
+            continues=bool(results),
+            turn_keys=tuple((get(one, "call_id"), text) for one in results),
+            question=(text, len(items), previous),
+            claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
+            metadata=mapping(request.get("metadata")),
+            previous_id=previous,
+        )
+
+    def answer(self, body: Any) -> Answer:
+        """Return what a `Response` says."""
+        status = text_or_none(get(body, "status")) or "completed"
+        output = get(body, "output")
+        reason = get(get(body, "incomplete_details"), "reason")
+        readable = isinstance(output, (list, tuple)) or status in _PENDING or status == "failed"
+        return Answer(
+            id=text_or_none(get(body, "id")),
+            model=text_or_none(get(body, "model")),
+            choices=(_choice(each(output), text_or_none(reason)),),
+            usage=usage(get(body, "usage")),
+            status=_STATUS.get(status, "ok") if readable else "unread",
+            error_type=text_or_none(get(get(body, "error"), "code")),
+            pending=status in _PENDING,
+        )
+
+    def gathering(self) -> ResponsesGathering:
+        """Return an empty gathering of `ResponseStreamEvent`s."""
+        return ResponsesGathering(self)
+
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
+        """Return the ids of the tool calls: results may come with the question, or without it."""
+        uses = [use for choice in answer.choices for use in choice.tool_uses if use.id]
+        texts = {asked.text, None}
+        return tuple((use.id, text) for use in uses for text in texts)
+
+
+class ResponsesGathering:
+    """The events of one streamed response; the last one holds all, the others serve if it fails."""
+
+    def __init__(self, reader: ResponsesReader) -> None:
+        self._reader = reader
+        self._id: str | None = None
+        self._model: str | None = None
+        self._parts: dict[str, list[str]] = {}
+        self._tool_uses: list[ToolUse] = []
+        self._end: Answer | None = None
+
+    def add(self, piece: Any) -> None:
+        """Take one event."""
+        kind = get(piece, "type")
+        if kind in _TEXT_DELTAS:
+            delta = text_or_none(get(piece, "delta"))
+            self._parts.setdefault(_TEXT_DELTAS[kind], []).append(delta or "")
+        elif kind in _ENDS:
+            self._end = self._reader.answer(get(piece, "response"))
+        elif kind in {"response.created", "response.in_progress"}:
+            self._id = text_or_none(get(get(piece, "response"), "id"))
+            self._model = text_or_none(get(get(piece, "response"), "model"))
+        elif kind == "response.output_item.done":
+            self._tool_uses.extend(_tool_uses([get(piece, "item")]))
+        elif kind == "error":
+            code = text_or_none(get(piece, "code")) or "error"
+            self._end = self._so_far()._replace(status="error", error_type=code)
+
+    def answer(self, *, ended: bool) -> Answer:  # noqa: ARG002 - only the last event ends a response
+        """Return the answer so far."""
+        return self._end or self._so_far()
+
+    def _so_far(self) -> Answer:
+        parts = (self._parts.get(kind) for kind in ("text", "refusal", "transcript"))
+        text = next(("".join(part) for part in parts if part), None)
+        return Answer(
+            id=self._id,
+            model=self._model,
+            choices=(Choice(text=text, tool_uses=tuple(self._tool_uses)),),
+            status="incomplete",
+        )
+
+
+def _choice(output: list[Any], cut_short_by: str | None) -> Choice:
+    parts = [
+        part
+        for item in output
+        if get(item, "type") == "message"
+        for part in each(get(item, "content"))
+    ]
+    texts = [text for part in parts if (text := text_or_none(get(part, "text")))]
+    refusals = [text for part in parts if (text := text_or_none(get(part, "refusal")))]
+    images = [{"type": "image"} for item in output if get(item, "type") == "image_generation_call"]
+    return Choice(
+        text="".join(texts) or "".join(refusals) or None,
+        tool_uses=tuple(_tool_uses(output)),
+        finish_reason=cut_short_by,
+        attachments=attachments([*parts, *images]),
+    )
+
+
+def _tool_uses(output: list[Any]) -> list[ToolUse]:
+    """Return the tool calls of an output: the app's functions, and the built-in tools."""
+    uses: list[ToolUse] = []
+    for item in output:
+        kind = text_or_none(get(item, "type")) or ""
+        if kind.endswith("_call"):
+            name = text_or_none(get(item, "name")) or kind.removesuffix("_call")
+            uses.append(ToolUse(name, text_or_none(get(item, "call_id"))))
+    return uses
+
+
+def _last_question(items: list[Any]) -> Any:
+    """Return the last message of the user, else the last message of all."""
+    messages = [item for item in items if get(item, "role") is not None]
+    asked = (message for message in reversed(messages) if get(message, "role") == "user")
+    return next(asked, messages[-1] if messages else None)
+
+
+def _last_tool_results(items: list[Any]) -> list[Any]:
+    """Return the tool results at the end, if the input ends with tool results."""
+    results: list[Any] = []
+    for item in reversed(items):
+        if (text_or_none(get(item, "type")) or "").endswith("_output"):
+            results.append(item)
+        elif get(item, "role") not in _INSTRUCTIONS:
+            break
+    return results
+
+
+def _variables(prompt: Any) -> str | None:
+    """Return what the app fills into a stored prompt: all that is known of the question."""
+    filled = mapping(get(prompt, "variables"))
+    texts = {name: value for name, value in filled.items() if isinstance(value, str) and value}
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return "\n".join(f"{name}: {value}" for name, value in texts.items()) or None
