@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument import _config, _events, _privacy, _scope
-from trubrics_instrument._delivery.sender import Outgoing, Sender, SenderOptions, Skip
+from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._identity import anonymous_id, new_thread_id
 from trubrics_instrument._shield import faults, logger, shield
 from trubrics_instrument._threads import Threads

@@ -1,0 +1,157 @@
+"""The threads of a run: one worker that encodes, and lanes that deliver."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from trubrics_instrument._shield import shield
+
+from .lane import Lane
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .options import SenderOptions
+    from .run import Run
+
+CORE = 2
+CHUNK = 100
+READY_BATCHES = 8
+TICK_S = 0.02
+NAP_S = 3600.0
+IDLE_S = 10.0
+SLOW_S = 0.02
+AFTER_FAULT_S = 1.0
+
+
+class Crew:
+    """Starts the threads, and does their work in line where none can be had.
+
+    The worker never waits for the host, and the app never waits for the worker.
+    """
+
+    def __init__(self, run: Run, options: SenderOptions) -> None:
+        self._run = run
+        self._options = options
+        self._stopped = False
+        self._threads: list[threading.Thread] = []  # the worker, the first lane, more lanes
+        self._lanes: list[Lane] = []
+
+    def start(self) -> None:
+        """Start the worker and the first lane; at the end of a process it may be too late."""
+        self._thread(self._work, "trubrics-worker")
+        self._add_lane(forever=True)
+
+    def is_alive(self) -> bool:
+        """Tell whether the threads that a run cannot do without are at work."""
+        return len(self._threads) >= CORE and all(
+            thread.is_alive() for thread in self._threads[:CORE]
+        )
+
+    def is_me(self) -> bool:
+        """Tell whether the caller is one of the threads."""
+        return threading.current_thread() in self._threads
+
+    def step(self, wait_s: float, timeout_s: float) -> None:
+        """Do a piece of the work on the calling thread, because the threads are gone."""
+        if not self._lanes:
+            self._lanes.append(self._new_lane())
+        self._run.encoder.move(CHUNK)
+        self._lanes[0].step(wait_s, timeout_s)
+
+    def stop(self, timeout_s: float) -> None:
+        """End the threads, and wait for those that are not in a request."""
+        self._stopped = True
+        self._run.bell.ring()
+        self._run.outbox.close()
+        if self.is_me():
+            return
+        deadline = self._options.clock() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - self._options.clock()))
+
+    def _thread(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # "can't create new thread at interpreter shutdown"
+            return
+        self._threads = [*self._threads[:CORE], *_alive(self._threads[CORE:]), thread]
+
+    def _add_lane(self, *, forever: bool) -> None:
+        lane = self._new_lane()
+        self._lanes.append(lane)
+        self._thread(lambda: self._drive(lane, forever=forever), "trubrics-lane")
+
+    def _hire(self) -> None:
+        """Open one more connection when the host is well, but slower than the app."""
+        run = self._run
+        if len(self._lanes) >= self._options.max_connections or run.outbox.gate.failures:
+            return
+        if run.outbox.waiting() < self._options.max_batch:
+            return
+        if all(lane.last_post_s > SLOW_S for lane in list(self._lanes)):
+            self._add_lane(forever=False)
+
+    def _new_lane(self) -> Lane:
+        run = self._run
+        transport = Transport(self._options)
+        return Lane(self._options, run.outbox, run.tally, transport, lambda _: run.bell.ring())
+
+    def _drive(self, lane: Lane, *, forever: bool) -> None:
+        """Deliver until the end; a lane that was added for a rush goes when it finds no work."""
+        try:
+            while not self._stopped:
+                with shield("delivering") as guard:
+                    if not lane.step(IDLE_S) and not forever:
+                        return
+                if guard.failed:
+                    time.sleep(AFTER_FAULT_S)
+        finally:
+            self._lanes.remove(lane)
+            lane.close()
+
+    def _work(self) -> None:
+        while not self._stopped:
+            with shield("encoding") as guard:
+                self._turn()
+            if guard.failed:
+                self._run.bell.sleep(AFTER_FAULT_S)
+
+    def _turn(self) -> None:
+        run = self._run
+        if not run.queue:
+            self._sleep()
+            return
+        self._linger()
+        while run.queue and run.outbox.waiting() < READY_BATCHES * self._options.max_batch:
+            run.encoder.move(CHUNK)
+            run.make_room()
+            self._hire()
+        if run.queue:
+            run.bell.sleep(TICK_S)
+        run.make_room()
+
+    def _sleep(self) -> None:
+        run = self._run
+        run.asleep = True
+        if not run.queue and not self._stopped:
+            run.bell.sleep(NAP_S)
+        run.asleep = False
+
+    def _linger(self) -> None:
+        """Give the first event of a batch some company."""
+        run, clock = self._run, self._options.clock
+        until = clock() + self._options.flush_interval_s
+        while len(run.queue) < self._options.max_batch and not run.hurrying and not self._stopped:
+            left = until - clock()
+            if left <= 0:
+                return
+            run.bell.sleep(min(left, TICK_S))
+
+
+def _alive(threads: list[threading.Thread]) -> list[threading.Thread]:
+    return [thread for thread in threads if thread.is_alive()]

@@ -1,0 +1,72 @@
+"""Whether a request may be made now: not for a while after trouble."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .retry import BATCH_ENDPOINT, SINGLE_ENDPOINT, Action, delay_s
+
+if TYPE_CHECKING:
+    from .options import SenderOptions
+    from .retry import Answer
+
+
+class Gate:
+    """The state of the host as we know it; guarded by the outbox's lock.
+
+    Attributes:
+        failures: Failed requests in a row.
+        open_at_s: No request before this moment of the options' clock.
+        failing_since_s: When the present trouble began; None when all is well.
+        last_trouble_s: When a request last failed; None before the first failure.
+        endpoint: `publish_events`, or `publish_event` once the host turned out to lack the former.
+        max_bytes: The largest batch, learnt from 413.
+    """
+
+    def __init__(self, options: SenderOptions) -> None:
+        self._options = options
+        self.failures = 0
+        self.open_at_s = 0.0
+        self.failing_since_s: float | None = None
+        self.last_trouble_s: float | None = None
+        self.endpoint = BATCH_ENDPOINT
+        self.max_bytes = options.max_batch_bytes
+
+    def wait_s(self, *, in_flight: bool) -> float | None:
+        """Return how long to wait before a request; None while another one tries the host out."""
+        if self.failures and in_flight:
+            return None
+        return max(0.0, self.open_at_s - self._options.clock())
+
+    def passed(self) -> None:
+        """Note that the host took a request, or refused it for the events' sake."""
+        self.failures = 0
+        self.open_at_s = 0.0
+        self.failing_since_s = None
+
+    def failed(self, action: Action, answer: Answer) -> float:
+        """Note a failure that is the host's; return how long the gate stays shut."""
+        now = self._options.clock()
+        self.failures += 1
+        self.last_trouble_s = now
+        if self.failing_since_s is None:
+            self.failing_since_s = now
+        wait = delay_s(
+            action, answer, self.failures, self._options.chance(), self._options.wall_clock()
+        )
+        self.open_at_s = max(self.open_at_s, now + wait)
+        return wait
+
+    def in_trouble_for_s(self) -> float:
+        """Return how long the host has been failing; 0 when it is well."""
+        if self.failing_since_s is None:
+            return 0.0
+        return self._options.clock() - self.failing_since_s
+
+    def use_singles(self) -> None:
+        """Send one event a request from now on."""
+        self.endpoint = SINGLE_ENDPOINT
+
+    def shrink(self, failed_bytes: int) -> None:
+        """Remember that a request of this size was too large."""
+        self.max_bytes = max(1024, min(self.max_bytes, failed_bytes // 2))

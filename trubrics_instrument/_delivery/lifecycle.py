@@ -1,0 +1,85 @@
+"""When a process ends or forks: who is told, so that no sender is forgotten."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from trubrics_instrument._shield import shield
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Mortal(Protocol):
+    """What has something to do at the end of a process, and in a forked child."""
+
+    def close_at_exit(self) -> None:
+        """Deliver or save what is left."""
+        ...
+
+    def begin_in_child(self) -> None:
+        """Replace everything inherited; acquire nothing, close nothing."""
+        ...
+
+
+_all: list[Mortal] = []
+_hooked_pids: set[int] = set()
+
+
+def enlist(mortal: Mortal) -> None:
+    """Tell this sender when the process ends or forks."""
+    _all.append(mortal)
+
+
+def dismiss(mortal: Mortal) -> None:
+    """Forget a sender that is closed."""
+    if mortal in _all:
+        _all.remove(mortal)
+
+
+def hook_exit() -> None:
+    """Hook into the end of this process, once; called by the first event, in each process.
+
+    `atexit` does not run in children of multiprocessing (up to 3.12; 3.13 forgets what was
+    registered before the fork) nor of Celery: each has a way of its own.
+    """
+    if os.getpid() in _hooked_pids:
+        return
+    _hooked_pids.add(os.getpid())
+    atexit.register(_close_all)
+    for hook in (_hook_multiprocessing, _hook_celery):
+        with shield("hooking into the end of the process"):
+            hook()
+
+
+def _hook_multiprocessing() -> None:
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # Runs in order of priority; a pool's own finalizers have 15 and less.
+        util.Finalize(None, _close_all, exitpriority=10)
+
+
+def _hook_celery() -> None:
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        connect: Callable[..., object] = signals.worker_process_shutdown.connect
+        connect(_close_all, weak=False)
+
+
+def _close_all(*_: object, **__: object) -> None:
+    for mortal in _all:
+        with shield("closing at exit"):
+            mortal.close_at_exit()
+
+
+def _begin_in_child() -> None:
+    for mortal in _all:
+        with shield("starting in a forked child"):
+            mortal.begin_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # absent on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_begin_in_child)

@@ -1,0 +1,163 @@
+"""Encoded events in memory, waiting or in flight: the one meeting point of the threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from .gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .options import SenderOptions
+
+LOOK_AHEAD = 400
+EVENT_OVERHEAD_BYTES = 300
+
+
+@dataclass(eq=False, slots=True)
+class Encoded:
+    """An event that is ready to be sent; compared by identity.
+
+    Attributes:
+        ordinal: Its place among what this process accepted; NOT_OURS for an adopted one.
+        key: Events with the same key keep their order.
+        body: The event as JSON.
+        row: Its row in the spool, if it has one.
+    """
+
+    ordinal: int
+    key: str
+    body: bytes
+    row: int | None
+
+
+NOT_OURS = 1 << 62
+
+
+class Outbox:
+    """Hands batches to the lanes so that events with one key never overtake each other.
+
+    Attributes:
+        changed: The lock of everything in here, the gate included; notified on each change.
+        gate: Whether a request may be made.
+        bytes: An estimate of the memory held.
+    """
+
+    def __init__(self, options: SenderOptions) -> None:
+        self.changed = threading.Condition(threading.Lock())
+        self.gate = Gate(options)
+        self.bytes = 0
+        self._options = options
+        self._closed = False
+        self._waiting: deque[Encoded] = deque()
+        self._flying: dict[Encoded, None] = {}
+        self._flying_keys: Counter[str] = Counter()
+
+    def add(self, events: Sequence[Encoded]) -> None:
+        """Append events that were accepted later than all that wait."""
+        with self.changed:
+            self._waiting.extend(events)
+            self.bytes += _bytes(events)
+            self.changed.notify_all()
+
+    def take(self, timeout_s: float) -> list[Encoded]:
+        """Return the next batch, now in flight; empty when there was none to be had in time."""
+        deadline = self._options.clock() + timeout_s
+        with self.changed:
+            while True:
+                pause = self._pause_s()
+                if pause == 0.0:
+                    batch = self._pick()
+                    if batch:
+                        return batch
+                left = deadline - self._options.clock()
+                if left <= 0 or self._closed:
+                    return []
+                self.changed.wait(min(left, pause) if pause else left)
+
+    def settle(self, events: Iterable[Encoded]) -> None:
+        """Let go of events in flight that were delivered or given up."""
+        with self.changed:
+            self._land(events)
+            self.changed.notify_all()
+
+    def give_back(self, events: Sequence[Encoded]) -> None:
+        """Put events in flight back to the front, where they were."""
+        with self.changed:
+            still_ours = self._land(events)
+            self._waiting.extendleft(reversed(still_ours))
+            self.bytes += _bytes(still_ours)
+            self.changed.notify_all()
+
+    def seize(self, *, in_flight: bool) -> list[Encoded]:
+        """Take everything that waits away from the lanes, on demand what is in flight too."""
+        with self.changed:
+            taken = self._land(list(self._flying)) if in_flight else []
+            taken.extend(self._waiting)
+            self.bytes -= _bytes(self._waiting)
+            self._waiting.clear()
+            self.changed.notify_all()
+            return taken
+
+    def close(self) -> None:
+        """Let no lane wait any longer."""
+        with self.changed:
+            self._closed = True
+            self.changed.notify_all()
+
+    def waiting(self) -> int:
+        """Return how many events wait for a connection."""
+        return len(self._waiting)
+
+    def in_flight(self) -> int:
+        """Return how many events are in a request now."""
+        return len(self._flying)
+
+    def oldest(self) -> int:
+        """Return the lowest ordinal held; the lock must be held."""
+        held = chain(self._flying, self._waiting)
+        return min((event.ordinal for event in held), default=NOT_OURS)
+
+    def _pause_s(self) -> float | None:
+        if not self._waiting:
+            return None
+        return self.gate.wait_s(in_flight=bool(self._flying))
+
+    def _pick(self) -> list[Encoded]:
+        """Move a batch to the air, passing over the keys that are there already."""
+        batch: list[Encoded] = []
+        passed: list[Encoded] = []
+        size = 2
+        while self._waiting and len(batch) < self._options.max_batch and len(passed) < LOOK_AHEAD:
+            event = self._waiting.popleft()
+            if event.key in self._flying_keys:
+                passed.append(event)
+                continue
+            size += len(event.body) + 1
+            if batch and size > self.gate.max_bytes:
+                self._waiting.appendleft(event)
+                break
+            batch.append(event)
+        self._waiting.extendleft(reversed(passed))
+        self._flying.update(dict.fromkeys(batch))
+        self._flying_keys.update(event.key for event in batch)
+        return batch
+
+    def _land(self, events: Iterable[Encoded]) -> list[Encoded]:
+        landed = [event for event in events if event in self._flying]
+        for event in landed:
+            del self._flying[event]
+            self._flying_keys[event.key] -= 1
+            if not self._flying_keys[event.key]:
+                del self._flying_keys[event.key]
+        self.bytes -= _bytes(landed)
+        return landed
+
+
+def _bytes(events: Iterable[Encoded]) -> int:
+    return sum(len(event.body) + EVENT_OVERHEAD_BYTES for event in events)

@@ -1,0 +1,157 @@
+"""A sender's life in one process: everything that a forked child must not share with its parent."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING
+
+from . import lifecycle
+from .bell import Bell
+from .crew import Crew
+from .encoder import Encoder
+from .options import SenderStats
+from .outbox import Outbox
+from .tally import Tally
+
+if TYPE_CHECKING:
+    from .options import Prepare, SenderOptions
+
+GLANCE_S = 0.1
+LAST_WORDS_S = 0.2
+
+
+class Run:
+    """The queue and those who empty it.
+
+    Attributes:
+        pid: The process that it belongs to.
+        run_id: 12 hex digits, the first part of each event id.
+        queue: Accepted items.
+        room: How long the queue may get; negative before the first item and after the end, so
+            that `put` has a single comparison to make.
+        asleep: Whether the worker waits for the bell.
+    """
+
+    def __init__(self, options: SenderOptions, prepare: Prepare) -> None:
+        self.pid = os.getpid()
+        self.run_id = os.urandom(6).hex()
+        self.queue: deque[object] = deque()
+        self.room = -1
+        self.asleep = False
+        self.bell = Bell()
+        self.closed = False
+        self.hurrying = 0
+        self.tally = Tally(options)
+        self.outbox = Outbox(options)
+        self.encoder = Encoder(self.queue, self.outbox, self.tally, prepare, self.run_id)
+        self._options = options
+        self._crew = Crew(self, options)
+        self._lock = threading.Lock()
+        self._refused = count(1)
+        self._refusals = 0
+
+    def admit(self, item: object) -> bool:
+        """Decide on an item that found no room: the first of all, or one too many."""
+        if self.closed:
+            return False
+        if self.room < 0:
+            self._start()
+        if len(self.queue) < self.room:
+            self.queue.append(item)
+            self.bell.ring()
+            return True
+        self._refusals = next(self._refused)  # no lock: this may run in a finaliser
+        return False
+
+    def make_room(self) -> None:
+        """Set the queue's bound to what is left of the memory bound."""
+        if self.closed:
+            return
+        left = self._options.max_memory_bytes - self.outbox.bytes
+        self.room = max(0, int(left / self.encoder.mean_bytes))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything that was accepted before the call is settled."""
+        deadline = self._options.clock() + timeout_s
+        if self._crew.is_me() or not self.encoder.lock.acquire(timeout=timeout_s):
+            return False  # a callback on the worker would wait for itself
+        try:
+            barrier = self.encoder.drained + len(self.queue)
+        finally:
+            self.encoder.lock.release()
+        with self._lock:
+            self.hurrying += 1
+        try:
+            return self._wait(barrier, deadline)
+        finally:
+            with self._lock:
+                self.hurrying -= 1
+
+    def close(self, timeout_s: float) -> bool:
+        """Deliver what is left within the time, give up the rest, end the threads."""
+        with self._lock:
+            if self.closed:
+                return True
+            self.closed = True
+            self.room = -1
+        done = self.flush(timeout_s)
+        if not done:
+            self._give_up()
+        self._crew.stop(LAST_WORDS_S)
+        return done
+
+    def stats(self) -> SenderStats:
+        """Return the counters as they stand."""
+        with self.outbox.changed:
+            held = self.outbox.waiting() + self.outbox.in_flight()
+            held_bytes, healthy = self.outbox.bytes, not self.outbox.gate.failures
+        queued = len(self.queue)
+        counts, dropped, last_error = self.tally.read()
+        if self._refusals:
+            dropped["queue full"] = self._refusals
+        return SenderStats(
+            accepted=self.encoder.drained + queued,
+            delivered=counts["delivered"],
+            dropped=dropped,
+            queued=queued + held,
+            queued_bytes=held_bytes + int(queued * self.encoder.mean_bytes),
+            requests=counts["requests"],
+            retries=counts["retries"],
+            duplicates_possible=counts["duplicates_possible"],
+            last_error=last_error,
+            healthy=healthy,
+        )
+
+    def _start(self) -> None:
+        with self._lock:
+            if self.room < 0 and not self.closed:
+                lifecycle.hook_exit()
+                self._crew.start()
+                self.make_room()
+
+    def _wait(self, barrier: int, deadline: float) -> bool:
+        changed = self.outbox.changed
+        self.bell.ring()
+        while True:
+            with changed:
+                if self._is_settled(barrier):
+                    return True
+                left = deadline - self._options.clock()
+                if left <= 0:
+                    return False
+                if self._crew.is_alive():
+                    changed.wait(min(left, GLANCE_S))
+                    continue
+            self._crew.step(min(left, GLANCE_S), left)
+
+    def _is_settled(self, barrier: int) -> bool:
+        return self.encoder.drained >= barrier and self.outbox.oldest() >= barrier
+
+    def _give_up(self) -> None:
+        while self.encoder.move(1000):
+            pass
+        left = self.outbox.seize(in_flight=True)
+        self.tally.drop([event.body for event in left], "undelivered at exit")

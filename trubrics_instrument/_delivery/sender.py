@@ -1,0 +1,84 @@
+"""The sender: takes events in a microsecond, and sees to it that they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from . import lifecycle
+
+if TYPE_CHECKING:
+    from .options import Prepare, SenderOptions, SenderStats
+    from .run import Run
+
+_inherited: list[Run] = []  # a child neither uses nor closes what its parent has open
+
+
+class Sender:
+    """Delivers items to one host with one key; see `docs/delivery.md`."""
+
+    def __init__(self, options: SenderOptions, prepare: Prepare) -> None:
+        self._options = options
+        self._prepare = prepare
+        self._run = self._new_run()
+        lifecycle.enlist(self)
+
+    @property
+    def run_id(self) -> str:
+        """The first part of this process's event ids."""
+        return self._run.run_id
+
+    def put(self, item: object) -> bool:
+        """Accept an item, or return False when there is no room or the sender is closed.
+
+        Takes no lock and logs nothing once the worker runs: a finaliser may call it.
+        """
+        run = self._run
+        if run.pid != os.getpid():  # uWSGI forks without telling Python
+            self.begin_in_child()
+            run = self._run
+        if len(run.queue) >= run.room:
+            return run.admit(item)
+        run.queue.append(item)
+        if run.asleep:
+            run.asleep = False
+            run.bell.ring()
+        return True
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything accepted so far is delivered; False when time ran out."""
+        return self._current().flush(timeout_s)
+
+    async def aflush(self, timeout_s: float) -> bool:
+        """Wait as `flush` does, without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout_s)
+
+    def shutdown(self, timeout_s: float) -> bool:
+        """Deliver what is left, within the time; return whether all of it arrived."""
+        lifecycle.dismiss(self)
+        return self._current().close(timeout_s)
+
+    def stats(self) -> SenderStats:
+        """Return how it fared so far in this process."""
+        return self._current().stats()
+
+    def close_at_exit(self) -> None:
+        """Deliver what is left within the exit's budget."""
+        self._current().close(self._options.exit_timeout_s)
+
+    def begin_in_child(self) -> None:
+        """Start from nothing in a forked child: the parent delivers what it accepted."""
+        _inherited.append(self._run)
+        self._run = self._new_run()
+
+    def _current(self) -> Run:
+        if self._run.pid != os.getpid():
+            self.begin_in_child()
+        return self._run
+
+    def _new_run(self) -> Run:
+        # Imports requests: not at package import (180 ms), nor later (impossible at exit).
+        from .run import Run  # noqa: PLC0415
+
+        return Run(self._options, self._prepare)

@@ -1,0 +1,100 @@
+"""One POST at a time over a kept-alive `requests.Session`, and never an exception."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from trubrics_instrument._version import __version__
+
+from .retry import SINGLE_ENDPOINT, Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .options import SenderOptions
+
+MAX_ANSWER_BYTES = 64 * 1024
+
+
+class Transport:
+    """A connection of its own to the host; used by one thread."""
+
+    def __init__(self, options: SenderOptions) -> None:
+        self._session = _own_session(options.session)
+        self._base = options.host.rstrip("/") + "/"
+        self._headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"trubrics-instrument/{__version__}",
+        }
+        if options.api_key is not None:
+            self._headers["x-api-key"] = options.api_key
+
+    def post(
+        self, bodies: Sequence[bytes], endpoint: str, timeout_s: tuple[float, float]
+    ) -> Answer:
+        """Send the events and return what came back.
+
+        Args:
+            bodies: Each event as JSON; `publish_event` takes exactly one.
+            endpoint: `publish_events` or `publish_event`.
+            timeout_s: To connect, and between bytes of the answer.
+        """
+        payload = bodies[0] if endpoint == SINGLE_ENDPOINT else b"[" + b",".join(bodies) + b"]"
+        try:
+            # A redirected POST becomes a GET: it would look delivered, and be lost.
+            with self._session.post(
+                self._base + endpoint,
+                data=payload,
+                headers=self._headers,
+                timeout=timeout_s,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return _read(response)
+        except requests.exceptions.ConnectTimeout as error:
+            return Answer(None, type(error).__name__)
+        except Exception as error:
+            return Answer(None, type(error).__name__, maybe_taken=not _never_sent(error))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+
+def _read(response: requests.Response) -> Answer:
+    """Read the answer to its end, if that is near, so that the connection can be kept."""
+    body = b""
+    try:
+        while len(body) < MAX_ANSWER_BYTES:
+            more: bytes = response.raw.read(MAX_ANSWER_BYTES, decode_content=True)
+            if not more:
+                break
+            body += more
+    except Exception:
+        return Answer(response.status_code, retry_after=response.headers.get("Retry-After"))
+    return Answer(response.status_code, retry_after=response.headers.get("Retry-After"), body=body)
+
+
+def _never_sent(error: BaseException) -> bool:
+    """Tell whether no connection was made at all: then the host cannot have the events."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return type(reason).__name__ in {"NewConnectionError", "NameResolutionError", "ProxyError"}
+
+
+def _own_session(session: requests.Session | None) -> requests.Session:
+    """Return a session that shares no connection with the app's.
+
+    A copied adapter starts with an empty pool, which is also what a forked child needs.
+    Source: `HTTPAdapter.__setstate__`, requests 2.28 to 2.34.
+    """
+    if session is None:
+        return requests.Session()
+    own: Any = copy.copy(session)
+    own.adapters = OrderedDict(
+        (prefix, copy.copy(adapter)) for prefix, adapter in session.adapters.items()
+    )
+    return own  # type: ignore[no-any-return]  # Any only to replace `adapters`
