@@ -46,28 +46,49 @@ class Observer(NamedTuple):
     target: Destination | None = None
 
 
+class Start(NamedTuple):
+    """The moment at which something began, and what the app had said by then.
+
+    `prompt_id` names the turn that begins, if it has a name already.
+    """
+
+    time_s: float
+    clock_s: float
+    said: Said
+    prompt_id: str | None = None
+
+
+def start_now(prompt_id: str | None = None) -> Start:
+    """Return this moment."""
+    return Start(time.time(), time.perf_counter(), _scope.said(), prompt_id)
+
+
 class ModelCall:
     """One call of a model, from what was asked to its one end.
 
-    Who asks and where is settled here, at the start: at the end, the context may be gone.
+    Who asks and where is settled here, at the start: at the end, the context may be gone. A
+    framework that shows a whole turn (several models, tools) tells it as one long call, whose
+    `start` lies before the first model's.
     """
 
-    def __init__(self, reader: Reader, asked: Asked, observer: Observer) -> None:
+    def __init__(
+        self, reader: Reader, asked: Asked, observer: Observer, start: Start | None = None
+    ) -> None:
         self._reader = reader
         self._asked = asked
         self._target = observer.target
-        self._started_s = time.time()
-        self._clock_s = time.perf_counter()
+        self._start = start or start_now()
         self._first_piece_s: float | None = None
         self._open = [True]
-        said = _scope.said()
+        said = self._start.said
         claim = _claim(asked, observer, said)
         self._retry_key = ("failed", claim, asked.question)
         self._asker = claim.user_id
         self._turn, self._asks = self._find_turn(said)
         self._who = settle(claim, lambda: self._turn.thread_id or new_thread_id())
         self._turn.thread_id = self._who.thread_id
-        self._assistant_id = said.assistant_id or observer.assistant_id or asked.model
+        self._named_assistant = said.assistant_id or observer.assistant_id
+        self._assistant_id = self._named_assistant or asked.model
         self._generation_id = said.generation_id
         self._prompt = said.prompt or asked.text
         self._common = _common(reader, asked, observer, said, self._who)
@@ -77,17 +98,32 @@ class ModelCall:
         """Whether its end has been told."""
         return not self._open
 
+    @property
+    def turn(self) -> Turn:
+        """The turn that it belongs to."""
+        return self._turn
+
     def begin(self) -> None:
         """Tell the prompt, unless it was told by an earlier call of its turn."""
         self._turn.model_calls += 1
         if self._asks:
             own = {"attachments": self._asked.attachments}
-            self._emit(_events.PROMPT, self._started_s, text=self._prompt, properties=own)
+            self._emit(_events.PROMPT, self._start.time_s, text=self._prompt, properties=own)
 
-    def first_piece(self) -> None:
-        """Note that the answer has begun to come."""
+    def first_piece(self, clock_s: float | None = None) -> None:
+        """Note that the answer has begun to come, now or at that moment of `perf_counter()`."""
         if self._first_piece_s is None:
-            self._first_piece_s = time.perf_counter()
+            self._first_piece_s = time.perf_counter() if clock_s is None else clock_s
+
+    def note(self, properties: Mapping[str, object], assistant_id: str | None = None) -> None:
+        """Add properties to the events still to come, and name the assistant that tells them."""
+        self._common.update(properties)
+        self._assistant_id = self._named_assistant or assistant_id or self._assistant_id
+
+    def used_tool(self, time_s: float, properties: Mapping[str, object]) -> None:
+        """Tell a tool's run, where a framework shows it."""
+        self._turn.tool_calls += 1
+        self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant=True)
 
     def read(self, body: object) -> None:
         """Tell a whole answer; one that cannot be read is told as `unread`."""
@@ -125,9 +161,10 @@ class ModelCall:
             turns.remember(turn, [key])
             return turn, known is None
         if self._asked.continues:
-            return turns.find(self._named(self._asked.turn_keys)) or new_turn(), False
+            known = turns.find(self._named(self._asked.turn_keys))
+            return known or new_turn(self._start.prompt_id), False
         retried = turns.take(self._retry_key)
-        return retried or new_turn(), retried is None
+        return retried or new_turn(self._start.prompt_id), retried is None
 
     def _close(self) -> bool:
         """Return True to the first who asks: `list.pop` is atomic, and takes no lock."""
@@ -162,12 +199,13 @@ class ModelCall:
     def _generation(
         self, answer: Answer, choice: Choice, index: int, now_s: float, counted: dict[str, object]
     ) -> None:
-        given = self._generation_id or answer.id or str(uuid.uuid4())
+        given = self._generation_id or choice.id or answer.id or str(uuid.uuid4())
+        unique = given == choice.id or not index
         self._emit(
             _events.GENERATION,
             now_s,
             text=choice.text,
-            generation_id=f"{given}:{index}" if index else given,
+            generation_id=given if unique else f"{given}:{index}",
             assistant=True,
             properties={
                 "status": answer.status if choice.complete else "incomplete",
@@ -192,9 +230,11 @@ class ModelCall:
 
     def _counted(self, answer: Answer) -> dict[str, object]:
         """Return seconds and tokens, which go on one event of this call only."""
-        counted: dict[str, object] = {"latency": _seconds(time.perf_counter() - self._clock_s)}
+        counted: dict[str, object] = {
+            "latency": _seconds(time.perf_counter() - self._start.clock_s)
+        }
         if self._first_piece_s is not None:
-            counted["time_to_first_token"] = _seconds(self._first_piece_s - self._clock_s)
+            counted["time_to_first_token"] = _seconds(self._first_piece_s - self._start.clock_s)
         return counted | answer.usage.properties()
 
     def _emit(

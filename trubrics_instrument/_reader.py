@@ -70,13 +70,17 @@ class Usage(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One answer to the question; not `complete` if it was cut short."""
+    """One answer to the question; not `complete` if it was cut short.
+
+    It has an `id` of its own where the provider gives one to each choice.
+    """
 
     text: str | None = None
     tool_uses: tuple[ToolUse, ...] = ()
     finish_reason: str | None = None
     attachments: str | None = None
     complete: bool = True
+    id: str | None = None
 
 
 class Answer(NamedTuple):
