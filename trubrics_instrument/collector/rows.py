@@ -1,0 +1,171 @@
+"""One stored event: what the table's columns hold, and how they follow from the properties."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from trubrics_instrument import _events
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROMPT = "prompt"
+GENERATION = "generation"
+TOOL_CALL = "tool_call"
+FAILURE = "failure"
+FEEDBACK = "feedback"
+OTHER = "other"
+
+_KINDS = {
+    _events.PROMPT: PROMPT,
+    _events.GENERATION: GENERATION,
+    _events.TOOL_CALL: TOOL_CALL,
+    _events.GENERATION_FAILED: FAILURE,
+    _events.FEEDBACK: FEEDBACK,
+}
+_LARGEST_EXACT = 2.0**53
+ID_PROPERTIES = {
+    "$thread_id": "thread_id",
+    "$assistant_id": "assistant_id",
+    "$prompt_id": "prompt_id",
+    "$generation_id": "generation_id",
+}
+
+
+class Row(NamedTuple):
+    """A row of the `events` table, without its `id`.
+
+    Attributes:
+        event_id: The sender's name for this event; the same one is stored once.
+        kind: What the event is in a conversation, whatever it is called: one of the names above.
+        timestamp: UTC, ISO 8601 with milliseconds and `Z`, so that text order is time order.
+        properties: JSON of every property that has no column of its own under its `$` name.
+    """
+
+    event_id: str | None
+    user_id: str
+    event: str
+    kind: str
+    timestamp: str
+    text: str | None
+    thread_id: str | None
+    assistant_id: str | None
+    prompt_id: str | None
+    generation_id: str | None
+    latency_s: float | None
+    tokens: int | None
+    cost_usd: float | None
+    properties: str
+
+
+def to_row(user_id: str, event: str, timestamp: str, properties: Mapping[str, object]) -> Row:
+    """Return the row of one valid event.
+
+    Raises:
+        RecursionError: The properties are nested too deeply.
+    """
+    rest = dict(properties)
+    text = rest.pop("$text") if isinstance(rest.get("$text"), str) else None
+    ids = {column: _take_id(rest, name) for name, column in ID_PROPERTIES.items()}
+    event_id = rest.get("event_id")
+    return Row(
+        event_id=clean(event_id) if isinstance(event_id, str) and event_id else None,
+        user_id=clean(user_id),
+        event=clean(event),
+        kind=_kind(event, rest, ids, has_text=text is not None),
+        timestamp=timestamp,
+        text=clean(text) if isinstance(text, str) else None,
+        **ids,
+        latency_s=_amount(rest.get("latency")),
+        tokens=_tokens(rest),
+        cost_usd=_amount(rest.get("cost_usd")),
+        properties=_to_json(rest),
+    )
+
+
+def to_properties(row: Row) -> dict[str, object]:
+    """Return the properties as they arrived, with the `$` ones."""
+    properties = cast("dict[str, object]", json.loads(row.properties))
+    if row.text is not None:
+        properties["$text"] = row.text
+    for name, column in ID_PROPERTIES.items():
+        value: str | None = getattr(row, column)
+        if value is not None:
+            properties[name] = value
+    return properties
+
+
+def clean(text: str) -> str:
+    """Replace lone surrogates, which JSON can carry and no database or page can."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _take_id(properties: dict[str, object], name: str) -> str | None:
+    value = properties.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value:
+        return None
+    del properties[name]
+    return clean(value)
+
+
+def _kind(
+    event: str, properties: Mapping[str, object], ids: Mapping[str, str | None], *, has_text: bool
+) -> str:
+    """Event names can be changed by the app, so an unknown name is told by what it carries."""
+    generated = bool(ids["generation_id"])
+    signs = {
+        FAILURE: properties.get("status") == "error",
+        TOOL_CALL: "tool_name" in properties,
+        FEEDBACK: "score" in properties and generated,
+        GENERATION: has_text and (generated or bool(ids["assistant_id"])),
+        PROMPT: has_text and bool(ids["thread_id"] or ids["prompt_id"]),
+    }
+    return _KINDS.get(event) or next((kind for kind, shown in signs.items() if shown), OTHER)
+
+
+def _amount(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not 0 <= value <= _LARGEST_EXACT:
+        return None
+    return float(value)
+
+
+def _tokens(properties: Mapping[str, object]) -> int | None:
+    total = _amount(properties.get("total_tokens"))
+    if total is not None:
+        return int(total)
+    parts = [_amount(properties.get(name)) for name in ("input_tokens", "output_tokens")]
+    known = [part for part in parts if part is not None]
+    return int(sum(known)) if known else None
+
+
+def _to_json(properties: dict[str, object]) -> str:
+    try:
+        text = json.dumps(properties, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        finite = _without_infinity(properties)
+        text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return clean(text)
+
+
+def _without_infinity(value: object) -> object:
+    """`1e999` is JSON and becomes infinity in Python, which is not JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        items = cast("dict[str, object]", value)
+        return {key: _without_infinity(item) for key, item in items.items()}
+    if isinstance(value, list):
+        return [_without_infinity(item) for item in cast("list[object]", value)]
+    return value

@@ -1,0 +1,154 @@
+"""The database's tables: one that holds the events, and sums that keep the pages fast.
+
+`events` is the truth and is meant to be read by other tools. All else follows from it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+APPLICATION_ID = 0x54525542  # "TRUB", in the header of the file
+
+MEASURES = (
+    "events",
+    "prompts",
+    "generations",
+    "tool_calls",
+    "failures",
+    "feedback",
+    "tokens",
+    "cost_usd",
+)
+_MEASURES = ", ".join(f"{name} {'REAL' if name == 'cost_usd' else 'INTEGER'}" for name in MEASURES)
+
+_EVENTS = """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id TEXT UNIQUE,
+    user_id TEXT NOT NULL,
+    event TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    timestamp TEXT NOT NULL,
+    text TEXT,
+    thread_id TEXT,
+    assistant_id TEXT,
+    prompt_id TEXT,
+    generation_id TEXT,
+    latency_s REAL,
+    tokens INTEGER,
+    cost_usd REAL,
+    properties TEXT NOT NULL
+);
+CREATE INDEX events_by_time ON events (timestamp);
+CREATE INDEX events_by_user ON events (user_id, timestamp);
+CREATE INDEX events_by_thread ON events (thread_id, timestamp) WHERE thread_id IS NOT NULL;
+"""
+
+_SUMS = f"""
+CREATE TABLE threads (
+    thread_id TEXT PRIMARY KEY, user_id TEXT, assistant_id TEXT, title TEXT,
+    first_at TEXT, last_at TEXT, {_MEASURES}
+) WITHOUT ROWID;
+CREATE INDEX threads_by_last ON threads (last_at, prompts);
+CREATE INDEX threads_by_first ON threads (first_at);
+CREATE INDEX threads_by_user ON threads (user_id, last_at);
+
+CREATE TABLE users (
+    user_id TEXT PRIMARY KEY, first_at TEXT, last_at TEXT, {_MEASURES}
+) WITHOUT ROWID;
+CREATE INDEX users_by_last ON users (last_at);
+CREATE INDEX users_by_prompts ON users (prompts);
+
+CREATE TABLE model_sums (
+    grain TEXT, period TEXT, assistant_id TEXT, {_MEASURES},
+    PRIMARY KEY (grain, period, assistant_id)
+) WITHOUT ROWID;
+CREATE TABLE user_sums (
+    grain TEXT, period TEXT, user_id TEXT, {_MEASURES},
+    PRIMARY KEY (grain, period, user_id)
+) WITHOUT ROWID;
+CREATE TABLE latencies (
+    grain TEXT, period TEXT, assistant_id TEXT, bucket INTEGER, events INTEGER,
+    PRIMARY KEY (grain, period, assistant_id, bucket)
+) WITHOUT ROWID;
+"""
+
+# An index over `events.text` that holds no second copy of it; the triggers keep it true whoever
+# inserts or deletes.
+_SEARCH = """
+CREATE VIRTUAL TABLE search USING fts5(
+    text, content='events', content_rowid='id', tokenize="unicode61 remove_diacritics 2"
+);
+CREATE TRIGGER events_inserted AFTER INSERT ON events WHEN new.text IS NOT NULL BEGIN
+    INSERT INTO search (rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER events_deleted AFTER DELETE ON events WHEN old.text IS NOT NULL BEGIN
+    INSERT INTO search (search, rowid, text) VALUES ('delete', old.id, old.text);
+END;
+"""
+
+
+class ForeignDatabaseError(Exception):
+    """The file is not a database of this collector, or of a newer one."""
+
+
+def prepare(db: sqlite3.Connection, steps: tuple[Callable[[sqlite3.Connection], None], ...]) -> int:
+    """Bring the database up to date, step by step, and return how many steps it took.
+
+    Raises:
+        ForeignDatabaseError: It holds something else, or comes from a newer version; it is
+            left as it was.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(db, newest=len(steps))
+        for step in steps[version:]:
+            step(db)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {len(steps)}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+    return len(steps) - version
+
+
+def create_events(db: sqlite3.Connection) -> None:
+    """Step 1: the events."""
+    _run(db, _EVENTS)
+
+
+def create_sums(db: sqlite3.Connection) -> None:
+    """Step 2: the sums and the text index, empty."""
+    _run(db, _SUMS)
+    _run(db, _SEARCH)
+
+
+def _version(db: sqlite3.Connection, newest: int) -> int:
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id == 0 and version == 0 and tables == 0:
+        return 0
+    if application_id != APPLICATION_ID:
+        raise ForeignDatabaseError("it is a database of something else")
+    if version > newest:
+        raise ForeignDatabaseError(
+            f"it was written by a newer version (schema {version}, this one knows {newest}): "
+            "pip install -U trubrics-instrument"
+        )
+    return int(version)
+
+
+def _run(db: sqlite3.Connection, script: str) -> None:
+    """`executescript` would commit the transaction that a migration must stay inside."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            db.execute(statement)
+            statement = ""

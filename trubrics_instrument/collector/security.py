@@ -1,0 +1,71 @@
+"""Who may talk to the collector, and what a browser may do with its pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+ANY_HOST = "*"
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Guard:
+    """Refuses requests for other hosts, and sends the headers that confine a page.
+
+    The host is checked because a page of any site can have its own name resolve to 127.0.0.1
+    and then read this server as if it were its own (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_confined(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        if self._is_known(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, send_confined)
+            return
+        refusal = PlainTextResponse("This is not a host of this collector.\n", 421)
+        await refusal(scope, receive, send_confined)
+
+    def _is_known(self, host: str) -> bool:
+        return ANY_HOST in self._hosts or hostname(f"//{host}") in self._hosts
+
+
+def hostname(url: str) -> str | None:
+    """Return the host of a URL, lower-case, without port and brackets; None if it has none."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

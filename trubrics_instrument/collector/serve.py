@@ -1,0 +1,118 @@
+"""Running the collector: in the foreground for the command, in a thread for tests and the demo."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import uvicorn
+
+from trubrics_instrument.collector.app import create_app
+from trubrics_instrument.collector.security import LOOPBACK_HOSTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8782
+_START_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 10.0
+
+
+class Server(NamedTuple):
+    """A collector that runs in a thread of this process.
+
+    Attributes:
+        url: Where its pages are, and what `TRUBRICS_HOST` is set to.
+        close: Stops it; what it acknowledged is on disk.
+    """
+
+    url: str
+    close: Callable[[], None]
+
+
+def serve(
+    db: str | Path,
+    *,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    api_key: str | None = None,
+    on_ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve until the process is told to stop; `on_ready` gets the URL once it can be opened.
+
+    Raises:
+        OSError: The address cannot be had.
+        ForeignDatabaseError: The file is not a database of the collector.
+    """
+    with _listen(host, port) as listener:
+        server = _server(db, host, api_key)
+        on_ready(_url(listener))
+        server.run(sockets=[listener])
+
+
+@contextmanager
+def running(
+    db: str | Path, *, host: str = DEFAULT_HOST, port: int = 0, api_key: str | None = None
+) -> Generator[Server]:
+    """Serve from a thread while the block runs, on a free port unless one is named.
+
+    Raises:
+        OSError: The address cannot be had.
+        ForeignDatabaseError: The file is not a database of the collector.
+    """
+    with _listen(host, port) as listener:
+        server = _server(db, host, api_key)
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name="trubrics-collector-server"
+        )
+        thread.start()
+
+        def close() -> None:
+            server.should_exit = True
+            thread.join(_STOP_TIMEOUT_S)
+
+        try:
+            _wait_until_started(server, thread)
+            yield Server(_url(listener), close)
+        finally:
+            close()
+
+
+def _server(db: str | Path, host: str, api_key: str | None) -> uvicorn.Server:
+    app = create_app(db, api_key=api_key, hosts={*LOOPBACK_HOSTS, host})
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", ws="none", timeout_graceful_shutdown=2
+    )
+    return uvicorn.Server(config)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
+    """Uvicorn has no event for it, so it is asked until it says so."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise RuntimeError("the collector did not start; its log says why")
+        time.sleep(0.005)

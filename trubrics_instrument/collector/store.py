@@ -1,0 +1,140 @@
+"""The collector's SQLite database: who may open it, how events get in, how pages read it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from trubrics_instrument.collector import sums
+from trubrics_instrument.collector.rows import Row
+from trubrics_instrument.collector.schema import (
+    ForeignDatabaseError,
+    create_events,
+    create_sums,
+    prepare,
+)
+from trubrics_instrument.collector.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from concurrent.futures import Future
+
+COLUMNS = ", ".join(Row._fields)
+_INSERT = (
+    f"INSERT INTO events ({COLUMNS}) "  # noqa: S608 - the names are ours
+    f"VALUES ({', '.join('?' * len(Row._fields))})"
+)
+_BACKFILL_ROWS = 10_000
+
+
+class Added(NamedTuple):
+    """What became of the rows of one request."""
+
+    stored: int
+    duplicates: int
+
+
+def fill_sums(db: sqlite3.Connection) -> None:
+    """Step 2: the sums and the text index, from the events that are there."""
+    create_sums(db)
+    cursor = db.execute(f"SELECT {COLUMNS} FROM events ORDER BY id")  # noqa: S608 - as above
+    while chunk := cursor.fetchmany(_BACKFILL_ROWS):
+        sums.add(db, map(Row._make, chunk))
+    db.execute("INSERT INTO search (search) VALUES ('rebuild')")
+
+
+STEPS = (create_events, fill_sums)
+
+
+class Store:
+    """One database file; any number of readers, and this process's one writer.
+
+    Raises:
+        ForeignDatabaseError: The file is something else, or a newer version's.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        _create_private(self.path)
+        try:
+            self._prepare()
+        except sqlite3.OperationalError:
+            raise
+        except (sqlite3.DatabaseError, ForeignDatabaseError) as error:
+            raise ForeignDatabaseError(f"{self.path} is not used: {error}") from error
+        self.writer = Writer(self._connect)
+
+    def add(self, rows: Sequence[Row], size_bytes: int = 0) -> Future[Added]:
+        """Store the rows, each `event_id` once; done means on disk."""
+        return self.writer.submit(lambda db: insert(db, rows), size_bytes)
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """Give a connection that sees one moment of the database, and cannot change it."""
+        with closing(self._connect()) as db:
+            db.execute("PRAGMA query_only = 1")
+            db.execute("BEGIN")
+            yield db
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file."""
+        self.writer.close()
+
+    def _prepare(self) -> None:
+        with closing(self._connect()) as db:
+            prepare(db, STEPS)
+            db.execute("PRAGMA journal_mode = WAL")
+
+    def _connect(self) -> sqlite3.Connection:
+        # A page is read by whichever thread is free: one connection each, never two at a time.
+        db = sqlite3.connect(
+            self.path,
+            timeout=30,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        try:
+            # NORMAL: in WAL mode a killed process loses nothing that it had committed.
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA cache_size = -65536")
+            db.execute("PRAGMA secure_delete = ON")
+        except sqlite3.Error:
+            db.close()
+            raise
+        db.row_factory = sqlite3.Row
+        return db
+
+
+def insert(db: sqlite3.Connection, rows: Sequence[Row]) -> Added:
+    """Insert the rows whose `event_id` is new, and add them to the sums."""
+    new = _without_known(db, rows)
+    db.executemany(_INSERT, new)
+    sums.add(db, new)
+    return Added(len(new), len(rows) - len(new))
+
+
+def _without_known(db: sqlite3.Connection, rows: Sequence[Row]) -> list[Row]:
+    seen: set[str] = set()
+    new: list[Row] = []
+    for row in rows:
+        if row.event_id is not None:
+            if row.event_id in seen or _is_known(db, row.event_id):
+                continue
+            seen.add(row.event_id)
+        new.append(row)
+    return new
+
+
+def _is_known(db: sqlite3.Connection, event_id: str) -> bool:
+    query = "SELECT 1 FROM events WHERE event_id = ?"
+    return db.execute(query, (event_id,)).fetchone() is not None
+
+
+def _create_private(path: Path) -> None:
+    """The file holds people's conversations: for this user's eyes only."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

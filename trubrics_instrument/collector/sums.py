@@ -1,0 +1,146 @@
+"""The sums beside the events: added to when events come, subtracted from when they go."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from trubrics_instrument.collector import rows as kinds
+from trubrics_instrument.collector.schema import MEASURES
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+    from trubrics_instrument.collector.rows import Row
+
+TITLE_CHARS = 160
+LATENCY_STEP = 1.05  # a latency is known to within 2.5 %
+_COUNTED_KINDS = (
+    kinds.PROMPT,
+    kinds.GENERATION,
+    kinds.TOOL_CALL,
+    kinds.FAILURE,
+    kinds.FEEDBACK,
+)
+_Sums = dict[tuple[object, ...], list[float]]
+
+
+def _upsert(table: str, keys: tuple[str, ...], others: str = "", updates: str = "") -> str:
+    columns = ", ".join((*keys, *filter(None, [others]), *MEASURES))
+    marks = ", ".join("?" * (columns.count(",") + 1))
+    adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
+    return (
+        f"INSERT INTO {table} ({columns}) VALUES ({marks}) "  # noqa: S608 - names from this file
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {updates}{adding}"
+    )
+
+
+_SPAN = "first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at), "
+_ADD_TO_THREAD = _upsert(
+    "threads",
+    ("thread_id",),
+    "user_id, assistant_id, title, first_at, last_at",
+    "assistant_id = coalesce(excluded.assistant_id, assistant_id), "
+    "title = CASE WHEN excluded.first_at < first_at THEN coalesce(excluded.title, title) "
+    "ELSE coalesce(title, excluded.title) END, " + _SPAN,
+)
+_ADD_TO_USER = _upsert("users", ("user_id",), "first_at, last_at", _SPAN)
+_ADD_TO_MODEL_SUM = _upsert("model_sums", ("grain", "period", "assistant_id"))
+_ADD_TO_USER_SUM = _upsert("user_sums", ("grain", "period", "user_id"))
+_ADD_TO_LATENCY = """
+INSERT INTO latencies (grain, period, assistant_id, bucket, events) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (grain, period, assistant_id, bucket) DO UPDATE SET events = events + excluded.events
+"""
+
+
+def add(db: sqlite3.Connection, rows: Iterable[Row], sign: int = 1) -> None:
+    """Add rows to the sums, or subtract them (`sign` -1) when they are deleted."""
+    by_model: _Sums = {}
+    by_user: _Sums = {}
+    latencies: _Sums = {}
+    users: dict[str, _Group] = {}
+    threads: dict[str, _Group] = {}
+    for row in rows:
+        measures = _measures(row, sign)
+        for grain, period in _periods(row.timestamp):
+            _sum(by_model, (grain, period, row.assistant_id or ""), measures)
+            _sum(by_user, (grain, period, row.user_id), measures)
+            if row.kind == kinds.GENERATION and row.latency_s is not None:
+                key = (grain, period, row.assistant_id or "", to_bucket(row.latency_s))
+                _sum(latencies, key, [sign])
+        users.setdefault(row.user_id, _Group(row)).take(row, measures)
+        if row.thread_id is not None:
+            threads.setdefault(row.thread_id, _Group(row)).take(row, measures)
+    db.executemany(_ADD_TO_MODEL_SUM, _flat(by_model))
+    db.executemany(_ADD_TO_USER_SUM, _flat(by_user))
+    db.executemany(_ADD_TO_LATENCY, _flat(latencies))
+    db.executemany(_ADD_TO_USER, [group.as_user() for group in users.values()])
+    db.executemany(_ADD_TO_THREAD, [group.as_thread() for group in threads.values()])
+
+
+def to_bucket(latency_s: float) -> int:
+    """Return the latency's bucket: bucket b is around `LATENCY_STEP` ** b milliseconds."""
+    return max(0, round(math.log(max(latency_s * 1000, 1), LATENCY_STEP)))
+
+
+def from_bucket(bucket: int) -> float:
+    """Return the latency, in seconds, that a bucket stands for."""
+    return float(LATENCY_STEP**bucket) / 1000
+
+
+class _Group:
+    """The rows of one user or of one thread."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self._assistant_id: str | None = None
+        self._prompt: Row | None = None
+        self._first_at = self._last_at = row.timestamp
+        self._measures = [0.0] * len(MEASURES)
+
+    def take(self, row: Row, measures: list[float]) -> None:
+        self._first_at = min(self._first_at, row.timestamp)
+        self._last_at = max(self._last_at, row.timestamp)
+        self._measures = [a + b for a, b in zip(self._measures, measures, strict=True)]
+        self._assistant_id = row.assistant_id or self._assistant_id
+        asked = row.kind == kinds.PROMPT and row.text
+        if asked and (self._prompt is None or row.timestamp < self._prompt.timestamp):
+            self._prompt = row
+
+    def as_user(self) -> tuple[object, ...]:
+        return (self._row.user_id, self._first_at, self._last_at, *self._measures)
+
+    def as_thread(self) -> tuple[object, ...]:
+        text = self._prompt.text if self._prompt else None
+        return (
+            self._row.thread_id,
+            self._row.user_id,
+            self._assistant_id,
+            " ".join(text[: 4 * TITLE_CHARS].split())[:TITLE_CHARS] if text else None,
+            self._first_at,
+            self._last_at,
+            *self._measures,
+        )
+
+
+def _measures(row: Row, sign: int) -> list[float]:
+    counts = [sign if row.kind == kind else 0 for kind in _COUNTED_KINDS]
+    return [sign, *counts, sign * (row.tokens or 0), sign * (row.cost_usd or 0.0)]
+
+
+def _periods(timestamp: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("day", timestamp[:10]), ("hour", timestamp[:13])
+
+
+def _sum(sums: _Sums, key: tuple[object, ...], values: list[float]) -> None:
+    held = sums.get(key)
+    if held is None:
+        sums[key] = list(values)
+        return
+    for index, value in enumerate(values):
+        held[index] += value
+
+
+def _flat(sums: _Sums) -> Iterator[tuple[object, ...]]:
+    return ((*key, *values) for key, values in sums.items())
