@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Json = dict[str, Any]
-CREATED_S = 1_760_000_000
 _PIECE = re.compile(r"\S+\s*|\s+")
 
 
@@ -51,6 +50,7 @@ class Answer:
         usage: None to leave it out.
         model: The model that answered.
         id: None for a fixed one of the endpoint's kind.
+        created_s: When, in seconds since the epoch.
     """
 
     text: str | None = None
@@ -61,6 +61,7 @@ class Answer:
     usage: Usage | None = USAGE
     model: str = "gpt-4o-2024-08-06"
     id: str | None = None
+    created_s: int = 1_760_000_000
 
 
 def pieces(text: str) -> list[str]:
@@ -152,7 +153,7 @@ def _head(answer: Answer, default_id: str, kind: str) -> Json:
     return {
         "id": answer.id or default_id,
         "object": kind,
-        "created": CREATED_S,
+        "created": answer.created_s,
         "model": answer.model,
         "service_tier": "default",
         "system_fingerprint": "fp_0123456789",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from openai_wire import CREATED_S, Answer, Json, Usage, as_answer, finish_reason, pieces
+from openai_wire import Answer, Json, Usage, as_answer, finish_reason, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ def response_object(answer: Answer | str, **fields: Any) -> Json:
     body: Json = {
         "id": answer.id or "resp_1",
         "object": "response",
-        "created_at": CREATED_S,
+        "created_at": answer.created_s,
         "status": "incomplete" if cut_short else "completed",
         "background": False,
         "error": None,
