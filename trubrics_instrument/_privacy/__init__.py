@@ -1,0 +1,8 @@
+"""What leaves the process: sampling, capture mode, truncation, redaction."""
+
+from __future__ import annotations
+
+from trubrics_instrument._privacy.protect import Rules, protect
+from trubrics_instrument._privacy.redact import Redact, Redactor, redactors_from
+
+__all__ = ["Redact", "Redactor", "Rules", "protect", "redactors_from"]

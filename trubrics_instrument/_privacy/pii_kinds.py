@@ -1,0 +1,143 @@
+"""Personal facts with a shape that can be checked; names and addresses need a language model."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv6Address, ip_address
+
+from trubrics_instrument._privacy.recogniser import Recogniser, Span
+
+_CUE_CHARS = 32
+
+
+def _digits(text: str) -> list[int]:
+    return [int(c) for c in text if c in "0123456789"]
+
+
+def _before(match: re.Match[str]) -> str:
+    """Return the words just before a match, which say what a bare number is."""
+    start = match.start()
+    return match.string[max(0, start - _CUE_CHARS) : start].lower()
+
+
+_EMAIL_CHARS = "A-Za-z0-9À-ÖØ-öø-ÿ"
+_EMAIL = re.compile(
+    rf"(?<![{_EMAIL_CHARS}._%+-])[{_EMAIL_CHARS}._%+'-]{{1,200}}"
+    rf"@(?:[{_EMAIL_CHARS}-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}(?![A-Za-z0-9])"
+)
+_FILE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
+
+
+def _email_span(match: re.Match[str]) -> Span:
+    found = match.group()
+    if found.startswith("git@") or found.lower().endswith(_FILE_ENDINGS):
+        return None
+    return match.span()
+
+
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
+_IBAN_CHARS = {  # Source: SWIFT, IBAN registry
+    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22,
+    "BR": 29, "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28,
+    "EE": 20, "EG": 29, "ES": 24, "FI": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23,
+    "GL": 18, "GR": 27, "GT": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26,
+    "IT": 27, "JO": 30, "KW": 30, "KZ": 20, "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20,
+    "LV": 21, "MC": 27, "MD": 24, "ME": 22, "MK": 19, "MR": 27, "MT": 31, "MU": 30, "NL": 18,
+    "NO": 15, "PK": 24, "PL": 28, "PS": 29, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "SA": 24,
+    "SC": 31, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "TN": 24, "TR": 26, "UA": 29, "VA": 22,
+    "VG": 24, "XK": 20,
+}  # fmt: skip
+
+
+def _iban_span(match: re.Match[str]) -> Span:
+    """Take as many characters as the country's IBANs have, if their checksum is right."""
+    found = match.group().upper()
+    length = _IBAN_CHARS.get(found[:2], 0)
+    places = [at for at, char in enumerate(found) if char not in " -"][:length]
+    if not length or len(places) < length:
+        return None
+    iban = "".join(found[at] for at in places)
+    number = "".join(str(int(char, 36)) for char in iban[4:] + iban[:4])
+    end = match.start() + places[-1] + 1
+    follows = match.string[end : end + 1]
+    if int(number) % 97 != 1 or (follows.isalnum() and follows.isascii()):
+        return None
+    return match.start(), end
+
+
+_CARD = re.compile(r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\w]|[.-]\d)")
+
+
+def _card_span(match: re.Match[str]) -> Span:
+    digits = _digits(match.group())
+    doubled = (2 * d - 9 * (d > 4) for d in digits[-2::-2])  # noqa: PLR2004 - Luhn
+    valid = (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    return match.span() if valid and len(set(digits)) > 1 else None
+
+
+_SSN = re.compile(r"(?<![\w.-])(?!000|666|9)\d{3}([- ]?)(?!00)\d\d\1(?!0000)\d{4}(?![\w]|[.-]\d)")
+_SSN_CUE = re.compile(r"\bssn\b|social security|\bitin\b")
+
+
+def _ssn_span(match: re.Match[str]) -> Span:
+    if match[1] == "-" or _SSN_CUE.search(_before(match)):
+        return match.span()
+    return None
+
+
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = re.compile(rf"(?<![\w.-]){_BYTE}(?:\.{_BYTE}){{3}}(?![\w]|[.-]\d)")
+_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:.]{2,45}(?![\w:])")
+_VERSION_CUE = re.compile(r"(?:version|release|build|section|chapter|clause|firmware|v)[ :=]*\Z")
+
+
+def _ip_span(match: re.Match[str]) -> Span:
+    """Leave addresses that are nobody's, and numbers of versions and chapters."""
+    found = match.group().rstrip(".")
+    if _VERSION_CUE.search(_before(match)):
+        return None
+    try:
+        address = ip_address(found)
+    except ValueError:
+        return None
+    if address.is_loopback or address.is_unspecified or address.is_multicast:
+        return None
+    if isinstance(address, IPv6Address) and not any(c.isdigit() for c in found):
+        return None  # `dead::beef`, and scopes in C++
+    return match.start(), match.start() + len(found)
+
+
+_PHONE = re.compile(r"(?<![\w.+/-])(?:\+|\(\+?)?\d(?:[ ()./-]{0,2}\d){6,14}(?![\w]|[.:-]\d)")
+_NORTH_AMERICA = re.compile(r"\(?(?:\+?1[ .-]?)?\(?[2-9]\d\d\)?[ .-]{1,2}[2-9]\d\d[ .-]\d{4}")
+_NATIONAL = re.compile(r"\(?0[1-9]\d{0,4}\)?(?:[ ./-]\d{2,8}){1,4}")
+_PHONE_CUE = re.compile(
+    r"(?:phone|tel|mobile|cell|call|whatsapp|fax|text|sms|reach|dial|contact|number)\b[^\d]*\Z"
+)
+_PHONE_DIGITS = range(8, 16)
+_BARE_DIGITS = range(10, 13)
+
+
+def _phone_span(match: re.Match[str]) -> Span:
+    """Take what has a country code or a known grouping; a bare number only after a cue."""
+    found = match.group()
+    count = len(_digits(found))
+    if found.lstrip("(").startswith(("+", "00")):
+        return match.span() if count in _PHONE_DIGITS else None
+    if _NORTH_AMERICA.fullmatch(found):
+        return match.span()
+    if _NATIONAL.fullmatch(found) and count in range(9, 13):
+        return match.span()
+    if count in _BARE_DIGITS and _PHONE_CUE.search(_before(match)):
+        return match.span()
+    return None
+
+
+PII = (
+    Recogniser("email", "[EMAIL]", ("@",), _EMAIL, _email_span),
+    Recogniser("iban", "[IBAN]", (), _IBAN, _iban_span),
+    Recogniser("card", "[CARD]", (), _CARD, _card_span),
+    Recogniser("ssn", "[SSN]", (), _SSN, _ssn_span),
+    Recogniser("ip", "[IP]", (".",), _IPV4, _ip_span),
+    Recogniser("ip", "[IP]", (":",), _IPV6, _ip_span),
+    Recogniser("phone", "[PHONE]", (), _PHONE, _phone_span),
+)

@@ -1,0 +1,174 @@
+"""What may leave the process: applied to each event on the sender's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+from trubrics_instrument._shield import shield
+
+if TYPE_CHECKING:
+    from trubrics_instrument._events import Event
+    from trubrics_instrument._privacy.redact import Redactor
+
+# What the app's own `track()` calls the text of an event; `$`-properties but this one are ids.
+TEXT_PROPERTY = "$text"
+
+# Properties that observers fill with names of models, tools and classes: not free text. Redacting
+# them would let a callable that hides everything hide which model answered.
+OWN_PROPERTIES = frozenset(
+    {
+        "model",
+        "response_model",
+        "provider",
+        "operation",
+        "finish_reason",
+        "status",
+        "error_type",
+        "attachments",
+        "framework",
+        "tool_name",
+        "environment",
+        "source",
+        "event_id",
+    }
+)
+
+
+class Rules(NamedTuple):
+    """What holds for every event, built once from the configuration.
+
+    Attributes:
+        capture: "full", or "metadata" for no text at all.
+        redactors: Applied to every text and custom property, in this order.
+        max_text_chars: Longer texts are cut.
+        sample_rate: The share of conversations that is sent, 0 to 1.
+    """
+
+    capture: Literal["full", "metadata"] = "full"
+    redactors: tuple[Redactor, ...] = ()
+    max_text_chars: int = 20_000
+    sample_rate: float = 1.0
+
+
+def protect(event: Event, rules: Rules) -> Event | None:
+    """Return the event as it may leave the process, or None if its conversation is not sampled.
+
+    The ids of user, conversation and messages stay: they are what the events are joined by.
+    """
+    if not sampled(event.thread_id or event.user_id, rules.sample_rate):
+        return None
+    kept = dict(event.properties or {})
+    text = event.text
+    if rules.capture == "metadata":
+        text = None
+        kept.pop(TEXT_PROPERTY, None)
+    text, truncated = _protected_text(text, rules)
+    own_text, own_truncated = _protected_text(kept.pop(TEXT_PROPERTY, None), rules)
+    properties = _protected_properties(kept, rules.redactors)
+    if own_text is not None:
+        properties[TEXT_PROPERTY] = own_text
+    if truncated or own_truncated:
+        properties["text_truncated"] = True
+    return event._replace(text=text, properties=properties)
+
+
+def sampled(conversation: str, rate: float) -> bool:
+    """Whether a conversation is sent: the same answer in every process, for each of its events."""
+    if rate >= 1:
+        return True
+    digest = blake2b(conversation.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < rate * 2**64
+
+
+_STRADDLE_CHARS = 512
+
+
+def cut(text: str, max_chars: int) -> str:
+    """Return at most `max_chars` characters, without the rest of something that the cut halves.
+
+    Half a key or half a card number has not the shape that a redactor knows. So the word at the
+    cut goes, and the words with digits before it, up to 512 characters.
+    """
+    if len(text) <= max_chars:
+        return text
+    at, floor = max_chars, max(0, max_chars - _STRADDLE_CHARS)
+    halved = not text[at].isspace()
+    while at > floor:
+        end = _before_spaces(text, at, floor)
+        start = _before_word(text, end, floor)
+        if start == end or not (halved or any(c.isdigit() for c in text[start:end])):
+            break
+        at, halved = start, False
+    return text[:at]
+
+
+def _before_spaces(text: str, at: int, floor: int) -> int:
+    while at > floor and text[at - 1].isspace():
+        at -= 1
+    return at
+
+
+def _before_word(text: str, at: int, floor: int) -> int:
+    """Go back over printable ASCII: what keys and numbers are made of, and Chinese is not."""
+    while at > floor and "!" <= text[at - 1] <= "~":
+        at -= 1
+    return at
+
+
+def _protected_text(value: object, rules: Rules) -> tuple[str | None, bool]:
+    """Return the text cut and redacted, None if a redactor failed, and whether it was cut."""
+    if value is None:
+        return None, False
+    with shield("redacting a text"):
+        text = value if isinstance(value, str) else str(value)
+        short = cut(text, rules.max_text_chars)
+        return redacted(short, rules.redactors), len(short) < len(text)
+    return None, False
+
+
+def _protected_properties(
+    properties: Mapping[str, object], redactors: tuple[Redactor, ...]
+) -> dict[str, object]:
+    """Return the properties redacted; one whose redaction fails is left out."""
+    kept: dict[str, object] = {}
+    for name, value in properties.items():
+        if name in OWN_PROPERTIES or name.startswith("$"):
+            kept[name] = value
+            continue
+        with shield("redacting a property"):
+            kept[name] = _redacted_value(value, redactors, ())
+    return kept
+
+
+def _redacted_value(value: object, redactors: tuple[Redactor, ...], within: tuple[int, ...]) -> Any:
+    """Return a value of JSON's own types, its strings redacted; other objects become `str`."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if not isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        return redacted(str(value), redactors)
+    container = cast("Mapping[object, object] | Iterable[object]", value)
+    if id(container) in within:
+        raise ValueError("a property that contains itself")
+    within += (id(container),)
+    if isinstance(container, Mapping):
+        pairs = cast("Mapping[object, object]", container).items()
+        return {
+            redacted(str(key), redactors): _redacted_value(one, redactors, within)
+            for key, one in pairs
+        }
+    return [_redacted_value(one, redactors, within) for one in container]
+
+
+def redacted(text: str, redactors: tuple[Redactor, ...]) -> str:
+    """Return the text after all redactors.
+
+    Raises:
+        TypeError: A redactor returned something else than a str.
+    """
+    for redactor in redactors:
+        text = redactor(text)
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - the app's
+            raise TypeError("a redactor returned no str")
+    return text
