@@ -201,7 +201,7 @@ def _between(low: float, high: float, kind: type[float]) -> Callable[[str, objec
         right_kind = isinstance(value, (int, kind)) and not isinstance(value, bool)
         if not right_kind or not low <= float(value) <= high:  # type: ignore[arg-type] # a number
             what = "a whole number" if kind is int else "a number"
-            raise ValueError(f"{name}={value!r} must be {what} from {low:g} to {high:g}")
+            raise ValueError(f"{name}={value!r} must be {what} from {low} to {high}")
 
     return check
 

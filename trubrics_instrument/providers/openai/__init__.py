@@ -107,18 +107,24 @@ class _Request:
 
     def returned(self, result: Any) -> None:
         """Tell the answer, if the SDK has not handed it to `parse` by now."""
-        with shield("reading the answer"):
-            self._take_raw(result)
+        self._read(self._take_raw, result)
 
     def parse(self, parsed: Any) -> Any:
         """Take the answer on its way, before the app's own parser may refuse it."""
-        with shield("reading the answer"):
-            self._take(parsed)
+        self._read(self._take, parsed)
         return self._parser(parsed) if callable(self._parser) else parsed
 
-    def _take(self, parsed: Any) -> None:
+    def _read(self, take: Callable[[Any], None], result: Any) -> None:
         if self._call.closed:
             return
+        guard = shield("reading the answer")
+        with guard:
+            take(result)
+        if guard.failed:
+            with shield("telling that an answer is unread"):
+                self._call.end(Answer(status="unread"))
+
+    def _take(self, parsed: Any) -> None:
         if hasattr(parsed, "_iterator"):
             self._record(parsed)
         elif not isinstance(parsed, (str, bytes)) and not hasattr(parsed, "iter_bytes"):
@@ -132,7 +138,7 @@ class _Request:
 
     def _take_raw(self, result: Any) -> None:
         """Read a raw response whose body is in memory; one that is still to come is the app's."""
-        if self._call.closed or self._stream:
+        if self._stream:
             return
         raw = getattr(result, "http_response", result)
         if getattr(raw, "is_stream_consumed", False):

@@ -1,0 +1,1 @@
+"""The OpenAI patch, on loopback servers and with the real SDK."""

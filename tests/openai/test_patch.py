@@ -1,0 +1,218 @@
+"""The patch is put on once and taken off cleanly, whoever else is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+import wrapt
+from openai_wire import chat_chunks, chat_completion
+
+from tests.openai.asking import client_of
+from tests.replies import chat_stream, json_reply
+from trubrics_instrument import (
+    _runtime,
+    context,
+    patch_openai,
+    suppress,
+    unpatch_openai,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture
+def client(server: Loopback) -> Iterator[openai.OpenAI]:
+    """Give a client whose server always answers."""
+    server.always(lambda _: json_reply(chat_completion("Hello")))
+    with client_of(server, "sync") as ready:
+        yield ready
+
+
+def count_events(sink: Sink, ask: Callable[[], object]) -> int:
+    """Return how many events one call makes."""
+    before = _runtime.stats().accepted
+    ask()
+    assert _runtime.flush(5)
+    accepted = _runtime.stats().accepted
+    assert len(sink.wait_for(accepted)) == accepted
+    return accepted - before
+
+
+def is_clean() -> bool:
+    """Whether nothing of ours is left on the SDK's classes."""
+    return "request" not in vars(openai.OpenAI) and not isinstance(
+        vars(openai.Stream)["close"], wrapt.ObjectProxy
+    )
+
+
+def test_twice_is_once(sink: Sink, client: openai.OpenAI) -> None:
+    """A second patch changes what the first was told, and observes nothing twice."""
+    first = patch_openai(user_id="ada")
+    second = patch_openai(user_id="bob")
+    assert first is second
+    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+    assert {event["user_id"] for event in sink.events} == {"bob"}
+    first.undo()
+    assert is_clean()
+
+
+@pytest.mark.parametrize("undo", ["function", "method", "context manager"])
+def test_undo(undo: str, sink: Sink, client: openai.OpenAI) -> None:
+    """Each way of taking it off leaves the SDK's classes as they were; twice is as good as once."""
+    if undo == "context manager":
+        with patch_openai() as patch:
+            assert patch.active
+    else:
+        patch = patch_openai()
+        for _ in range(2):
+            unpatch_openai() if undo == "function" else patch.undo()
+    assert is_clean()
+    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+    patch_openai()
+    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+
+
+def test_what_was_taken_before(sink: Sink, client: openai.OpenAI) -> None:
+    """Bound methods, partials and raw wrappers from before the patch are seen, and silent after."""
+    ways: list[Callable[[], object]] = [
+        partial(client.chat.completions.create, **ASK),
+        partial(client.chat.completions.with_raw_response.create, **ASK),
+        lambda: client.post("/chat/completions", body=ASK, cast_to=object),
+        lambda: client.with_options(timeout=9).chat.completions.create(**ASK),
+    ]
+    patch_openai()
+    assert [count_events(sink, way) for way in ways] == [2, 2, 2, 2]
+    unpatch_openai()
+    assert [count_events(sink, way) for way in ways] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("theirs_first", [True, False])
+@pytest.mark.parametrize("ours_leaves_first", [True, False])
+def test_beside_another_patch(
+    theirs_first: bool, ours_leaves_first: bool, sink: Sink, client: openai.OpenAI
+) -> None:
+    """Beside another wrapper, in every order, both see each call once, and both can leave."""
+    seen: list[str] = []
+
+    def theirs(wrapped: Any, _: Any, args: Any, kwargs: Any) -> Any:
+        seen.append("theirs")
+        return wrapped(*args, **kwargs)
+
+    original = vars(openai.OpenAI).get("request")
+    steps: list[Callable[[], object]] = [
+        lambda: wrapt.wrap_function_wrapper("openai", "OpenAI.request", theirs),
+        patch_openai,
+    ]
+    for step in steps if theirs_first else reversed(steps):
+        step()
+    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+    assert seen == ["theirs"]
+    if ours_leaves_first:
+        unpatch_openai()
+        assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+        assert seen == ["theirs", "theirs"]
+    assert original is None
+    del openai.OpenAI.request
+    unpatch_openai()
+    assert is_clean()
+
+
+def test_put_on_again_after_others_removed_it(sink: Sink, client: openai.OpenAI) -> None:
+    """If somebody else has taken our wrapper away, patching again puts it back."""
+    patch_openai()
+    del openai.OpenAI.request
+    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+    patch_openai()
+    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+
+
+def test_a_subclass_and_azure(sink: Sink, server: Loopback) -> None:
+    """Subclasses and Azure's client go through the same method."""
+
+    class Mine(openai.OpenAI):
+        """An app's own client."""
+
+    server.always(lambda _: json_reply(chat_completion("Hello")))
+    patch_openai()
+    mine = Mine(base_url=server.base_url, api_key="k")
+    azure = openai.AzureOpenAI(azure_endpoint=server.url, api_key="k", api_version="2024-10-21")
+    for client in (mine, azure):
+        assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
+        client.close()
+    providers = [event["properties"]["provider"] for event in sink.events]
+    assert providers == ["127.0.0.1", "127.0.0.1", "azure", "azure"]
+
+
+def test_suppressed(sink: Sink, client: openai.OpenAI) -> None:
+    """`suppress()` and `enabled=False` silence what happens inside, and nothing else."""
+    patch_openai()
+    with suppress(), context(user_id="ada"):
+        assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+    with context(enabled=False):
+        assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+
+
+def test_other_endpoints_are_left_alone(sink: Sink, server: Loopback) -> None:
+    """What answers no user is not observed."""
+    embedding = {"object": "embedding", "index": 0, "embedding": [0.5]}
+    server.always(lambda _: json_reply({"object": "list", "data": [embedding], "model": "m"}))
+    patch_openai()
+    client = client_of(server, "sync")
+    assert count_events(sink, client.models.list) == 0
+    assert count_events(sink, lambda: client.embeddings.create(model="m", input="x")) == 0
+    client.close()
+
+
+def test_peeking_at_a_stream(sink: Sink, server: Loopback) -> None:
+    """An app may take the first piece with `next()` and loop over the rest: nothing is lost."""
+    server.always(lambda _: chat_stream(chat_chunks("One two three")))
+    client = client_of(server, "sync")
+    whole = list(client.chat.completions.create(**ASK, stream=True))
+    patch_openai()
+    stream = client.chat.completions.create(**ASK, stream=True)
+    assert isinstance(stream, openai.Stream)
+    assert [next(iter(stream)), *stream] == whole
+    assert sink.wait_for(2)[1]["properties"]["$text"] == "One two three"
+    client.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after", "never"])
+def test_before_the_import(when: str, sink: Sink, server: Loopback) -> None:
+    """It may be patched before openai is imported; patching does not import it."""
+    server.always(lambda _: json_reply(chat_completion("Hello")))
+    patch = "import trubrics_instrument as t; t.patch_openai()\n"
+    ask = (
+        f"client = openai.OpenAI(base_url={server.base_url!r}, api_key='k')\n"
+        f"client.chat.completions.create(**{ASK!r})\n"
+    )
+    program = {
+        "before": f"{patch}import openai\n{ask}",
+        "after": f"import openai\n{patch}{ask}",
+        "never": f"{patch}import sys; assert 'openai' not in sys.modules",
+    }[when]
+    environment = {"TRUBRICS_HOST": sink.host, "TRUBRICS_SPOOL": "off", "PYTHONPATH": "."}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
+    if when != "never":
+        assert [event["event"] for event in sink.wait_for(2)] == ["Prompt", "Generation"]
+    assert len(sink.events) == (0 if when == "never" else 2)
+
+
+def test_bad_arguments() -> None:
+    """An impossible key or host is refused when patching, and nothing is patched then."""
+    with pytest.raises(ValueError, match="api_key is empty"):
+        patch_openai(api_key=" ")
+    with pytest.raises(ValueError, match="host='nowhere' is no http"):
+        patch_openai(host="nowhere")
+    assert is_clean()

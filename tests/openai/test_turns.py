@@ -1,0 +1,227 @@
+"""What is a turn, at the level of calls: one question is told once, whatever it takes to answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
+from responses_wire import response_events, response_object
+
+from tests.openai.asking import MODES, Mode, client_of, close_client, pieces, settled
+from tests.replies import chat_stream, error_reply, json_reply, response_stream
+from tests.told import told
+from trubrics_instrument import context, patch_openai
+
+if TYPE_CHECKING:
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+pytestmark = pytest.mark.anyio
+
+BOTH = pytest.mark.parametrize("mode", MODES)
+EITHER = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+USER = {"role": "user", "content": "Will it rain in Lyon?"}
+CALLS = Answer(tool_calls=(ToolCall("get_weather", '{"city": "Lyon"}', "call_7"),), usage=None)
+ANSWER = Answer("No, it is sunny.", usage=None, id="answer-2")
+
+
+def brief(sink: Sink, n: int) -> list[tuple[Any, ...]]:
+    """Return event, text, prompt and thread of the first `n` events."""
+    return [
+        (one["event"], one.get("$text"), one.get("$prompt_id"), one.get("$thread_id"))
+        for one in told(sink, n)
+    ]
+
+
+async def say(client: Any, messages: list[Any], *, stream: bool = False, **more: Any) -> None:
+    """Ask chat completions, and read the answer to its end."""
+    arguments = {"model": "gpt-4o", "messages": messages, **more}
+    if stream:
+        arguments["stream"] = True
+    answer = await settled(client.chat.completions.create(**arguments))
+    if stream:
+        assert [piece async for piece in pieces(answer)]
+
+
+@BOTH
+@EITHER
+async def test_tools(mode: Mode, stream: bool, sink: Sink, server: Loopback) -> None:
+    """A call that brings tool results goes on with the turn of the call that asked for them."""
+    patch_openai()
+    replies = [
+        chat_stream(chat_chunks(one)) if stream else json_reply(chat_completion(one))
+        for one in (CALLS, CALLS, ANSWER)
+    ]
+    server.script(*replies)
+    client = client_of(server, mode)
+    call = chat_completion(CALLS)["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": "call_7", "content": "sunny"}
+    await say(client, [USER], stream=stream)
+    await say(client, [USER, call, result], stream=stream)
+    await say(client, [USER, call, result, call, result], stream=stream)
+    await close_client(client)
+    common = {
+        "user_id": "anon 1",
+        "$thread_id": "thread 1",
+        "$prompt_id": "prompt 1",
+        "anonymous": True,
+        "thread_inferred": True,
+        "framework": "openai",
+        "provider": "127.0.0.1",
+        "operation": "chat",
+        "model": "gpt-4o",
+        **({"stream": True} if stream else {}),
+    }
+    assistant = {"$assistant_id": "gpt-4o"}
+    tool = {"tool_name": "get_weather", "tool_call_id": "call_7"}
+    assert told(sink, 4) == [
+        {"event": "Prompt", "$text": USER["content"], **common},
+        {"event": "Tool call", **common, **assistant, **tool},
+        {"event": "Tool call", **common, **assistant, **tool},
+        {
+            "event": "Generation",
+            "$text": ANSWER.text,
+            "$generation_id": "answer-2",
+            **common,
+            **assistant,
+            "status": "ok",
+            "response_model": ANSWER.model,
+            "finish_reason": "stop",
+            "model_calls": 3,
+            "tool_calls": 2,
+        },
+    ]
+
+
+@BOTH
+@EITHER
+@pytest.mark.parametrize("stateful", [True, False], ids=["previous_response_id", "whole input"])
+async def test_tools_of_responses(
+    mode: Mode, stream: bool, stateful: bool, sink: Sink, server: Loopback
+) -> None:
+    """The same over the Responses API, where the results may come without the question."""
+    patch_openai()
+    first = Answer(tool_calls=CALLS.tool_calls, id="resp_a")
+    second = Answer("No.", id="resp_b")
+    server.script(
+        *(
+            response_stream(response_events(one)) if stream else json_reply(response_object(one))
+            for one in (first, second)
+        )
+    )
+    client = client_of(server, mode)
+    result = {"type": "function_call_output", "call_id": "call_7", "output": "sunny"}
+    call = response_object(first)["output"][0]
+    follow_up: dict[str, Any] = {"input": [USER, call, result]}
+    if stateful:
+        follow_up = {"input": [result], "previous_response_id": "resp_a"}
+    for arguments in ({"input": USER["content"]}, follow_up):
+        answer = await settled(client.responses.create(model="gpt-4o", stream=stream, **arguments))
+        if stream:
+            assert [piece async for piece in pieces(answer)]
+    await close_client(client)
+    assert brief(sink, 3) == [
+        ("Prompt", USER["content"], "prompt 1", "thread 1"),
+        ("Tool call", None, "prompt 1", "thread 1"),
+        ("Generation", "No.", "prompt 1", "thread 1"),
+    ]
+
+
+@BOTH
+async def test_retry(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """The same request again after a failure is the same prompt; after an answer it is a new one."""
+    patch_openai()
+    server.script(error_reply(500), error_reply(503), *[json_reply(chat_completion(ANSWER))] * 2)
+    client = client_of(server, mode)
+    for _ in range(2):
+        with pytest.raises(openai.InternalServerError):
+            await say(client, [USER])
+    await say(client, [USER], model="gpt-4o")
+    await say(client, [USER])
+    await close_client(client)
+    question = USER["content"]
+    assert brief(sink, 6) == [
+        ("Prompt", question, "prompt 1", "thread 1"),
+        ("Generation failed", None, "prompt 1", "thread 1"),
+        ("Generation failed", None, "prompt 1", "thread 1"),
+        ("Generation", ANSWER.text, "prompt 1", "thread 1"),
+        ("Prompt", question, "prompt 2", "thread 2"),
+        ("Generation", ANSWER.text, "prompt 2", "thread 2"),
+    ]
+
+
+@BOTH
+async def test_the_sdks_own_retries_are_never_seen(
+    mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """A request that the SDK repeats by itself is one call."""
+    patch_openai()
+    server.script(error_reply(500, **{"retry-after-ms": "1"}), json_reply(chat_completion(ANSWER)))
+    client = client_of(server, mode, max_retries=2)
+    await say(client, [USER])
+    await close_client(client)
+    assert len(server.requests) == 2
+    assert [event["event"] for event in told(sink, 2)] == ["Prompt", "Generation"]
+
+
+@BOTH
+@EITHER
+async def test_several_choices(mode: Mode, stream: bool, sink: Sink, server: Loopback) -> None:
+    """Several answers to one question are several Generations; tokens are counted once."""
+    patch_openai()
+    answer = Answer("One", more=("Two", "Three"))
+    chunks = chat_chunks(answer, include_usage=True)
+    server.script(chat_stream(chunks) if stream else json_reply(chat_completion(answer)))
+    client = client_of(server, mode)
+    await say(client, [USER], stream=stream, n=3)
+    await close_client(client)
+    events = told(sink, 4)
+    assert [
+        (one["event"], one["$text"], one.get("$generation_id"), one.get("total_tokens"))
+        for one in events
+    ] == [
+        ("Prompt", USER["content"], None, None),
+        ("Generation", "One", "chatcmpl-1", 21),
+        ("Generation", "Two", "chatcmpl-1:1", None),
+        ("Generation", "Three", "chatcmpl-1:2", None),
+    ]
+
+
+@BOTH
+async def test_several_calls_as_one_turn(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """Calls in a context that names the prompt are one turn, with the words that it gives."""
+    patch_openai()
+    server.always(lambda _: json_reply(chat_completion(ANSWER)))
+    client = client_of(server, mode)
+    with context(prompt_id="p-1", prompt="What the user typed", thread_id="t-1", user_id="ada"):
+        await say(client, [{"role": "user", "content": "Rewrite: ..."}])
+        await say(client, [{"role": "user", "content": "Context: ... Question: ..."}])
+    await close_client(client)
+    events = told(sink, 3)
+    assert [(one["event"], one["$text"], one["user_id"]) for one in events] == [
+        ("Prompt", "What the user typed", "ada"),
+        ("Generation", ANSWER.text, "ada"),
+        ("Generation", ANSWER.text, "ada"),
+    ]
+    assert [event["properties"]["$prompt_id"] for event in sink.events] == ["p-1"] * 3
+
+
+async def test_previous_response_keeps_the_thread(sink: Sink, server: Loopback) -> None:
+    """A response that goes on from another belongs to its thread, and is a new question."""
+    patch_openai()
+    server.script(
+        json_reply(response_object(Answer("Hello", id="resp_a"))),
+        json_reply(response_object(Answer("Bye", id="resp_b"))),
+    )
+    client = client_of(server, "sync")
+    client.responses.create(model="gpt-4o", input="Hi")
+    client.responses.create(model="gpt-4o", input="Bye", previous_response_id="resp_a")
+    client.close()
+    assert brief(sink, 4) == [
+        ("Prompt", "Hi", "prompt 1", "thread 1"),
+        ("Generation", "Hello", "prompt 1", "thread 1"),
+        ("Prompt", "Bye", "prompt 2", "thread 1"),
+        ("Generation", "Bye", "prompt 2", "thread 1"),
+    ]

@@ -1,0 +1,185 @@
+"""Bad input is refused at set-up, by name, with what is allowed; good input is used."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trubrics_instrument import _config, _runtime, configure, stats, track
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
+
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    ({"api_key": ""}, "api_key is empty: give a value, or leave it out"),
+    ({"api_key": "  "}, "api_key is empty: give a value, or leave it out"),
+    ({"api_key": 7}, "api_key must be a str, not int"),
+    ({"host": "app.trubrics.com"}, "host='app.trubrics.com' is no http(s) URL"),
+    ({"host": "ftp://x"}, "host='ftp://x' is no http(s) URL"),
+    ({"host": "http://"}, "host='http://' is no http(s) URL"),
+    ({"host": "http://x:99999"}, "host='http://x:99999' is no http(s) URL"),
+    ({"host": 3}, "host must be a str, not int"),
+    ({"sample_rate": 1.5}, "sample_rate=1.5 must be a number from 0 to 1"),
+    ({"sample_rate": -0.1}, "sample_rate=-0.1 must be a number from 0 to 1"),
+    ({"sample_rate": float("nan")}, "sample_rate=nan must be a number from 0 to 1"),
+    ({"sample_rate": "half"}, "sample_rate='half' must be a number from 0 to 1"),
+    ({"sample_rate": True}, "sample_rate=True must be a number from 0 to 1"),
+    ({"capture": "some"}, "capture='some' is unknown: use one of full, metadata"),
+    ({"spool": "disk"}, "spool='disk' is unknown: use one of auto, always, strict, off"),
+    ({"redact": "everything"}, "everything"),
+    ({"before_send": "f"}, "before_send must be callable, not str"),
+    ({"on_drop": 1}, "on_drop must be callable, not int"),
+    ({"max_text_chars": 0}, "max_text_chars=0 must be a whole number from 1 to 10000000"),
+    ({"max_text_chars": 2.5}, "max_text_chars=2.5 must be a whole number"),
+    ({"max_batch": 101}, "max_batch=101 must be a whole number from 1 to 100"),
+    ({"flush_interval_s": -1}, "flush_interval_s=-1 must be a number from 0 to 60"),
+    ({"enabled": "no"}, "enabled='no' must be True or False"),
+    ({"properties": [1]}, "properties must be a dict, not list"),
+    ({"event_names": {"Prompt": None}}, "event_names: 'Prompt' can be renamed, but not switched"),
+    ({"event_names": {"Feedback": ""}}, "event_names: the name of 'Feedback' must be a str"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), IMPOSSIBLE, ids=lambda value: str(value)[:40])
+def test_impossible_values(given: dict[str, Any], message: str) -> None:
+    """An impossible value raises ValueError that names it, and changes nothing."""
+    configure(user_id="before", host="http://127.0.0.1:9")
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is compared below
+        configure(**given)
+    assert message in str(error.value)
+    assert _runtime.config().user_id == "before"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("TRUBRICS_ENABLED", "perhaps", "TRUBRICS_ENABLED='perhaps' is neither yes nor no"),
+        ("TRUBRICS_SAMPLE_RATE", "half", "TRUBRICS_SAMPLE_RATE='half' is no number"),
+        ("TRUBRICS_CAPTURE", "some", "capture='some' is unknown"),
+        ("TRUBRICS_HOST", "nowhere", "host='nowhere' is no http(s) URL"),
+    ],
+)
+def test_impossible_environment(name: str, value: str, message: str) -> None:
+    """The environment is checked like arguments."""
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is compared below
+        _config.build({name: value}, {})
+    assert message in str(error.value)
+
+
+def test_where_values_come_from() -> None:
+    """What is given wins over the environment, which wins over the default."""
+    environ = {"TRUBRICS_SAMPLE_RATE": "0.5", "TRUBRICS_CAPTURE": "metadata", "TRUBRICS_HOST": " "}
+    config = _config.build(environ, {"capture": "full", "host": "http://localhost:1/x/"})
+    assert (config.sample_rate, config.capture, config.spool) == (0.5, "full", "auto")
+    assert config.host == "http://localhost:1/x"
+
+
+@pytest.mark.parametrize("off", ["0", "false", "No", "OFF"])
+def test_the_kill_switch(off: str) -> None:
+    """Whoever runs the app can switch us off, whatever the code says."""
+    assert not _config.build({"TRUBRICS_ENABLED": off}, {"enabled": True}).enabled
+    assert not _config.build({"TRUBRICS_ENABLED": "1"}, {"enabled": False}).enabled
+
+
+@pytest.mark.parametrize(
+    ("configured", "own", "expected"),
+    [
+        ({}, {}, None),
+        ({"api_key": "k"}, {}, (_config.DEFAULT_HOST, "k")),
+        ({"host": "http://127.0.0.1:1"}, {}, ("http://127.0.0.1:1", None)),
+        ({"host": "http://[::1]:1"}, {}, ("http://[::1]:1", None)),
+        ({"host": "https://example.com"}, {}, None),
+        ({"api_key": "k", "host": "https://a.com"}, {}, ("https://a.com", "k")),
+        ({"api_key": "k"}, {"host": "https://b.com"}, None),
+        ({"api_key": "k"}, {"host": "http://localhost:1"}, ("http://localhost:1", None)),
+        ({"api_key": "k"}, {"host": "https://b.com", "api_key": "b"}, ("https://b.com", "b")),
+        ({"api_key": "k"}, {"api_key": "b"}, (_config.DEFAULT_HOST, "b")),
+    ],
+)
+def test_a_key_goes_to_its_own_host(
+    configured: dict[str, str], own: dict[str, str], expected: tuple[str, str | None] | None
+) -> None:
+    """The configured key goes to the configured host only; a loopback host needs none."""
+    config = _config.build({}, configured)
+    found = config.destination(api_key=own.get("api_key"), host=own.get("host"))
+    assert found == expected
+
+
+def test_nothing_configured(caplog: pytest.LogCaptureFixture) -> None:
+    """Without key and host the app runs as ever; one INFO line says which two ways there are."""
+    with caplog.at_level(logging.INFO, "trubrics_instrument"):
+        for _ in range(3):
+            assert not track("Sign in")
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "TRUBRICS_API_KEY" in caplog.text
+    assert "trubrics-instrument collector" in caplog.text
+    assert stats().dropped == {"not_configured": 3}
+
+
+def test_disabled(sink: Sink) -> None:
+    """`enabled=False` takes nothing."""
+    configure(host=sink.host, enabled=False)
+    assert not track("Sign in")
+    assert stats().accepted == 0
+
+
+def test_common_properties_and_names(sink: Sink) -> None:
+    """Configured properties, environment and names are on every event; its own words win."""
+    configure(
+        host=sink.host,
+        environment="staging",
+        properties={"app": "bot", "plan": "free"},
+        event_names={"Sign in": "Login", "Sign out": None},
+    )
+    track("Sign in", {"plan": "pro"}, user_id="ada")
+    track("Sign out", user_id="ada")
+    assert _runtime.flush(5)
+    (event,) = sink.wait_for(1)
+    properties = event["properties"]
+    assert (event["event"], event["user_id"]) == ("Login", "ada")
+    assert (properties["app"], properties["plan"]) == ("bot", "pro")
+    assert properties["environment"] == "staging"
+
+
+def test_before_send(sink: Sink) -> None:
+    """`before_send` may change an event, or drop it, which is counted."""
+
+    def before_send(event: dict[str, Any]) -> dict[str, Any] | None:
+        if event["event"] == "Secret":
+            return None
+        event["properties"]["seen"] = True
+        return event
+
+    configure(host=sink.host, before_send=before_send)
+    track("Secret", user_id="ada")
+    track("Open", user_id="ada")
+    (event,) = sink.wait_for(1)
+    assert event["event"] == "Open"
+    assert event["properties"]["seen"] is True
+    assert _runtime.flush(5)
+    assert stats().dropped == {"before_send": 1}
+
+
+def test_configuring_again(sink: Sink) -> None:
+    """A new configuration replaces the old one; events under way still arrive."""
+    track("One", user_id="ada")
+    configure(host=sink.host, user_id="bob", flush_interval_s=0.05)
+    track("Two")
+    assert _runtime.flush(5)
+    assert {(event["event"], event["user_id"]) for event in sink.wait_for(2)} == {
+        ("One", "ada"),
+        ("Two", "bob"),
+    }
+    assert stats().delivered == 2
+
+
+def test_shutdown(sink: Sink) -> None:
+    """After a shutdown nothing more is accepted, until it is configured again."""
+    track("One", user_id="ada")
+    assert _runtime.shutdown(5)
+    assert not track("Two", user_id="ada")
+    configure(host=sink.host)
+    assert track("Three", user_id="ada")
+    assert [event["event"] for event in sink.wait_for(2)] == ["One", "Three"]

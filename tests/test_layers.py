@@ -1,0 +1,118 @@
+"""The architecture is what the folders say: imports go downward only."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import trubrics_instrument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(trubrics_instrument.__file__).parent
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"_version", "_shield"}),
+    frozenset({"_config", "_events", "_memory", "_scope"}),
+    frozenset({"_cost", "_delivery", "_identity", "_privacy", "_threads", "_turns"}),
+    frozenset({"_runtime", "_reader"}),
+    frozenset({"_call"}),
+    frozenset({"_patch", "_stream"}),
+    frozenset({"asgi", "langchain", "providers", "wsgi"}),
+    frozenset({"collector", "spool_cli", "testing"}),
+    frozenset({"cli"}),
+)
+# The package's front door looks everything up by name, and only when it is asked for.
+FRONT_DOOR = "trubrics_instrument"
+FOREIGN = {"openai": "providers", "langchain_core": "langchain", "starlette": "collector"}
+COLLECTOR_MAY_IMPORT = frozenset({"_events", "_version", "collector"})
+
+
+def sources() -> list[Path]:
+    """Return the package's files."""
+    return sorted(ROOT.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """Return the room a file belongs to: its name below the package, without its folder's rest."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield each module that a file imports, by its full name; those for types alone too."""
+    package = [FRONT_DOOR, *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def floor(name: str) -> int:
+    """Return the floor of a room."""
+    return next(level for level, rooms in enumerate(FLOORS) if name in rooms)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downward(path: Path) -> None:
+    """A file imports from its own room and from floors below; nobody imports the front door."""
+    here = room(path)
+    if here == "__init__":
+        return
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] != FRONT_DOOR:
+            owner = FOREIGN.get(parts[0])
+            assert owner in {None, here}, f"{path.name} imports {module}"
+            continue
+        assert len(parts) > 1, f"{path.name} imports the front door"
+        there = parts[1]
+        assert there == here or floor(there) < floor(here), f"{path.name} imports {module}"
+        assert here != "collector" or there in COLLECTOR_MAY_IMPORT
+
+
+def test_every_room_has_a_floor() -> None:
+    """A new file is put on a floor deliberately, and none is listed that is not planned."""
+    rooms = {room(path) for path in sources()} - {"__init__"}
+    assert rooms <= frozenset[str]().union(*FLOORS)
+
+
+def test_public_names() -> None:
+    """`__all__`, the table of homes and what a type checker sees are the same names."""
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    typed = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(FRONT_DOOR)
+        for alias in node.names
+    }
+    assert set(trubrics_instrument.__all__) == typed == set(trubrics_instrument._HOMES)
+    assert trubrics_instrument.__all__ == sorted(trubrics_instrument.__all__)
+    for name in trubrics_instrument.__all__:
+        value = getattr(trubrics_instrument, name)
+        home = importlib.import_module(f"{FRONT_DOOR}.{trubrics_instrument._HOMES[name]}")
+        assert value is getattr(home, name)
+    assert set(trubrics_instrument.__all__) <= set(dir(trubrics_instrument))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = trubrics_instrument.nonsense
+
+
+def test_importing_does_nothing() -> None:
+    """The import loads no library, starts no thread, and touches no log handler."""
+    program = (
+        "import sys, threading, logging\n"
+        "import trubrics_instrument\n"
+        "heavy = {'openai', 'langchain_core', 'wrapt', 'requests', 'sqlite3', 'starlette'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "assert threading.active_count() == 1\n"
+        "assert not logging.getLogger('trubrics_instrument').handlers\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
