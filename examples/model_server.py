@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -62,6 +63,7 @@ class ModelServer:
     """The endpoints, and the responses that a later request may refer to."""
 
     def __init__(self, word_delay_s: float) -> None:
+        self.closing = False
         self._word_delay_s = word_delay_s
         self._kept: OrderedDict[str, tuple[Json, tuple[Message, ...]]] = OrderedDict()
         self.app = Starlette(
@@ -132,6 +134,8 @@ class ModelServer:
         async def paced() -> AsyncIterator[bytes]:
             for event in events:
                 await asyncio.sleep(self._word_delay_s)
+                if self.closing:
+                    return
                 yield event
 
         return StreamingResponse(paced(), media_type="text/event-stream")
@@ -154,7 +158,8 @@ def running(port: int = 0, *, word_delay_s: float = 0.0) -> Generator[Running, N
     """
     # Listening starts here: a client that comes before the thread is ready waits in the backlog.
     with socket.create_server(("127.0.0.1", port)) as listener:
-        server = _server(word_delay_s)
+        models = ModelServer(word_delay_s)
+        server = uvicorn.Server(_config(models))
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="model-server", daemon=True
         )
@@ -162,20 +167,20 @@ def running(port: int = 0, *, word_delay_s: float = 0.0) -> Generator[Running, N
         try:
             yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
         finally:
+            models.closing = True
             server.should_exit = True
             thread.join(5.0)
 
 
-def _server(word_delay_s: float) -> uvicorn.Server:
-    config = uvicorn.Config(
-        ModelServer(word_delay_s).app,
+def _config(models: ModelServer) -> uvicorn.Config:
+    return uvicorn.Config(
+        models.app,
         log_config=None,
         access_log=False,
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=1,
     )
-    return uvicorn.Server(config)
 
 
 def _guarded(
@@ -232,10 +237,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8783, help="0 takes a free one")
     parser.add_argument("--word-delay", type=float, default=0.03, metavar="SECONDS")
     arguments = parser.parse_args()
-    with running(arguments.port, word_delay_s=arguments.word_delay) as server:
-        print(f"Models at {server.base_url}: {', '.join(MODELS)}. Ctrl-C ends.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+    try:
+        with running(arguments.port, word_delay_s=arguments.word_delay) as server:
+            print(f"Models at {server.base_url}: {', '.join(MODELS)}. Ctrl-C ends.", flush=True)
             threading.Event().wait()
+    except KeyboardInterrupt:
+        return
+    except OSError as error:
+        sys.exit(f"Port {arguments.port} cannot be used: {error}")
 
 
 if __name__ == "__main__":
