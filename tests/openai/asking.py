@@ -11,7 +11,7 @@ import openai
 import pydantic
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from tests.loopback import Loopback
 
@@ -91,7 +91,7 @@ async def pieces(stream: Any) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
-async def entered(manager: Any) -> AsyncIterator[Any]:
+async def entered(manager: Any) -> AsyncGenerator[Any]:
     """Enter a context manager of either kind."""
     if hasattr(manager, "__aenter__"):
         async with manager as value:
@@ -102,7 +102,7 @@ async def entered(manager: Any) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
-async def asking(client: Any, way: Way, **more: Any) -> AsyncIterator[Any]:
+async def asking(client: Any, way: Way, **more: Any) -> AsyncGenerator[Any]:
     """Ask, and give what the app gets: an answer, or a stream to iterate over."""
     resource, arguments = _resource(client, way.endpoint)
     arguments |= more

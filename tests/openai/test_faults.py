@@ -8,8 +8,9 @@ import pytest
 
 from tests.openai.asking import WAYS, Way, ask, client_of, close_client
 from tests.openai.test_matrix import reply_of
-from trubrics_instrument import _call, _runtime, _shield, patch_openai, providers, stats
+from trubrics_instrument import _call, _runtime, _shield, patch_openai, stats
 from trubrics_instrument._delivery import Sender
+from trubrics_instrument.providers import openai as provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,14 +31,13 @@ def _raise(*_: object, **__: object) -> Any:
 
 def _places() -> list[tuple[str, object, str]]:
     """Return every place where we read something, as (what, owner, attribute)."""
-    openai = providers.openai
     readers = [
-        (f"{reader} {step}", getattr(openai, reader), step)
+        (f"{reader} {step}", getattr(provider, reader), step)
         for reader in ("ChatReader", "ResponsesReader", "CompletionReader")
         for step in ("asked", "answer", "gathering")
     ]
     gatherings = [
-        (f"{module} gathering {step}", getattr(getattr(openai, module), kind), step)
+        (f"{module} gathering {step}", getattr(getattr(provider, module), kind), step)
         for module, kind in (
             ("_chat", "ChatGathering"),
             ("_responses", "ResponsesGathering"),
@@ -48,8 +48,8 @@ def _places() -> list[tuple[str, object, str]]:
     return [
         *readers,
         *gatherings,
-        ("options", openai, "_own_options"),
-        ("provider", openai, "_provider"),
+        ("options", provider, "_own_options"),
+        ("provider", provider, "_provider"),
         ("prompt", _call.ModelCall, "begin"),
         ("end", _call.ModelCall, "end"),
         ("failure", _call.ModelCall, "fail"),
@@ -89,7 +89,7 @@ async def test_what_cannot_be_read_is_told_as_unread(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A reader that raises makes the event say so; the log has a warning, and never content."""
-    reader = providers.openai._READERS[way.path.removeprefix("/v1")]
+    reader = provider._READERS[way.path.removeprefix("/v1")]
     monkeypatch.setattr(type(reader), "gathering" if way.streamed else "answer", _raise)
     _shield.set_strict(strict=False)
     server.script(reply_of(way), path=way.path)
@@ -111,7 +111,7 @@ async def test_a_stream_that_cannot_be_read_is_told_as_unread(
     way: Way, step: str, sink: Sink, server: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault at one piece, or at the end, leaves the stream alone and is said in the event."""
-    reader = providers.openai._READERS[way.path.removeprefix("/v1")]
+    reader = provider._READERS[way.path.removeprefix("/v1")]
     monkeypatch.setattr(type(reader.gathering()), step, _raise)
     _shield.set_strict(strict=False)
     server.script(reply_of(way), path=way.path)

@@ -32,7 +32,7 @@ ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "H
 
 
 @pytest.fixture
-def client(server: Loopback) -> Iterator[openai.OpenAI]:
+def client(server: Loopback) -> Iterator[Any]:
     """Give a client whose server always answers."""
     server.always(lambda _: json_reply(chat_completion("Hello")))
     with client_of(server, "sync") as ready:
@@ -56,7 +56,7 @@ def is_clean() -> bool:
     )
 
 
-def test_twice_is_once(sink: Sink, client: openai.OpenAI) -> None:
+def test_twice_is_once(sink: Sink, client: Any) -> None:
     """A second patch changes what the first was told, and observes nothing twice."""
     first = patch_openai(user_id="ada")
     second = patch_openai(user_id="bob")
@@ -68,7 +68,7 @@ def test_twice_is_once(sink: Sink, client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("undo", ["function", "method", "context manager"])
-def test_undo(undo: str, sink: Sink, client: openai.OpenAI) -> None:
+def test_undo(undo: str, sink: Sink, client: Any) -> None:
     """Each way of taking it off leaves the SDK's classes as they were; twice is as good as once."""
     if undo == "context manager":
         with patch_openai() as patch:
@@ -83,7 +83,7 @@ def test_undo(undo: str, sink: Sink, client: openai.OpenAI) -> None:
     assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
 
 
-def test_what_was_taken_before(sink: Sink, client: openai.OpenAI) -> None:
+def test_what_was_taken_before(sink: Sink, client: Any) -> None:
     """Bound methods, partials and raw wrappers from before the patch are seen, and silent after."""
     ways: list[Callable[[], object]] = [
         partial(client.chat.completions.create, **ASK),
@@ -128,7 +128,7 @@ def test_beside_another_patch(
     assert is_clean()
 
 
-def test_put_on_again_after_others_removed_it(sink: Sink, client: openai.OpenAI) -> None:
+def test_put_on_again_after_others_removed_it(sink: Sink, client: Any) -> None:
     """If somebody else has taken our wrapper away, patching again puts it back."""
     patch_openai()
     del openai.OpenAI.request
@@ -154,7 +154,7 @@ def test_a_subclass_and_azure(sink: Sink, server: Loopback) -> None:
     assert providers == ["127.0.0.1", "127.0.0.1", "azure", "azure"]
 
 
-def test_suppressed(sink: Sink, client: openai.OpenAI) -> None:
+def test_suppressed(sink: Sink, client: Any) -> None:
     """`suppress()` and `enabled=False` silence what happens inside, and nothing else."""
     patch_openai()
     with suppress(), context(user_id="ada"):
@@ -179,7 +179,7 @@ def test_peeking_at_a_stream(sink: Sink, server: Loopback) -> None:
     """An app may take the first piece with `next()` and loop over the rest: nothing is lost."""
     server.always(lambda _: chat_stream(chat_chunks("One two three")))
     client = client_of(server, "sync")
-    whole = list(client.chat.completions.create(**ASK, stream=True))
+    whole: list[Any] = list(client.chat.completions.create(**ASK, stream=True))
     patch_openai()
     stream = client.chat.completions.create(**ASK, stream=True)
     assert isinstance(stream, openai.Stream)

@@ -131,7 +131,7 @@ async def test_tools_of_responses(
 
 @BOTH
 async def test_retry(mode: Mode, sink: Sink, server: Loopback) -> None:
-    """The same request again after a failure is the same prompt; after an answer it is a new one."""
+    """The same request after a failure is the same prompt; after an answer it is a new one."""
     patch_openai()
     server.script(error_reply(500), error_reply(503), *[json_reply(chat_completion(ANSWER))] * 2)
     client = client_of(server, mode)
