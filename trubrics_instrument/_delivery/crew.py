@@ -12,16 +12,17 @@ from .lane import Lane
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .options import SenderOptions
+    from .outbox import Encoded
     from .run import Run
 
 CORE = 2
 CHUNK = 100
 READY_BATCHES = 8
 TICK_S = 0.02
-NAP_S = 3600.0
+ALWAYS_LINGER_S = 0.03
 IDLE_S = 10.0
 SLOW_S = 0.02
 AFTER_FAULT_S = 1.0
@@ -37,6 +38,9 @@ class Crew:
         self._run = run
         self._options = options
         self._stopped = False
+        # `always` promises that all but the last 50 ms are on disk, should the process be killed.
+        most_s = ALWAYS_LINGER_S if options.spool == "always" else options.flush_interval_s
+        self._linger_s = min(options.flush_interval_s, most_s)
         self._threads: list[threading.Thread] = []  # the worker, the first lane, more lanes
         self._lanes: list[Lane] = []
 
@@ -99,7 +103,7 @@ class Crew:
     def _new_lane(self) -> Lane:
         run = self._run
         transport = Transport(self._options)
-        return Lane(self._options, run.outbox, run.tally, transport, lambda _: run.bell.ring())
+        return Lane(self._options, run.outbox, run.tally, transport, self._settled)
 
     def _drive(self, lane: Lane, *, forever: bool) -> None:
         """Deliver until the end; a lane that was added for a rush goes when it finds no work."""
@@ -121,31 +125,49 @@ class Crew:
             if guard.failed:
                 self._run.bell.sleep(AFTER_FAULT_S)
 
+    def _settled(self, events: Sequence[Encoded]) -> None:
+        self._run.keeper.settled(events)
+        self._run.bell.ring()
+
     def _turn(self) -> None:
         run = self._run
+        self._tend()
         if not run.queue:
-            self._sleep()
+            self._sleep(run.keeper.nap_s())
             return
         self._linger()
-        while run.queue and run.outbox.waiting() < READY_BATCHES * self._options.max_batch:
+        while run.queue and self._is_ready():
             run.encoder.move(CHUNK)
             run.make_room()
             self._hire()
+            self._tend()
         if run.queue:
             run.bell.sleep(TICK_S)
-        run.make_room()
 
-    def _sleep(self) -> None:
+    def _tend(self) -> None:
+        run = self._run
+        with run.encoder.lock:
+            run.keeper.tend(len(run.queue) * run.encoder.mean_bytes)
+        run.make_room()
+        held = bool(run.queue or run.outbox.waiting() or run.outbox.in_flight())
+        run.keeper.warn_of_blackout(holds_events=held or bool(run.keeper.parked()))
+
+    def _is_ready(self) -> bool:
+        """Tell whether the next step takes events: the outbox, or the disk."""
+        enough = READY_BATCHES * self._options.max_batch
+        return self._run.outbox.waiting() < enough or self._run.keeper.is_diverting()
+
+    def _sleep(self, nap_s: float) -> None:
         run = self._run
         run.asleep = True
         if not run.queue and not self._stopped:
-            run.bell.sleep(NAP_S)
+            run.bell.sleep(nap_s)
         run.asleep = False
 
     def _linger(self) -> None:
         """Give the first event of a batch some company."""
         run, clock = self._run, self._options.clock
-        until = clock() + self._options.flush_interval_s
+        until = clock() + self._linger_s
         while len(run.queue) < self._options.max_batch and not run.hurrying and not self._stopped:
             left = until - clock()
             if left <= 0:

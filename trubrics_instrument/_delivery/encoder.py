@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 import threading
+from itertools import count
 from typing import TYPE_CHECKING
 
 from .encode import encode
 from .options import Skip
-from .outbox import EVENT_OVERHEAD_BYTES, Encoded
+from .outbox import NOT_OURS, Encoded
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Sequence
 
+    from .keeper import Keeper
     from .options import Prepare
-    from .outbox import Outbox
     from .tally import Tally
+
+# What an item's Python objects take besides the text that its JSON holds too.
+OBJECTS_BYTES = 900
+STUCK_S = 1.0
 
 
 class Encoder:
-    """The step from the queue to the outbox, taken by one thread at a time.
+    """The step from the queue to the keeper, taken by one thread at a time.
 
-    An item leaves the queue only once it stands in the outbox, so that at any moment, and
-    whatever thread dies, each item is in one of the two.
+    An item leaves the queue only once it stands in memory or on disk, so that at any moment,
+    whatever thread dies, each item is in one of the places.
 
     Attributes:
         lock: Held while a chunk moves.
@@ -32,47 +37,77 @@ class Encoder:
     """
 
     def __init__(
-        self, queue: deque[object], outbox: Outbox, tally: Tally, prepare: Prepare, run_id: str
+        self,
+        queue: deque[object],
+        keeper: Keeper,
+        tally: Tally,
+        make: Maker,
+        options: SenderOptions,
     ) -> None:
         self.lock = threading.Lock()
         self.drained = 0
         self.mean_bytes = 2048.0
         self._queue = queue
-        self._outbox = outbox
+        self._keeper = keeper
         self._tally = tally
-        self._prepare = prepare
-        self._run_id = run_id
+        self._make = make
+        self._wall_clock = wall_clock
+        self._place = 0
 
     def move(self, limit: int) -> int:
-        """Move up to `limit` items to the outbox; return how many left the queue."""
-        with self.lock:
+        """Move up to `limit` items on; return how many left the queue.
+
+        0, too, when the other thread is stuck in the app's part of the work.
+        """
+        if not self.lock.acquire(timeout=STUCK_S):
+            return 0
+        try:
             number = min(limit, len(self._queue))
-            made = (self._encode(self._queue[at], self.drained + at) for at in range(number))
-            events = [event for event in made if event is not None]
-            self._outbox.add(events)
+            events = [event for at in range(number) if (event := self._encoded(at)) is not None]
+            self._keeper.place(events)
             for _ in range(number):
                 self._queue.popleft()
             self.drained += number
             self._estimate(events)
+        finally:
+            self.lock.release()
         return number
 
-    def _encode(self, item: object, ordinal: int) -> Encoded | None:
-        try:
-            made = self._prepare(item, f"{self._run_id}-{ordinal}")
-            if isinstance(made, Skip):
-                self._tally.skip(made.reason)
-                return None
-            return Encoded(ordinal, made.key, encode(made.body), None)
-        except Exception as error:
-            self._tally.skip("prepare failed")
-            text = "An event could not be prepared (%s) and was dropped."
-            self._tally.say(logging.WARNING, "prepare failed", text, type(error).__name__)
+    def _encoded(self, at: int) -> Encoded | None:
+        item = self._queue[at]
+        made = item if isinstance(item, (Encoded, Skip)) else self._make(item)
+        if isinstance(made, Skip):
+            self._tally.skip(made.reason)
             return None
+        self._place = max(self._place + 1, int(self._wall_clock() * 1_000_000))
+        made.ordinal = self.drained + at
+        made.place = self._place
+        return made
 
     def _estimate(self, events: Sequence[Encoded]) -> None:
         if not events:
             return
-        mean = sum(len(event.body) for event in events) / len(events)
-        # An item's Python objects take about its JSON and this much more.
-        fresh = mean + 3 * EVENT_OVERHEAD_BYTES
+        fresh = sum(len(event.body) for event in events) / len(events) + OBJECTS_BYTES
         self.mean_bytes = max(fresh, 0.8 * self.mean_bytes + 0.2 * fresh)
+
+
+class Maker:
+    """Makes an item an event, on the worker or inside a `put` that is strict; never raises."""
+
+    def __init__(self, prepare: Prepare, tally: Tally, run_id: str) -> None:
+        self._prepare = prepare
+        self._tally = tally
+        self._run_id = run_id
+        self._numbers = count()
+
+    def __call__(self, item: object) -> Encoded | Skip:
+        """Return the event, or why there is none."""
+        try:
+            made = self._prepare(item, f"{self._run_id}-{next(self._numbers)}")
+            if isinstance(made, Skip):
+                return made
+            return Encoded(NOT_OURS, made.key, encode(made.body))
+        except Exception as error:
+            text = "An event could not be prepared (%s) and was dropped."
+            self._tally.say(logging.WARNING, "prepare failed", text, type(error).__name__)
+            return Skip("prepare failed")

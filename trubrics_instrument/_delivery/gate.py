@@ -19,6 +19,7 @@ class Gate:
         open_at_s: No request before this moment of the options' clock.
         failing_since_s: When the present trouble began; None when all is well.
         last_trouble_s: When a request last failed; None before the first failure.
+        passed_at_s: When a request last passed; before the first one, the start.
         endpoint: `publish_events`, or `publish_event` once the host turned out to lack the former.
         max_bytes: The largest batch, learnt from 413.
     """
@@ -29,6 +30,7 @@ class Gate:
         self.open_at_s = 0.0
         self.failing_since_s: float | None = None
         self.last_trouble_s: float | None = None
+        self.passed_at_s = options.clock()
         self.endpoint = BATCH_ENDPOINT
         self.max_bytes = options.max_batch_bytes
 
@@ -43,6 +45,7 @@ class Gate:
         self.failures = 0
         self.open_at_s = 0.0
         self.failing_since_s = None
+        self.passed_at_s = self._options.clock()
 
     def failed(self, action: Action, answer: Answer) -> float:
         """Note a failure that is the host's; return how long the gate stays shut."""
@@ -59,9 +62,8 @@ class Gate:
 
     def in_trouble_for_s(self) -> float:
         """Return how long the host has been failing; 0 when it is well."""
-        if self.failing_since_s is None:
-            return 0.0
-        return self._options.clock() - self.failing_since_s
+        since = self.failing_since_s
+        return 0.0 if since is None else self._options.clock() - since
 
     def use_singles(self) -> None:
         """Send one event a request from now on."""

@@ -20,12 +20,21 @@ class Mortal(Protocol):
         """Deliver or save what is left."""
         ...
 
+    def before_fork(self) -> bool:
+        """Let go of what a child must not inherit; return whether `after_fork` is due."""
+        ...
+
+    def after_fork(self) -> None:
+        """Go on in the parent."""
+        ...
+
     def begin_in_child(self) -> None:
         """Replace everything inherited; acquire nothing, close nothing."""
         ...
 
 
 _all: list[Mortal] = []
+_paused: list[Mortal] = []
 _hooked_pids: set[int] = set()
 
 
@@ -75,11 +84,29 @@ def _close_all(*_: object, **__: object) -> None:
             mortal.close_at_exit()
 
 
+def _before_fork() -> None:
+    for mortal in _all:
+        with shield("preparing for a fork"):
+            if mortal.before_fork():
+                _paused.append(mortal)
+
+
+def _go_on_in_parent() -> None:
+    while _paused:
+        with shield("going on after a fork"):
+            _paused.pop().after_fork()
+
+
 def _begin_in_child() -> None:
+    _paused.clear()
     for mortal in _all:
         with shield("starting in a forked child"):
             mortal.begin_in_child()
 
 
 if hasattr(os, "register_at_fork"):  # absent on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_begin_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_go_on_in_parent,
+        after_in_child=_begin_in_child,
+    )

@@ -27,13 +27,17 @@ class Encoded:
         ordinal: Its place among what this process accepted; NOT_OURS for an adopted one.
         key: Events with the same key keep their order.
         body: The event as JSON.
+        place: When it was encoded, in microseconds since the epoch, later than any before it.
         row: Its row in the spool, if it has one.
+        replayed: Whether it was claimed from the spool.
     """
 
     ordinal: int
     key: str
     body: bytes
-    row: int | None
+    place: int = 0
+    row: int | None = None
+    replayed: bool = False
 
 
 NOT_OURS = 1 << 62

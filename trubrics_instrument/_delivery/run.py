@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -11,14 +12,18 @@ from typing import TYPE_CHECKING
 from . import lifecycle
 from .bell import Bell
 from .crew import Crew
-from .encoder import Encoder
+from .encoder import Encoder, Maker
+from .keeper import Keeper
 from .options import SenderStats
-from .outbox import Outbox
+from .outbox import Encoded, Outbox
+from .spool import Spool
+from .spool_file import Unavailable
 from .tally import Tally
 
 if TYPE_CHECKING:
     from .options import Prepare, SenderOptions
 
+CHUNK = 500
 GLANCE_S = 0.1
 LAST_WORDS_S = 0.2
 
@@ -35,7 +40,7 @@ class Run:
         asleep: Whether the worker waits for the bell.
     """
 
-    def __init__(self, options: SenderOptions, prepare: Prepare) -> None:
+    def __init__(self, options: SenderOptions, prepare: Prepare, *, disk: bool = True) -> None:
         self.pid = os.getpid()
         self.run_id = os.urandom(6).hex()
         self.queue: deque[object] = deque()
@@ -46,7 +51,10 @@ class Run:
         self.hurrying = 0
         self.tally = Tally(options)
         self.outbox = Outbox(options)
-        self.encoder = Encoder(self.queue, self.outbox, self.tally, prepare, self.run_id)
+        self.spool = Spool(options, self.tally, usable=disk)
+        self.keeper = Keeper(options, self.outbox, self.spool, self.tally)
+        self._make = Maker(prepare, self.tally, self.run_id)
+        self.encoder = Encoder(self.queue, self.keeper, self.tally, self._make, options.wall_clock)
         self._options = options
         self._crew = Crew(self, options)
         self._lock = threading.Lock()
@@ -66,6 +74,14 @@ class Run:
         self._refusals = next(self._refused)  # no lock: this may run in a finaliser
         return False
 
+    def secure(self, item: object) -> object:
+        """Return the item as an event that is on disk already, if the disk takes it."""
+        made = self._make(item)
+        if isinstance(made, Encoded):
+            with contextlib.suppress(Unavailable):
+                self.spool.write([made], keep=True)
+        return made
+
     def make_room(self) -> None:
         """Set the queue's bound to what is left of the memory bound."""
         if self.closed:
@@ -84,6 +100,7 @@ class Run:
             self.encoder.lock.release()
         with self._lock:
             self.hurrying += 1
+        self.keeper.hurry()
         try:
             return self._wait(barrier, deadline)
         finally:
@@ -91,7 +108,7 @@ class Run:
                 self.hurrying -= 1
 
     def close(self, timeout_s: float) -> bool:
-        """Deliver what is left within the time, give up the rest, end the threads."""
+        """Deliver what is left within the time, leave the rest on disk, end the threads."""
         with self._lock:
             if self.closed:
                 return True
@@ -99,8 +116,9 @@ class Run:
             self.room = -1
         done = self.flush(timeout_s)
         if not done:
-            self._give_up()
+            self._leave_rest()
         self._crew.stop(LAST_WORDS_S)
+        self.spool.close()
         return done
 
     def stats(self) -> SenderStats:
@@ -118,6 +136,7 @@ class Run:
             dropped=dropped,
             queued=queued + held,
             queued_bytes=held_bytes + int(queued * self.encoder.mean_bytes),
+            spooled=self.keeper.parked(),
             requests=counts["requests"],
             retries=counts["retries"],
             duplicates_possible=counts["duplicates_possible"],
@@ -140,18 +159,29 @@ class Run:
                 if self._is_settled(barrier):
                     return True
                 left = deadline - self._options.clock()
-                if left <= 0:
+                if left <= 0 or self._is_vain():
                     return False
                 if self._crew.is_alive():
                     changed.wait(min(left, GLANCE_S))
                     continue
             self._crew.step(min(left, GLANCE_S), left)
 
-    def _is_settled(self, barrier: int) -> bool:
-        return self.encoder.drained >= barrier and self.outbox.oldest() >= barrier
+    def _is_vain(self) -> bool:
+        """Tell whether an exit should not wait: the host is in trouble, and the disk is there."""
+        return self.closed and bool(self.outbox.gate.failures) and self.spool.file.is_usable()
 
-    def _give_up(self) -> None:
-        while self.encoder.move(1000):
+    def _is_settled(self, barrier: int) -> bool:
+        if self.encoder.drained < barrier or self.outbox.oldest() < barrier:
+            return False
+        return not self.keeper.parked()
+
+    def _leave_rest(self) -> None:
+        """Bring what is left to disk on the closing thread: the worker may be anywhere."""
+        self.keeper.closing = True
+        while self.encoder.move(CHUNK):
             pass
-        left = self.outbox.seize(in_flight=True)
-        self.tally.drop([event.body for event in left], "undelivered at exit")
+        self.keeper.park(self.outbox.seize(in_flight=True))
+        lost = self.outbox.seize(in_flight=True)
+        self.tally.drop([event.body for event in lost], "undelivered at exit")
+        if self.queue:
+            self.tally.skip("stuck at exit", len(self.queue))

@@ -21,6 +21,7 @@ class Sender:
     def __init__(self, options: SenderOptions, prepare: Prepare) -> None:
         self._options = options
         self._prepare = prepare
+        self._strict = options.spool == "strict"
         self._run = self._new_run()
         lifecycle.enlist(self)
 
@@ -38,6 +39,8 @@ class Sender:
         if run.pid != os.getpid():  # uWSGI forks without telling Python
             self.begin_in_child()
             run = self._run
+        if self._strict and not run.closed:
+            item = run.secure(item)
         if len(run.queue) >= run.room:
             return run.admit(item)
         run.queue.append(item)
@@ -67,18 +70,26 @@ class Sender:
         """Deliver what is left within the exit's budget."""
         self._current().close(self._options.exit_timeout_s)
 
+    def before_fork(self) -> bool:
+        """Let go of what a child must not inherit; return whether `after_fork` is due."""
+        return self._run.spool.file.before_fork()
+
+    def after_fork(self) -> None:
+        """Go on in the parent."""
+        self._run.spool.file.after_fork()
+
     def begin_in_child(self) -> None:
         """Start from nothing in a forked child: the parent delivers what it accepted."""
         _inherited.append(self._run)
-        self._run = self._new_run()
+        self._run = self._new_run(disk=not self._run.spool.file.is_open())
 
     def _current(self) -> Run:
         if self._run.pid != os.getpid():
             self.begin_in_child()
         return self._run
 
-    def _new_run(self) -> Run:
+    def _new_run(self, *, disk: bool = True) -> Run:
         # Imports requests: not at package import (180 ms), nor later (impossible at exit).
         from .run import Run  # noqa: PLC0415
 
-        return Run(self._options, self._prepare)
+        return Run(self._options, self._prepare, disk=disk)

@@ -1,0 +1,218 @@
+"""When events go to disk and when they come back: the policy between encoder, outbox and spool."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from .outbox import NOT_OURS, Encoded
+from .spool_file import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .options import SenderOptions
+    from .outbox import Outbox
+    from .spool import Row, Spool
+    from .tally import Tally
+
+TROUBLE_S = 1.0
+CALM_S = 60.0
+LOOK_S = 60.0
+CHECK_S = 2.0
+BLACKOUT_S = 60.0
+SOON_S = 0.1
+FOREVER_S = 3600.0
+MAX_KEYS = 20_000
+
+
+class Keeper:
+    """Decides for each event between memory and disk.
+
+    An event whose key has events waiting on disk goes to disk as well: it must not overtake
+    them. `place`, `park` and `tend` are called under the encoder's lock, `settled` by any lane.
+
+    Attributes:
+        closing: Whether the process ends: then everything goes to disk.
+    """
+
+    def __init__(self, options: SenderOptions, outbox: Outbox, spool: Spool, tally: Tally) -> None:
+        now = options.clock()
+        spread_s = options.chance() * options.replay_spread_s
+        self.closing = False
+        self._options = options
+        self._outbox = outbox
+        self._gate = outbox.gate
+        self._spool = spool
+        self._tally = tally
+        self._overflowing = False
+        self._lock = threading.Lock()
+        self._parked: Counter[str] = Counter()
+        self._leftover_rows: list[int] = []
+        self._replay_at_s = now + spread_s
+        self._limited_until_s = now + spread_s + CALM_S
+        self._renew_at_s = now
+        self._check_at_s = now
+        self._held_since_s: float | None = None
+
+    def place(self, events: Sequence[Encoded]) -> None:
+        """Bring fresh events to memory or disk, in order."""
+        if not events:
+            return
+        if self.is_diverting():
+            self.park(events)
+            return
+        parked = self._parked
+        if parked:
+            self.park([event for event in events if event.key in parked])
+            events = [event for event in events if event.key not in parked]
+        if self._options.spool == "always" and events:
+            self._store(events)
+        self._outbox.add(events)
+
+    def is_diverting(self) -> bool:
+        """Tell whether new events go to disk."""
+        if not self._spool.file.is_usable():
+            return False
+        in_trouble = self._gate.in_trouble_for_s() > TROUBLE_S
+        return in_trouble or self._overflowing or self.closing or len(self._parked) > MAX_KEYS
+
+    def park(self, events: Sequence[Encoded]) -> None:
+        """Leave events on disk for whoever comes; in memory where the disk fails."""
+        fresh = [event for event in events if event.row is None]
+        stored = [event.row for event in events if event.row is not None]
+        try:
+            self._spool.write(fresh, keep=False, release=stored)
+        except Unavailable:
+            self._outbox.add(events)
+            return
+        with self._lock:
+            self._parked.update(event.key for event in events if not event.replayed)
+
+    def settled(self, events: Sequence[Encoded]) -> None:
+        """Delete what was delivered or given up from the disk."""
+        rows = [event.row for event in events if event.row is not None]
+        if not rows:
+            return
+        try:
+            self._spool.remove(rows)
+        except Unavailable:
+            self._leftover_rows.extend(rows)
+        with self._lock:
+            for event in events:
+                if event.replayed and self._spool.is_mine(event.row or 0):
+                    self._unpark(event.key)
+
+    def tend(self, queued_bytes: float) -> None:
+        """Do what is due: spill, replay, keep the lease, warn."""
+        now = self._options.clock()
+        self._measure(queued_bytes)
+        if not self._spool.file.is_usable():
+            return
+        self._spill()
+        try:
+            self._replay(now)
+            self._keep_house(now)
+        except Unavailable:
+            return
+
+    def hurry(self) -> None:
+        """Replay what is ours now rather than after a random while."""
+        if self._parked:
+            self._replay_at_s = min(self._replay_at_s, self._options.clock())
+
+    def nap_s(self) -> float:
+        """Return how long nothing will be due."""
+        if self._parked or self._leftover_rows or self._gate.failures:
+            return SOON_S
+        if self._outbox.waiting() or self._outbox.in_flight():
+            return min(CHECK_S, self._options.lease_s / 3)
+        if self._spool.file.is_usable() and self._spool.file.path.exists():
+            return max(SOON_S, self._replay_at_s - self._options.clock())
+        return FOREVER_S
+
+    def parked(self) -> int:
+        """Return how many events of this process wait on disk."""
+        with self._lock:
+            return sum(self._parked.values())
+
+    def warn_of_blackout(self, *, holds_events: bool) -> None:
+        """Say so when events were accepted, and none got through for a minute."""
+        now = self._options.clock()
+        if not holds_events:
+            self._held_since_s = None
+            return
+        if self._held_since_s is None:
+            self._held_since_s = now
+        since = max(self._held_since_s, self._gate.passed_at_s)
+        if now - since >= BLACKOUT_S:
+            text = "No event has got through for %d s (%s). Events are kept; see stats()."
+            error = self._tally.last_error or "no answer"
+            self._tally.say(logging.WARNING, "blackout", text, now - since, error)
+
+    def _store(self, events: Sequence[Encoded]) -> None:
+        try:
+            self._spool.write([event for event in events if event.row is None], keep=True)
+        except Unavailable:
+            return
+
+    def _measure(self, queued_bytes: float) -> None:
+        share = (self._outbox.bytes + queued_bytes) / self._options.max_memory_bytes
+        self._overflowing = share > (0.25 if self._overflowing else 0.5)
+
+    def _spill(self) -> None:
+        """Bring to disk what waits in memory for a host that is in trouble."""
+        if self._gate.in_trouble_for_s() <= TROUBLE_S:
+            return
+        with self._outbox.changed:
+            may_go = self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
+        if not may_go and self._outbox.waiting():
+            self.park(self._outbox.seize(in_flight=False))
+
+    def _replay(self, now: float) -> None:
+        if now < self._replay_at_s or self._overflowing or self.closing:
+            return
+        with self._outbox.changed:
+            may_go = self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
+        if not may_go or self._outbox.waiting() >= self._options.max_batch:
+            return
+        if not self._parked and not self._spool.file.path.exists():
+            self._replay_at_s = now + LOOK_S
+            return
+        rows = self._spool.claim(self._options.max_batch)
+        self._replay_at_s = now + self._pause_after(rows, now)
+        self._outbox.add([Encoded(NOT_OURS, key, body, 0, row, True) for row, key, body in rows])
+
+    def _pause_after(self, rows: Sequence[Row], now: float) -> float:
+        """Return the pause before the next rows: after an outage, nobody storms the host."""
+        if not rows:
+            return CHECK_S if self._parked else LOOK_S
+        trouble = self._gate.last_trouble_s
+        if trouble is not None and now - trouble < CALM_S:
+            return self._options.replay_gap_s
+        if now < self._limited_until_s and not all(self._spool.is_mine(row.id) for row in rows):
+            return self._options.replay_gap_s
+        return 0.0
+
+    def _keep_house(self, now: float) -> None:
+        if self._leftover_rows:
+            rows, self._leftover_rows = self._leftover_rows, []
+            self._spool.remove(rows)
+        if not self._spool.file.is_open():
+            return
+        if now >= self._renew_at_s:
+            self._renew_at_s = now + self._options.lease_s / 3
+            self._spool.renew()
+        if self._parked and now >= self._check_at_s:
+            self._check_at_s = now + CHECK_S
+            if not self._spool.has_mine():  # another process has replayed them
+                with self._lock:
+                    self._parked.clear()
+                self._spool.file.tidy()
+
+    def _unpark(self, key: str) -> None:
+        self._parked[key] -= 1
+        if self._parked[key] <= 0:
+            del self._parked[key]

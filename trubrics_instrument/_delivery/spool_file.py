@@ -1,0 +1,216 @@
+"""The file of a spool: where it lies, how it is opened, and what happens when the disk fails."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import platformdirs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .options import SenderOptions
+    from .tally import Tally
+
+T = TypeVar("T")
+
+BUSY_S = 1.0
+LOCK_S = 2.0
+SULK_S = 60.0
+TRY_AGAIN_S = 0.05
+CONNECT_TRIES = 10
+# owner.node: where the pid means something; owner.until_s: the lease's end.
+# event.id: see Spool._new_row; event.owner: who has it in hand, NULL when it waits.
+# replay: the one process that replays, so that rows of one key cannot overtake each other.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS owner (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, pid INTEGER NOT NULL,
+    until_s REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS event (
+    id INTEGER PRIMARY KEY, owner INTEGER, key TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS replay (one INTEGER PRIMARY KEY, owner INTEGER NOT NULL);
+"""
+
+
+class Unavailable(Exception):  # noqa: N818 - a state of the disk, nobody's mistake
+    """The disk does not take or give events now; memory has to do."""
+
+
+def directory(spool_dir: str | None) -> Path:
+    """Return the folder of the spools: the given one, or one in the user's state directory."""
+    return Path(spool_dir) if spool_dir else platformdirs.user_state_path("trubrics-instrument")
+
+
+def spool_path(spool_dir: str | None, host: str, api_key: str | None) -> Path:
+    """Return the file for this host and key; neither can be read from its name."""
+    name = hashlib.sha256(f"{host.rstrip('/')}\n{api_key or ''}".encode()).hexdigest()[:16]
+    return directory(spool_dir) / f"{name}.sqlite"
+
+
+def connect(path: Path, host: str) -> sqlite3.Connection:
+    """Open the spool, made if need be, readable for this user only."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA secure_delete = ON")  # prompts are personal data
+        db.executescript(SCHEMA)
+        db.execute("INSERT OR IGNORE INTO about VALUES ('host', ?)", (host,))
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+class SpoolFile:
+    """A connection that is opened when needed, used by one thread at a time, and may fail.
+
+    Attributes:
+        path: The SQLite file.
+        openings: How often it was opened; what was written before may be gone since.
+    """
+
+    def __init__(self, options: SenderOptions, tally: Tally, *, usable: bool) -> None:
+        self.path = spool_path(options.spool_dir, options.host, options.api_key)
+        self.openings = 0
+        self._options = options
+        self._tally = tally
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._db: sqlite3.Connection | None = None
+        self._sulking_until_s = 0.0 if usable else float("inf")
+
+    def is_usable(self) -> bool:
+        """Tell whether the disk is worth a try now."""
+        return self._options.clock() >= self._sulking_until_s
+
+    def is_open(self) -> bool:
+        """Tell whether there is a connection."""
+        return self._db is not None
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do the work in one transaction.
+
+        Raises:
+            Unavailable: The disk failed; it is left alone for a minute, with one line in the log.
+        """
+        if not self.is_usable():
+            raise Unavailable
+        with self._held():
+            try:
+                try:
+                    return self._attempt(work)
+                except sqlite3.DatabaseError as error:
+                    if type(error) is not sqlite3.DatabaseError:
+                        raise
+                    self._set_aside()
+                    return self._attempt(work)
+            except (sqlite3.Error, OSError) as error:
+                self._sulk(error)
+        raise Unavailable
+
+    def tidy(self) -> None:
+        """Give the pages of deleted rows back to the disk, the log's too."""
+        with contextlib.suppress(Unavailable), self._held():
+            if self._db is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("PRAGMA incremental_vacuum").fetchall()
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Close the connection; the next transaction opens another."""
+        with contextlib.suppress(Unavailable), self._held():
+            self._disconnect()
+
+    def before_fork(self) -> bool:
+        """Close the connection and keep the lock across a fork; False if that took too long.
+
+        A child that inherits an open connection inherits SQLite's idea of the file's locks.
+        Source: sqlite.org, "How To Corrupt An SQLite Database File", 2.6.
+        """
+        if self._holder == threading.get_ident() or not self._lock.acquire(timeout=LOCK_S):
+            return False
+        self._disconnect()
+        return True
+
+    def after_fork(self) -> None:
+        """Let go of the lock, in the parent."""
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        me = threading.get_ident()
+        # A finaliser that tracks can run in the middle of a transaction of its own thread.
+        if self._holder == me or not self._lock.acquire(timeout=LOCK_S):
+            raise Unavailable
+        self._holder = me
+        try:
+            yield
+        finally:
+            self._holder = None
+            self._lock.release()
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        db = self._db = self._db or self._connect()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(db)
+            db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            raise
+        return result
+
+    def _connect(self) -> sqlite3.Connection:
+        """Connect, patiently: the first ones to come switch to WAL under an exclusive lock."""
+        self.openings += 1
+        for _ in range(CONNECT_TRIES):
+            db = self._try_to_connect()
+            if db is not None:
+                return db
+            time.sleep(TRY_AGAIN_S)
+        return connect(self.path, self._options.host)
+
+    def _try_to_connect(self) -> sqlite3.Connection | None:
+        try:
+            return connect(self.path, self._options.host)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                return None
+            raise
+
+    def _disconnect(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                db.close()
+
+    def _set_aside(self) -> None:
+        """Move a file that is no database out of the way, for a human to look at."""
+        self._disconnect()
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{int(self._options.wall_clock())}")
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self.path.replace(aside)
+        text = "The spool was no database; it is set aside as %s, and a new one begun."
+        self._tally.say(logging.WARNING, "spool corrupt", text, aside)
+
+    def _sulk(self, error: Exception) -> None:
+        self._disconnect()
+        busy = "locked" in str(error)
+        self._sulking_until_s = self._options.clock() + (TRY_AGAIN_S if busy else SULK_S)
+        text = "The spool cannot be used (%s: %s); events stay in memory for now."
+        self._tally.say(logging.WARNING, "spool", text, type(error).__name__, error)
