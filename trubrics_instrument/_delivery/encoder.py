@@ -13,7 +13,7 @@ from .outbox import NOT_OURS, Encoded
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .keeper import Keeper
     from .options import Prepare
@@ -42,7 +42,7 @@ class Encoder:
         keeper: Keeper,
         tally: Tally,
         make: Maker,
-        options: SenderOptions,
+        wall_clock: Callable[[], float],
     ) -> None:
         self.lock = threading.Lock()
         self.drained = 0

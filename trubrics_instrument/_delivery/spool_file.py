@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import platformdirs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from .options import SenderOptions
     from .tally import Tally
@@ -150,7 +150,7 @@ class SpoolFile:
         self._lock.release()
 
     @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
+    def _held(self) -> Generator[None]:
         me = threading.get_ident()
         # A finaliser that tracks can run in the middle of a transaction of its own thread.
         if self._holder == me or not self._lock.acquire(timeout=LOCK_S):
