@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MODELS = ("stand-in-mini", "stand-in-large")
-_KEPT_RESPONSES = 1_000
 # What a response repeats of its request.
 _ECHOED = ("previous_response_id", "instructions", "metadata", "tools", "tool_choice", "text")
 
@@ -62,9 +61,10 @@ class RefusedError(Exception):
 class ModelServer:
     """The endpoints, and the responses that a later request may refer to."""
 
-    def __init__(self, word_delay_s: float) -> None:
+    def __init__(self, word_delay_s: float, kept_responses: int) -> None:
         self.closing = False
         self._word_delay_s = word_delay_s
+        self._kept_responses = kept_responses
         self._kept: OrderedDict[str, tuple[Json, tuple[Message, ...]]] = OrderedDict()
         self.app = Starlette(
             routes=[
@@ -127,7 +127,7 @@ class ModelServer:
 
     def _keep(self, whole: Json, history: tuple[Message, ...]) -> None:
         self._kept[whole["id"]] = (whole, history)
-        if len(self._kept) > _KEPT_RESPONSES:
+        if len(self._kept) > self._kept_responses:
             self._kept.popitem(last=False)
 
     def _stream(self, events: list[bytes]) -> Response:
@@ -149,16 +149,19 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(port: int = 0, *, word_delay_s: float = 0.0) -> Generator[Running, None, None]:
+def running(
+    port: int = 0, *, word_delay_s: float = 0.0, kept_responses: int = 1_000
+) -> Generator[Running, None, None]:
     """Serve from a thread for the length of the block; port 0 takes a free one.
 
     Args:
         port: Where to listen on 127.0.0.1.
         word_delay_s: The pause before each event of a stream, to look like a model at work.
+        kept_responses: How many responses a later request may refer to; the oldest go first.
     """
     # Listening starts here: a client that comes before the thread is ready waits in the backlog.
     with socket.create_server(("127.0.0.1", port)) as listener:
-        models = ModelServer(word_delay_s)
+        models = ModelServer(word_delay_s, kept_responses)
         server = uvicorn.Server(_config(models))
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="model-server", daemon=True

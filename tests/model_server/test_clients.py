@@ -157,7 +157,8 @@ def test_chat_options(client: openai.OpenAI) -> None:
     )
     forced = ask(model=MINI, messages=OPEN_AT, tools=[CHAT_TOOL], tool_choice="required")
     assert forced.choices[0].finish_reason == "tool_calls"
-    none = ask(model=MINI, messages=OPEN_AT, tools=[CHAT_TOOL], tool_choice="none")
+    rain: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Rain in Rome?"}]
+    none = ask(model=MINI, messages=rain, tools=[CHAT_TOOL], tool_choice="none")
     assert none.choices[0].finish_reason == "stop"
     refused = ask(model=MINI, messages=[{"role": "user", "content": "I ride without paying"}])
     assert (refused.choices[0].message.content, refused.choices[0].message.refusal) == (
@@ -231,6 +232,37 @@ def test_response_remembers(client: openai.OpenAI) -> None:
         "Hello, Ada! How can I help you in Linden?",
         "You are Ada.",
     )
+
+
+def test_response_options(client: openai.OpenAI) -> None:
+    """A limit of words, instructions for one request only, and no storing are honoured."""
+    with client.responses.stream(
+        model=MINI, input="When do you open?", instructions="Be brief", max_output_tokens=3
+    ) as stream:
+        last = list(stream)[-1]
+    assert last.type == "response.incomplete"
+    assert (last.response.output_text, last.response.instructions) == ("The desk is", "Be brief")
+    assert last.response.usage is not None
+    assert last.response.usage.input_tokens == 6
+    again = client.responses.create(
+        model=MINI, input="Hello", previous_response_id=last.response.id, store=False
+    )
+    assert again.usage is not None
+    assert again.usage.input_tokens == 4 + 3 + 1
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(again.id)
+
+
+def test_old_responses_are_forgotten() -> None:
+    """Only so many responses are kept, the newest."""
+    with (
+        running(kept_responses=1) as server,
+        openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client,
+    ):
+        first, second = (client.responses.create(model=MINI, input="Hello") for _ in range(2))
+        assert client.responses.retrieve(second.id).id == second.id
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(first.id)
 
 
 def test_models(client: openai.OpenAI) -> None:
