@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from openai.types.chat import ChatCompletionMessageParam
 
-if openai.VERSION < "2":
-    pytest.skip("the model server is for current SDKs", allow_module_level=True)
-
 PROGRAM = Path(__file__).parents[2] / "examples" / "model_server.py"
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 HELLO_ANSWER = "Hello! How can I help you in Linden?"
@@ -38,13 +35,6 @@ HELLO_ANSWER = "Hello! How can I help you in Linden?"
 def get_weather(city: str) -> str:
     """Tell the weather of a city."""
     return f"{city}: clear, 21 °C"
-
-
-@pytest.fixture(scope="module")
-def base_url() -> Iterator[str]:
-    """Run one model server for this file."""
-    with running() as server:
-        yield server.base_url
 
 
 @pytest.fixture(params=[False, True], ids=["chat", "responses"])
