@@ -191,7 +191,9 @@ def _recall_name(question: Question) -> str:
 
 def _goodbye(question: Question) -> str:
     name = _name(question)
-    return f"You are welcome{f', {name}' if name else ''}. Have a good trip!"
+    farewell = f"Have a good trip{f', {name}' if name else ''}!"
+    thanked = "thank" in question.said[-1].lower()
+    return f"You are welcome. {farewell}" if thanked else farewell
 
 
 def _name(question: Question) -> str | None:

@@ -25,12 +25,13 @@ def _talk(*said: str, tools: dict[str, Any] | None = None) -> list[Answer]:
     ("said", "expected"),
     [
         (
-            ["Hello", "My name is Ada", "Who am I?", "Thanks, bye"],
+            ["Bye", "Hello", "My name is Ada", "Who am I?", "Thanks, bye"],
             [
+                "Have a good trip!",
                 "Hello! How can I help you in Linden?",
                 "Hello, Ada! How can I help you in Linden?",
                 "You are Ada.",
-                "You are welcome, Ada. Have a good trip!",
+                "You are welcome. Have a good trip, Ada!",
             ],
         ),
         (
