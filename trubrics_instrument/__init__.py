@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     )
     from trubrics_instrument._scope import bind, context, identify, suppress
     from trubrics_instrument._version import __version__
-    from trubrics_instrument.langchain import TrubricsCallbackHandler
+    from trubrics_instrument.langchain import (
+        TrubricsCallbackHandler,
+        patch_langchain,
+        unpatch_langchain,
+    )
     from trubrics_instrument.providers.openai import patch_openai, unpatch_openai
 
 __all__ = [
@@ -36,11 +40,13 @@ __all__ = [
     "context",
     "flush",
     "identify",
+    "patch_langchain",
     "patch_openai",
     "shutdown",
     "stats",
     "suppress",
     "track",
+    "unpatch_langchain",
     "unpatch_openai",
 ]
 
@@ -55,11 +61,13 @@ _HOMES = {
     "context": "_scope",
     "flush": "_runtime",
     "identify": "_scope",
+    "patch_langchain": "langchain",
     "patch_openai": "providers.openai",
     "shutdown": "_runtime",
     "stats": "_runtime",
     "suppress": "_scope",
     "track": "_runtime",
+    "unpatch_langchain": "langchain",
     "unpatch_openai": "providers.openai",
 }
 

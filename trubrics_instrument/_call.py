@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
     from trubrics_instrument._config import Destination
-    from trubrics_instrument._reader import Asked, Reader
+    from trubrics_instrument._reader import AnswerReader, Asked
     from trubrics_instrument._scope import Said
 
 _NO_CHOICE = Choice()
@@ -72,7 +72,7 @@ class ModelCall:
     """
 
     def __init__(
-        self, reader: Reader, asked: Asked, observer: Observer, start: Start | None = None
+        self, reader: AnswerReader, asked: Asked, observer: Observer, start: Start | None = None
     ) -> None:
         self._reader = reader
         self._asked = asked
@@ -124,6 +124,10 @@ class ModelCall:
         """Tell a tool's run, where a framework shows it."""
         self._turn.tool_calls += 1
         self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant=True)
+
+    def keep(self, keys: Iterable[Hashable]) -> None:
+        """Keep its turn open, under names by which a later call will ask for it."""
+        _runtime.state().turns.remember(self._turn, self._named(keys))
 
     def read(self, body: object) -> None:
         """Tell a whole answer; one that cannot be read is told as `unread`."""
@@ -178,7 +182,7 @@ class ModelCall:
         self._turn.tool_calls += len(tool_uses)
         turns = _runtime.state().turns
         if tool_uses:
-            turns.remember(self._turn, self._named(self._reader.turn_keys(self._asked, answer)))
+            self.keep(self._reader.turn_keys(self._asked, answer))
         if answer.status == "incomplete":
             turns.remember(self._turn, [self._retry_key])
         _runtime.state().threads.remember(answer.id, self._who.thread_id)
@@ -276,7 +280,7 @@ def _claim(asked: Asked, observer: Observer, said: Said) -> Claim:
 
 
 def _common(
-    reader: Reader, asked: Asked, observer: Observer, said: Said, who: Identity
+    reader: AnswerReader, asked: Asked, observer: Observer, said: Said, who: Identity
 ) -> dict[str, object]:
     """Return the properties of every event of a call."""
     metadata = {key: value for key, value in asked.metadata.items() if key not in _NOT_PROPERTIES}

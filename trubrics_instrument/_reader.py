@@ -117,23 +117,27 @@ class Gathering(Protocol):
         ...
 
 
-class Reader(Protocol):
-    """Pure functions that read one kind of request; they may raise, the shield is around them."""
+class AnswerReader(Protocol):
+    """Pure functions that read one kind of answer; they may raise, the shield is around them."""
 
     framework: str
-
-    def asked(self, request: Mapping[str, object], *, stream: bool) -> Asked:
-        """Return what the body of a request asks."""
-        ...
 
     def answer(self, body: object) -> Answer:
         """Return what a whole answer says: the SDK's object, or the same as a dict."""
         ...
 
-    def gathering(self) -> Gathering:
-        """Return an empty gathering for a streamed answer."""
-        ...
-
     def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
         """Return the names under which a request that goes on from this answer will ask."""
+        ...
+
+
+class Reader(AnswerReader, Protocol):
+    """The same for a kind of request, of which we see the body and the pieces of the answer."""
+
+    def asked(self, request: Mapping[str, object], *, stream: bool) -> Asked:
+        """Return what the body of a request asks."""
+        ...
+
+    def gathering(self) -> Gathering:
+        """Return an empty gathering for a streamed answer."""
         ...

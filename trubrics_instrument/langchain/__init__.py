@@ -1,0 +1,21 @@
+"""LangChain: one question, one answer, whatever runs in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument.langchain.patch import patch_langchain, unpatch_langchain
+
+if TYPE_CHECKING:
+    from trubrics_instrument.langchain.handler import TrubricsCallbackHandler
+
+__all__ = ["TrubricsCallbackHandler", "patch_langchain", "unpatch_langchain"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the handler when it is asked for: it needs langchain_core, and the patch does not."""
+    if name != "TrubricsCallbackHandler":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from trubrics_instrument.langchain.handler import TrubricsCallbackHandler  # noqa: PLC0415
+
+    return TrubricsCallbackHandler

@@ -1,0 +1,240 @@
+"""`TrubricsCallbackHandler`: LangChain's callbacks, each guarded, each handed on at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks.base import BaseCallbackHandler
+
+from trubrics_instrument import _runtime
+from trubrics_instrument._shield import shield
+from trubrics_instrument.langchain import observed, runs
+from trubrics_instrument.langchain.messages import each, first_text
+from trubrics_instrument.langchain.model import ModelRun, awaiting
+from trubrics_instrument.langchain.question import Question, last_question
+from trubrics_instrument.langchain.settings import settings_of
+from trubrics_instrument.langchain.start import (
+    Started,
+    start_model,
+    start_retriever,
+    start_step,
+    start_tool,
+)
+from trubrics_instrument.langchain.turn import RunTurn, ToolRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trubrics_instrument._identity import Source
+    from trubrics_instrument.langchain.settings import Granularity, Key
+
+
+class TrubricsCallbackHandler(BaseCallbackHandler):
+    """Tells Trubrics what the user said and what the app answered: once for each root run.
+
+    One handler may serve every request of the process, and one for each request costs nothing:
+    it holds no state, no thread and no connection.
+
+        chain.invoke(question, {"callbacks": [TrubricsCallbackHandler()]})
+
+    Args:
+        user_id: Who asks, or a callable that knows it when a run starts.
+        thread_id: The conversation, or a callable that knows it.
+        assistant_id: The assistant's name, instead of the model's.
+        properties: Your own properties of every event: flat, JSON scalars.
+        granularity: "turn" for a prompt and an answer for each root run; "call" for each call of
+            a model.
+        input_key: Where the user's words are in the root run's input: a key, or a callable that
+            gets the input and returns them.
+        output_key: Where the answer is in its output: the same.
+        api_key: Another project's key, instead of `configure()`'s.
+        host: Another ingestion API, instead of `configure()`'s.
+
+    Raises:
+        ValueError: An unknown granularity, an impossible key, `api_key` or `host`.
+    """
+
+    def __init__(
+        self,
+        user_id: Source = None,
+        *,
+        thread_id: Source = None,
+        assistant_id: str | None = None,
+        properties: Mapping[str, object] | None = None,
+        granularity: Granularity = "turn",
+        input_key: Key = None,
+        output_key: Key = None,
+        api_key: str | None = None,
+        host: str | None = None,
+    ) -> None:
+        self._settings = settings_of(
+            user_id,
+            thread_id=thread_id,
+            assistant_id=assistant_id,
+            properties=properties,
+            granularity=granularity,
+            input_key=input_key,
+            output_key=output_key,
+            api_key=api_key,
+            host=host,
+        )
+        self._each_call = granularity == "call"
+        _runtime.state().observers["langchain"] = observed.observes_this_call
+        self.enabled = True
+
+    def __copy__(self) -> TrubricsCallbackHandler:
+        return self
+
+    def __deepcopy__(self, memo: object) -> TrubricsCallbackHandler:
+        return self
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override] # there an attribute
+        """True, so that asynchronous code pays no thread hop for each event, tokens included.
+
+        False for the one function that would then forget the other handlers.
+        Source: langchain-core 0.3.10 to 1.8.2, `AsyncCallbackManager.on_llm_start`.
+        """
+        frame = sys._getframe(1)
+        if frame.f_code.co_name == "<listcomp>" and frame.f_back is not None:
+            frame = frame.f_back
+        return frame.f_code.co_name != "on_llm_start"
+
+    @property
+    def ignore_chain(self) -> bool:
+        """Whether to leave chains alone."""
+        return self._each_call
+
+    @property
+    def ignore_agent(self) -> bool:
+        """Whether to leave agents and tools alone."""
+        return self._each_call
+
+    @property
+    def ignore_retriever(self) -> bool:
+        """Whether to leave retrievers alone."""
+        return self._each_call
+
+    @property
+    def ignore_retry(self) -> bool:
+        """True: one more attempt shows as a run of its own."""
+        return True
+
+    @property
+    def ignore_custom_event(self) -> bool:
+        """True: these are the app's own."""
+        return True
+
+    def on_chain_start(self, serialized: Any, inputs: Any, **about: Any) -> None:
+        """Take note of a chain, a graph, or a step of one."""
+        with shield("reading the start of a chain"):
+            start_step(self._started(serialized, about), inputs)
+
+    def on_chain_end(self, outputs: Any, **about: Any) -> None:
+        """Take note of what it returned."""
+        with shield("reading the end of a chain"):
+            _end_step(outputs, about)
+
+    def on_chain_error(self, error: BaseException, **about: Any) -> None:
+        """Take note of what it raised."""
+        with shield("reading the failure of a chain"):
+            _fail_step(error, about)
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, **about: Any) -> None:
+        """Take note of what a chat model is asked."""
+        with shield("reading the request"):
+            asked = last_question(each(messages[0]))
+            start_model(self._started(serialized, about), asked, "chat")
+
+    def on_llm_start(self, serialized: Any, prompts: Any, **about: Any) -> None:
+        """Take note of what a text-completion model is asked."""
+        with shield("reading the request"):
+            asked = Question(first_text(each(prompts)))
+            start_model(self._started(serialized, about), asked, "completion")
+
+    def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002 - its name is LangChain's
+        """Take note of the first piece of an answer; the pieces themselves come again as one."""
+        run = awaiting.pop(observed.key_of(run_id), None)
+        if run is not None:
+            run.first_piece()
+
+    def on_llm_end(self, response: Any, **about: Any) -> None:
+        """Take note of what a model answered."""
+        with shield("reading the answer"):
+            run = runs.leave(observed.key_of(about["run_id"]))
+            if isinstance(run, ModelRun):
+                run.ended(response)
+
+    def on_llm_error(self, error: BaseException, **about: Any) -> None:
+        """Take note of what a model call raised, and of what had come by then."""
+        with shield("reading a failure"):
+            run = runs.leave(observed.key_of(about["run_id"]))
+            if isinstance(run, ModelRun):
+                run.failed(error, about.get("response"))
+
+    def on_tool_start(self, serialized: Any, input_str: str, **about: Any) -> None:
+        """Take note of a tool that runs."""
+        with shield("reading the start of a tool"):
+            start_tool(self._started(serialized, about), about.get("inputs") or input_str)
+
+    def on_tool_end(self, output: Any, **about: Any) -> None:
+        """Take note of its end."""
+        with shield("reading the end of a tool"):
+            run = _end_step(output, about)
+            if isinstance(run, ToolRun):
+                run.ended()
+
+    def on_tool_error(self, error: BaseException, **about: Any) -> None:
+        """Take note of its failure."""
+        with shield("reading the failure of a tool"):
+            run = _fail_step(error, about)
+            if isinstance(run, ToolRun):
+                run.ended(error)
+
+    def on_retriever_start(self, serialized: Any, query: str, **about: Any) -> None:  # noqa: ARG002 - LangChain's
+        """Take note of a retriever."""
+        with shield("reading the start of a retriever"):
+            start_retriever(self._started(serialized, about))
+
+    def on_retriever_end(self, documents: Any, **about: Any) -> None:
+        """Take note of how many documents it found."""
+        with shield("reading the end of a retriever"):
+            run = runs.leave(observed.key_of(about["run_id"]))
+            if isinstance(run, RunTurn):
+                run.found_documents(len(each(documents)))
+
+    def on_retriever_error(self, error: BaseException, **about: Any) -> None:  # noqa: ARG002 - LangChain's
+        """Take note of its failure."""
+        with shield("reading the failure of a retriever"):
+            runs.leave(observed.key_of(about["run_id"]))
+
+    def on_interrupt(self, event: object) -> None:
+        """Do nothing: a graph's interrupt shows in its runs."""
+
+    def on_resume(self, event: object) -> None:
+        """Do nothing: a graph's resumption shows in its runs."""
+
+    def _started(self, serialized: Any, about: Mapping[str, Any]) -> Started:
+        return Started(self._settings, serialized, about, self.enabled)
+
+
+def _end_step(output: Any, about: Mapping[str, Any]) -> runs.Run | None:
+    """Take note of the end of a run that is no model's; return what it was."""
+    key = observed.key_of(about["run_id"])
+    run = runs.leave(key)
+    if isinstance(run, RunTurn) and run.key == key:
+        run.ended(output, about.get("inputs"))
+    return run
+
+
+def _fail_step(error: BaseException, about: Mapping[str, Any]) -> runs.Run | None:
+    """Take note of its failure; return what it was."""
+    key = observed.key_of(about["run_id"])
+    run = runs.leave(key)
+    if isinstance(run, RunTurn):
+        if run.key == key:
+            run.failed(error, about.get("inputs"))
+        else:
+            run.step_failed(error)
+    return run

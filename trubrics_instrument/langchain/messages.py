@@ -1,0 +1,136 @@
+"""What a message says, whichever class of whichever version it is: the border of `Any`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from trubrics_instrument._reader import ToolUse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Role: TypeAlias = Literal["human", "ai", "tool", "other"]
+
+_ROLES: dict[str, Role] = {
+    "human": "human",
+    "user": "human",
+    "humanmessagechunk": "human",
+    "ai": "ai",
+    "assistant": "ai",
+    "aimessagechunk": "ai",
+    "tool": "tool",
+    "toolmessagechunk": "tool",
+    "function": "tool",
+    "functionmessagechunk": "tool",
+}
+_TEXT_PARTS = frozenset({None, "text", "input_text", "output_text"})
+_ATTACHMENTS = {
+    "image": "image",
+    "image_url": "image",
+    "input_image": "image",
+    "audio": "audio",
+    "input_audio": "audio",
+    "video": "video",
+    "video_url": "video",
+    "file": "file",
+    "input_file": "file",
+    "document": "file",
+    "media": "file",
+}
+
+
+def field(value: Any, name: str) -> Any:
+    """Return a field of an object, or of the same thing as a dict; None if it is not there."""
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, Any]", value).get(name)
+    return getattr(value, name, None)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a dict, or an empty one instead of anything else."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def each(value: Any) -> Sequence[Any]:
+    """Return a list or tuple as it is, and nothing instead of anything else."""
+    return cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else ()
+
+
+def first_text(values: Iterable[Any]) -> str | None:
+    """Return the first value that is a str and says something."""
+    return next((value for value in values if isinstance(value, str) and value), None)
+
+
+def role(message: Any) -> Role | None:
+    """Return who speaks in a message, a `(role, content)` pair or a dict; None if it is none."""
+    if isinstance(message, tuple):
+        pair = each(message)
+        is_message = len(pair) == len(("role", "content")) and isinstance(pair[0], str)
+        return _role(pair[0]) if is_message else None
+    if isinstance(message, Mapping):
+        spoken = cast("Mapping[str, Any]", message)
+        return _role(spoken.get("role") or spoken.get("type")) if "content" in spoken else None
+    if not hasattr(message, "content"):
+        return None
+    kind = getattr(message, "type", None)
+    if kind in {"chat", "ChatMessageChunk"}:
+        kind = getattr(message, "role", None)
+    return _role(kind)
+
+
+def content(message: Any) -> Any:
+    """Return the content of whatever `role` knows."""
+    if isinstance(message, tuple):
+        return each(message)[1]
+    return field(message, "content")
+
+
+def said(message: Any) -> str | None:
+    """Return what a person, or a tool, says in a message."""
+    return _joined(content(message), "\n")
+
+
+def answered(message: Any) -> str | None:
+    """Return what a model says in a message: its text, never its reasoning, else its refusal."""
+    return _joined(content(message), "") or _refusal(message)
+
+
+def tool_uses(message: Any) -> tuple[ToolUse, ...]:
+    """Return the tools that a model calls in a message."""
+    found: list[ToolUse] = []
+    for call in each(field(message, "tool_calls")):
+        called = mapping(field(call, "function")) or call
+        name = first_text([field(called, "name")])
+        if name:
+            found.append(ToolUse(name, first_text([field(call, "id")])))
+    return tuple(found)
+
+
+def attachments(message: Any) -> str | None:
+    """Return what a message holds besides text, such as "image:2,file:1"."""
+    kinds = (_ATTACHMENTS.get(field(part, "type")) for part in each(content(message)))
+    counts = Counter(kind for kind in kinds if kind)
+    return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
+
+
+def _role(name: Any) -> Role:
+    return _ROLES.get(str(name).lower(), "other")
+
+
+def _joined(parts: Any, separator: str) -> str | None:
+    """Return the text of a content: a str (copied free of its subclass), or a list of parts."""
+    if isinstance(parts, str):
+        return str.__str__(parts) or None
+    texts = (part if isinstance(part, str) else _part_text(part) for part in each(parts))
+    return separator.join(text for text in texts if text) or None
+
+
+def _part_text(part: Any) -> str | None:
+    return first_text([field(part, "text")]) if field(part, "type") in _TEXT_PARTS else None
+
+
+def _refusal(message: Any) -> str | None:
+    blocks = (field(part, "refusal") for part in each(content(message)))
+    return first_text([*blocks, mapping(field(message, "additional_kwargs")).get("refusal")])

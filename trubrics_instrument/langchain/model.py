@@ -1,0 +1,92 @@
+"""One run of a model: told as a call of its own, or counted in the turn of a root run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument._reader import Answer, Choice
+from trubrics_instrument._shield import shield
+from trubrics_instrument.langchain import observed
+from trubrics_instrument.langchain.origin import UNKNOWN, Origin
+from trubrics_instrument.langchain.outcome import ModelAnswer
+from trubrics_instrument.langchain.reader import ResultReader, is_cached
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from trubrics_instrument._call import ModelCall
+    from trubrics_instrument.langchain.turn import RunTurn
+
+# Runs that have streamed nothing yet. Every piece of every stream looks here, and most only that.
+awaiting: dict[Hashable, ModelRun] = {}
+
+
+class ModelRun:
+    """A run of a model from start to end, told by its `turn` or its `call`, or not at all."""
+
+    def __init__(
+        self,
+        run_id: object,
+        origin: Origin = UNKNOWN,
+        *,
+        turn: RunTurn | None = None,
+        call: ModelCall | None = None,
+    ) -> None:
+        self.key = observed.key_of(run_id)
+        self.turn = turn
+        self._run_id = str(run_id)
+        self._origin = origin
+        self._call = call
+        self._first_piece_s: float | None = None
+        observed.opened(self.key)
+        awaiting[self.key] = self
+
+    def first_piece(self) -> None:
+        """Take note that the answer has begun to come."""
+        self._first_piece_s = time.perf_counter()
+
+    def ended(self, result: Any) -> None:
+        """Take note of its answer."""
+        self._close(result)
+
+    def failed(self, error: BaseException, so_far: Any) -> None:
+        """Take note of its failure, and of what had come by then."""
+        self._close(so_far, error)
+
+    def lost(self) -> None:
+        """Take note that it was dropped, and will never end."""
+        self._close(None, GeneratorExit())
+
+    def _close(self, result: Any, error: BaseException | None = None) -> None:
+        observed.closed(self.key)
+        awaiting.pop(self.key, None)
+        answer = Answer() if result is None else self._read(result)
+        if self._call is not None:
+            self._tell(self._call, answer, error, cached=is_cached(result))
+        if self.turn is not None:
+            known = None if result is None and error is not None else self._known(answer)
+            self.turn.model_ended(self.key, answer.usage, known)
+
+    def _read(self, result: Any) -> Answer:
+        with shield("reading the answer"):
+            return ResultReader(self._origin.framework).answer(result)
+        return Answer(status="unread")
+
+    def _tell(
+        self, call: ModelCall, answer: Answer, error: BaseException | None, *, cached: bool
+    ) -> None:
+        if self._first_piece_s is not None:
+            call.first_piece(self._first_piece_s)
+            call.note({"stream": True})
+        if cached:
+            call.note({"cached": True})
+        call.note({}, self._origin.model or answer.model or self._origin.kind)
+        if error is not None:
+            call.fail(error, answer)
+        else:
+            call.end(answer._replace(id=answer.id or self._run_id))
+
+    def _known(self, answer: Answer) -> ModelAnswer:
+        choice = next(iter(answer.choices), Choice())
+        return ModelAnswer(self._run_id, self._origin, choice, answer.model, self._first_piece_s)

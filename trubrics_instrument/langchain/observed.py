@@ -1,0 +1,63 @@
+"""Whether the code that runs here and now is a model run that a handler observes."""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from types import FrameType
+
+_MAX_FRAMES = 60
+_CALLBACKS = "langchain_core.callbacks.manager"
+_MODELS = "langchain_core.language_models"
+_CALLING = frozenset({"_generate", "_stream", "_call", "_agenerate", "_astream", "_acall"})
+
+_open: dict[Hashable, None] = {}
+_last_opened: ContextVar[Hashable] = ContextVar("trubrics_model_run", default=None)
+
+
+def key_of(run_id: Any) -> Hashable:
+    """Return a run's id as a key that does not keep the id itself alive."""
+    key: Hashable = getattr(run_id, "int", run_id)
+    return key
+
+
+def opened(key: Hashable) -> None:
+    """Note that a model run is observed from now on."""
+    _open[key] = None
+    _last_opened.set(key)
+
+
+def closed(key: Hashable) -> None:
+    """Note that it has ended."""
+    _open.pop(key, None)
+
+
+def observes_this_call() -> bool:
+    """Whether an observed model run is making the request that is being made here.
+
+    Told by the stack: a context variable alone would leak into the app's code between the pieces
+    of a stream, and get lost on the way to another thread. It only helps where a model's own code
+    was moved to a thread, and left its run behind.
+    """
+    return bool(_open) and _on_stack(sys._getframe(1))
+
+
+def _on_stack(frame: FrameType | None) -> bool:
+    moved = False
+    for _ in range(_MAX_FRAMES):
+        if frame is None:
+            break
+        module = frame.f_globals.get("__name__", "")
+        if module == _CALLBACKS:  # somebody else's handler asks a model on its own behalf
+            return False
+        if frame.f_code.co_name in _CALLING or module.startswith(_MODELS):
+            run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
+            if run_id is not None and key_of(run_id) in _open:
+                return True
+            moved = moved or run_id is None
+        frame = frame.f_back
+    return moved and _last_opened.get() in _open

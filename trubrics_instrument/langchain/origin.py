@@ -1,0 +1,103 @@
+"""Where a run comes from: its model and provider, who asks, and the app's own metadata."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trubrics_instrument._identity import (
+    OWN_THREAD_KEY,
+    OWN_USER_KEY,
+    Claim,
+    claimed_by_keys,
+    first_of,
+)
+from trubrics_instrument.langchain.messages import field, first_text, mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SKIP_TAG = "trubrics:skip"
+
+# `model` first: after `.bind(model=…)`, `model_name` still names the model from before.
+_MODEL_KEYS = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
+_NOT_THE_APPS = ("ls_", "lc_", "langgraph_", "checkpoint_", "__")
+_LANGGRAPHS = frozenset({"run_id", "task_id", "graph_id", "assistant_id"})
+
+
+class Origin(NamedTuple):
+    """Which model a model run asks, as far as its start tells.
+
+    Attributes:
+        model: The model as asked for.
+        kind: What to call a model that has no name: its type, else its class.
+        provider: Who serves it.
+        framework: "langgraph" inside a graph, else "langchain".
+    """
+
+    model: str | None
+    kind: str
+    provider: str | None
+    framework: str
+
+
+UNKNOWN = Origin(None, "unknown", None, "langchain")
+
+
+def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Origin:
+    """Return which model is asked."""
+    built_with = mapping(field(serialized, "kwargs"))
+    names = [metadata.get("ls_model_name")]
+    names += [mapping(params).get(key) for key in _MODEL_KEYS]
+    names += [built_with.get(key) for key in _MODEL_KEYS]
+    path = field(serialized, "id")
+    kinds = [mapping(params).get("_type"), path[-1] if path else None, field(serialized, "name")]
+    return Origin(
+        model=first_text(names),
+        kind=first_text(kinds) or "unknown",
+        provider=first_text([metadata.get("ls_provider")]),
+        framework="langgraph" if "langgraph_node" in metadata else "langchain",
+    )
+
+
+def own_properties(metadata: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the app itself put into the metadata: JSON scalars, copied."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if isinstance(value, (str, int, float, bool))
+        and not key.startswith(_NOT_THE_APPS)
+        and key not in _LANGGRAPHS
+    }
+
+
+def own_keys(*metadata: Mapping[str, Any]) -> dict[str, object]:
+    """Return `trubrics_user_id` and `trubrics_thread_id`, by whichever metadata has them first."""
+    found: dict[str, object] = {}
+    for one in reversed(metadata):
+        found.update({key: one[key] for key in (OWN_USER_KEY, OWN_THREAD_KEY) if one.get(key)})
+    return found
+
+
+def claim_of(*metadata: Mapping[str, Any]) -> Claim:
+    """Return who asks, and where: `configurable` first, for metadata can hold a stale thread.
+
+    Source: langgraph 0.6.11 to 1.2.2 repeat the first call's `thread_id` (langgraph#7441).
+    """
+    configurable = mapping(_config().get("configurable"))
+    return first_of([claimed_by_keys(one) for one in (configurable, *metadata)])
+
+
+def enclosing_run_id() -> Any:
+    """Return the id of the run that the present code runs in, whatever its callbacks are told.
+
+    `RunnableWithFallbacks`, and a call with callbacks of its own, forget their parent.
+    Source: langchain-core 0.3.10 to 1.8.2, `runnables/fallbacks.py` (langchain#36072).
+    """
+    return field(_config().get("callbacks"), "parent_run_id")
+
+
+def _config() -> Mapping[str, Any]:
+    """Return the config of the run that the present code runs in."""
+    from langchain_core.runnables.config import var_child_runnable_config  # noqa: PLC0415 - heavy
+
+    return mapping(var_child_runnable_config.get())

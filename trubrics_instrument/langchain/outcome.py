@@ -1,0 +1,121 @@
+"""How a turn ended: the answer for the user, out of the root run's end and the models' answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trubrics_instrument._reader import Answer, Choice, Status, Usage
+from trubrics_instrument.langchain.messages import each, field
+from trubrics_instrument.langchain.question import question_of
+from trubrics_instrument.langchain.reader import sum_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trubrics_instrument.langchain.origin import Origin
+    from trubrics_instrument.langchain.question import Reply
+
+INTERRUPTED = "interrupt"
+
+
+class ModelAnswer(NamedTuple):
+    """What one model of a turn answered."""
+
+    run_id: str
+    origin: Origin
+    choice: Choice
+    response_model: str | None = None
+    first_piece_s: float | None = None
+
+    def assistant(self) -> str:
+        """Return the assistant's name: the model's, else what kind of model it is."""
+        return self.origin.model or self.response_model or self.origin.kind
+
+    def properties(self) -> dict[str, object]:
+        """Return the properties of what this model tells."""
+        return {"model": self.origin.model, "provider": self.origin.provider}
+
+
+class Outcome(NamedTuple):
+    """How a root run ended: not the exception itself, whose frames would keep the runs alive."""
+
+    reply: Reply | None = None
+    status: Status = "ok"
+    error_type: str | None = None
+
+
+def failure(error: BaseException) -> Outcome:
+    """Return how a run ended that raised; a cancellation is the user's wish, and no failure."""
+    if is_bubble(error):
+        return Outcome()
+    if not isinstance(error, Exception):
+        return Outcome(status="incomplete")
+    return Outcome(status="error", error_type=type(error).__name__)
+
+
+def the_answering(answers: Sequence[ModelAnswer], outcome: Outcome) -> ModelAnswer | None:
+    """Return the model's answer that became the app's; the last one, if none is the same."""
+    text = outcome.reply.text if outcome.reply else None
+    same = (one for one in reversed(answers) if text and one.choice.text == text)
+    return next(same, answers[-1] if answers else None)
+
+
+def answer_of(
+    outcome: Outcome,
+    answering: ModelAnswer | None,
+    usages: Sequence[Usage],
+    interrupts: Sequence[str | None],
+) -> Answer:
+    """Return the turn's answer.
+
+    Its id is the message's, where the app sees a message, else the run id of the model's answer.
+    """
+    given = answering.choice if answering else Choice()
+    reply = outcome.reply
+    shown = next((text for text in interrupts if text), None)
+    text = shown or (reply.text if reply else None)
+    uses = reply.tool_uses if reply and not interrupts and not text else ()
+    if not text and not uses:
+        text = given.text
+    own_id = reply.message_id if reply else None
+    choice = Choice(
+        text=text,
+        tool_uses=uses,
+        finish_reason=INTERRUPTED if interrupts else given.finish_reason,
+        complete=given.complete and not interrupts,
+    )
+    return Answer(
+        id=own_id or (answering.run_id if answering else None),
+        model=answering.response_model if answering else None,
+        choices=(choice,),
+        usage=sum_of(usages),
+        status=outcome.status,
+        error_type=outcome.error_type,
+    )
+
+
+def is_bubble(error: BaseException) -> bool:
+    """Whether it is LangGraph's way to leave a node, and no failure; told by the class's name.
+
+    Source: langgraph 0.2 to 1.2, `errors.py`.
+    """
+    return _is_a(error, "GraphBubbleUp", "GraphInterrupt", "NodeInterrupt")
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a graph stops to ask a human."""
+    return _is_a(error, "GraphInterrupt", "NodeInterrupt")
+
+
+def shown_to_human(error: BaseException) -> str | None:
+    """Return what an interrupt shows to the human, if it is a text or holds a single one."""
+    for interrupt in each(next(iter(error.args), None)):
+        question = question_of(field(interrupt, "value"))
+        if question is not None and question.text:
+            return question.text
+    return None
+
+
+def _is_a(error: BaseException, *names: str) -> bool:
+    kinds: Sequence[type[Any]] = type(error).__mro__
+    return any(kind.__name__ in names for kind in kinds)

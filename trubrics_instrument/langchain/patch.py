@@ -1,0 +1,113 @@
+"""`patch_langchain()`: every run of the process, with no `callbacks=` anywhere."""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from trubrics_instrument import _runtime
+from trubrics_instrument._patch import Patch
+from trubrics_instrument._shield import shield
+from trubrics_instrument.langchain.settings import Granularity, Key, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trubrics_instrument._identity import Source
+
+_HOOKS = "langchain_core.tracers.context"
+
+
+def patch_langchain(
+    user_id: Source = None,
+    *,
+    thread_id: Source = None,
+    assistant_id: str | None = None,
+    properties: Mapping[str, object] | None = None,
+    granularity: Granularity = "turn",
+    input_key: Key = None,
+    output_key: Key = None,
+    api_key: str | None = None,
+    host: str | None = None,
+) -> Patch:
+    """Observe every LangChain run of the process, as if each had a handler of ours.
+
+    The arguments are those of `TrubricsCallbackHandler`. A run that has such a handler keeps it,
+    and is counted by it alone. It works before and after `import langchain_core`; called again, it
+    changes what it was told.
+
+    Returns:
+        The patch: `undo()` takes it off, and so does leaving it as a context manager.
+
+    Raises:
+        ValueError: An unknown granularity, an impossible key, `api_key` or `host`.
+    """
+    told: dict[str, Any] = dict(locals())
+    settings_of(**told)
+    patch: HandlerPatch = _runtime.state().patches.setdefault("langchain", HandlerPatch())
+    patch.undo()
+    patch.register(told)
+    return patch
+
+
+def unpatch_langchain() -> None:
+    """Take the patch off; nothing happens if it is not on."""
+    patch = _runtime.state().patches.get("langchain")
+    if patch is not None:
+        patch.undo()
+
+
+class HandlerPatch(Patch):
+    """A handler that every run gets, put on and taken off like any other patch.
+
+    Source: langchain-core 0.3.10 to 1.8.2, `tracers/context.py`: the default of a context variable
+    holds in every thread and task, and a run that has a handler of the same class gets no second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self._told: dict[str, Any] = {}
+        self._handler: Any = None
+        self._hook: Any = None
+
+    def register(self, told: dict[str, Any]) -> None:
+        """Give every run from now on a handler that was told this."""
+        self._told = told
+        self._on = True
+        if _HOOKS in sys.modules:
+            self._register(sys.modules[_HOOKS])
+        else:
+            wrapt.register_post_import_hook(self._imported, _HOOKS)
+
+    def undo(self) -> None:
+        """Take it off; runs that are under way are still told to their end."""
+        self._on = False
+        if self._hook is None:
+            return
+        self._handler.enabled = False
+        with shield("taking a patch off"):
+            # There is no public way to unregister.
+            hooks: list[Any] = sys.modules[_HOOKS]._configure_hooks
+            hooks[:] = [hook for hook in hooks if hook is not self._hook]
+        self._hook = None
+
+    def _imported(self, module: Any) -> None:
+        # An exception here would land in the app's own import statement.
+        with shield("patching a module when it is imported"):
+            if self._on and self._hook is None:
+                self._register(module)
+
+    def _register(self, module: Any) -> None:
+        from trubrics_instrument.langchain.handler import (  # noqa: PLC0415 - it imports langchain_core
+            TrubricsCallbackHandler,
+        )
+
+        self._handler = TrubricsCallbackHandler(**self._told)
+        variable: ContextVar[Any] = ContextVar("trubrics_handler", default=self._handler)
+        module.register_configure_hook(
+            variable, inheritable=True, handle_class=TrubricsCallbackHandler
+        )
+        self._hook = module._configure_hooks[-1]

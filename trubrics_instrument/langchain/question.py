@@ -1,0 +1,218 @@
+"""What the user typed and what the app answered, read out of a root run's input and output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from trubrics_instrument._shield import shield
+from trubrics_instrument.langchain.messages import (
+    answered,
+    attachments,
+    each,
+    field,
+    first_text,
+    role,
+    said,
+    tool_uses,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from trubrics_instrument._reader import ToolUse
+    from trubrics_instrument.langchain.settings import Key
+
+_QUESTION_KEYS = (
+    "input",
+    "question",
+    "query",
+    "prompt",
+    "user_input",
+    "human_input",
+    "message",
+    "text",
+    "messages",
+)
+_ANSWER_KEYS = ("output", "answer", "result", "response", "text", "content", "messages")
+
+
+class Question(NamedTuple):
+    """What the user said.
+
+    Attributes:
+        text: The text.
+        attachments: What else there was, such as "image:1".
+        continues: Whether only tool calls and their results have come since.
+        tool_ids: The ids of those results, the latest first.
+        last_answer_id: The id of the answer before it, which names the conversation.
+    """
+
+    text: str | None = None
+    attachments: str | None = None
+    continues: bool = False
+    tool_ids: tuple[str, ...] = ()
+    last_answer_id: str | None = None
+
+    def turn_keys(self) -> tuple[Hashable, ...]:
+        """Return the names under which the turn may be known that this question goes on with."""
+        return tuple((tool_id, self.text) for tool_id in self.tool_ids)
+
+
+class Reply(NamedTuple):
+    """What the app answered; `message_id` is the id of the message, where it sees one."""
+
+    text: str | None = None
+    message_id: str | None = None
+    tool_uses: tuple[ToolUse, ...] = ()
+
+
+def question_of(given: Any, key: Key = None) -> Question | None:
+    """Return what the user typed, out of a root run's input; None if it does not tell."""
+    with shield("reading the input of a run"):
+        return _question(given if key is None else _by_key(given, key))
+    return None
+
+
+def goes_on(given: Any) -> bool:
+    """Whether a root run goes on with a graph that was interrupted, and asks nothing itself."""
+    return given is None or _is_command(given)
+
+
+def last_question(messages: Sequence[Any]) -> Question:
+    """Return what the user said last in the messages for a model; without a user, the last one."""
+    results: list[str] = []
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
+        if role(message) == "tool":
+            results += [first_text([field(message, "tool_call_id"), field(message, "name")]) or ""]
+        if role(message) == "human":
+            return Question(
+                said(message),
+                attachments(message),
+                continues=bool(results),
+                tool_ids=tuple(results),
+                last_answer_id=_last_answer_id(messages[:index]),
+            )
+    return Question(said(messages[-1]) if messages else None)
+
+
+def reply_of(given: Any, key: Key = None) -> Reply | None:
+    """Return what the app answered, out of a root run's output; None if it does not tell."""
+    with shield("reading the output of a run"):
+        if key is None:
+            return _reply(given)
+        found = _by_key(given, key)
+        return _reply(found) or Reply(as_text(found))
+    return None
+
+
+def as_text(value: Any) -> str | None:
+    """Return a structured value as JSON."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str.__str__(value) or None
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        value = dump(mode="json")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _by_key(given: Any, key: str | Callable[[Any], object]) -> Any:
+    return key(given) if callable(key) else field(given, key)
+
+
+def _question(given: Any) -> Question | None:
+    text = _own_text(given)
+    if text is not None:
+        return Question(text) if text else None
+    messages = _messages(given)
+    if messages:
+        last = last_question(messages)
+        return last if last.text or last.attachments else None
+    if _is_command(given):
+        return _question(given.resume) or _question(given.update)
+    if role(given) == "human":
+        return Question(said(given), attachments(given))
+    fields = _fields(given)
+    named = (fields.get(name) for name in _QUESTION_KEYS)
+    found = next((one for value in named if value is not None and (one := _question(value))), None)
+    if found is not None:
+        return found
+    texts = [text for value in fields.values() if (text := _own_text(value))]
+    return Question(texts[0]) if len(texts) == 1 else None
+
+
+def _reply(given: Any) -> Reply | None:
+    text = _own_text(given)
+    if text is not None:
+        return Reply(text or None)
+    messages = _messages(given)
+    if messages:
+        return _last_reply(messages)
+    if role(given) is not None:
+        return _reply_in(given)
+    fields = _fields(given)
+    found = (_reply(fields[name]) for name in _ANSWER_KEYS if fields.get(name) is not None)
+    reply = next((one for one in found if one is not None), None)
+    structured = fields.get("structured_response")
+    if structured is not None and (reply is None or reply.tool_uses or not reply.message_id):
+        return Reply(as_text(structured), reply.message_id if reply else None)
+    return reply
+
+
+def _last_reply(messages: Sequence[Any]) -> Reply | None:
+    """Return the last answer since the user spoke; a tool's, if it was returned directly."""
+    last = messages[-1]
+    if role(last) == "tool":
+        return Reply(said(last), first_text([field(last, "id")]))
+    for message in reversed(messages):
+        speaker = role(message)
+        if speaker == "human":
+            return None
+        if speaker == "ai":
+            return _reply_in(message)
+    return None
+
+
+def _reply_in(message: Any) -> Reply:
+    return Reply(answered(message), first_text([field(message, "id")]), tool_uses(message))
+
+
+def _is_command(given: Any) -> bool:
+    """Whether it is LangGraph's `Command`, told by its name: langgraph is never imported here."""
+    return type(given).__name__ == "Command" and hasattr(given, "resume")
+
+
+def _own_text(value: Any) -> str | None:
+    """Return a str free of its subclass; a langchain-core 1.x one would warn when touched."""
+    return str.__str__(value) if isinstance(value, str) else None
+
+
+def _messages(given: Any) -> Sequence[Any]:
+    """Return a list of messages, or a prompt value's; nothing if it is something else."""
+    if hasattr(given, "to_messages") and hasattr(given, "to_string"):
+        return each(given.to_messages())
+    items = each(given)
+    if role(given) is not None or not items or role(items[-1]) is None:
+        return ()
+    return items
+
+
+def _fields(given: Any) -> Mapping[str, Any]:
+    """Return the fields of a dict, a dataclass or a pydantic object."""
+    if isinstance(given, Mapping):
+        return cast("Mapping[str, Any]", given)
+    if dataclasses.is_dataclass(given) or hasattr(given, "model_fields_set"):
+        return cast("Mapping[str, Any]", vars(given))
+    return {}
+
+
+def _last_answer_id(messages: Sequence[Any]) -> str | None:
+    answers = (message for message in reversed(messages) if role(message) == "ai")
+    return next((first_text([field(message, "id")]) for message in answers), None)

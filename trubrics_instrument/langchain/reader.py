@@ -1,0 +1,112 @@
+"""Reads an `LLMResult`, in the words of every provider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument._reader import Answer, Asked, Choice, Usage
+from trubrics_instrument.langchain.messages import (
+    answered,
+    attachments,
+    each,
+    field,
+    first_text,
+    mapping,
+    tool_uses,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+_FINISH_KEYS = ("finish_reason", "stop_reason", "done_reason")
+_CUT_SHORT = frozenset({"length", "max_tokens", "content_filter", "model_length"})
+
+
+class ResultReader:
+    """Reads what LangChain's callbacks say of an answer. Source: langchain-core 0.3.10 to 1.8."""
+
+    def __init__(self, framework: str) -> None:
+        self.framework = framework
+
+    def answer(self, body: Any) -> Answer:
+        """Return what an `LLMResult` says."""
+        generations = each(next(iter(each(field(body, "generations"))), None))
+        totals = mapping(field(body, "llm_output"))
+        first = field(generations[0], "message") if generations else None
+        known = mapping(field(first, "response_metadata"))
+        names = [known.get("model_name"), known.get("model"), totals.get("model_name")]
+        return Answer(
+            id=first_text([field(first, "id")]),
+            model=first_text(names),
+            choices=tuple(_choice(generation) for generation in generations),
+            usage=Usage() if is_cached(body) else _usage(first, totals),
+            status="ok" if generations else "unread",
+        )
+
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
+        """Return the ids of the tool calls: their results will come with the same question."""
+        uses = (use for choice in answer.choices for use in choice.tool_uses)
+        return tuple((use.id or use.name, asked.text) for use in uses)
+
+
+def is_cached(body: Any) -> bool:
+    """Whether an answer came out of LangChain's cache: it repeats tokens that were counted once.
+
+    Source: langchain-core 0.3.60 to 1.8.2, `BaseChatModel._convert_cached_generations`.
+    """
+    generations = each(next(iter(each(field(body, "generations"))), None))
+    first = field(generations[0], "message") if generations else None
+    return mapping(field(first, "usage_metadata")).get("total_cost") == 0
+
+
+def _choice(generation: Any) -> Choice:
+    message = field(generation, "message")
+    known = {
+        **mapping(field(generation, "generation_info")),
+        **mapping(field(message, "response_metadata")),
+    }
+    reason = first_text([known.get(key) for key in _FINISH_KEYS])
+    complete = (reason or "").lower() not in _CUT_SHORT
+    if message is None:
+        return Choice(
+            first_text([field(generation, "text")]), finish_reason=reason, complete=complete
+        )
+    return Choice(
+        text=answered(message),
+        tool_uses=tool_uses(message),
+        finish_reason=reason,
+        attachments=attachments(message),
+        complete=complete,
+        id=first_text([field(message, "id")]),
+    )
+
+
+def _usage(message: Any, totals: Mapping[str, Any]) -> Usage:
+    counted = mapping(field(message, "usage_metadata"))
+    if counted:
+        return Usage(
+            input_tokens=_count(counted.get("input_tokens")),
+            output_tokens=_count(counted.get("output_tokens")),
+            total_tokens=_count(counted.get("total_tokens")),
+            cached_input_tokens=_count(
+                mapping(counted.get("input_token_details")).get("cache_read")
+            ),
+            reasoning_tokens=_count(mapping(counted.get("output_token_details")).get("reasoning")),
+        )
+    counted = mapping(totals.get("token_usage")) or mapping(totals.get("usage"))
+    return Usage(
+        input_tokens=_count(counted.get("prompt_tokens", counted.get("input_tokens"))),
+        output_tokens=_count(counted.get("completion_tokens", counted.get("output_tokens"))),
+        total_tokens=_count(counted.get("total_tokens")),
+    )
+
+
+def sum_of(usages: Sequence[Usage]) -> Usage:
+    """Return the tokens of several calls; what no call tells stays unknown."""
+    columns = zip(*usages, strict=True)
+    known = ([count for count in column if count is not None] for column in columns)
+    return Usage(*(sum(counts) if counts else None for counts in known))
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

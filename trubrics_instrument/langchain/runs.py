@@ -1,0 +1,92 @@
+"""The runs that are observed at present: each one once, whoever reports it, until it ends."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trubrics_instrument._memory import Memory
+from trubrics_instrument._shield import shield
+from trubrics_instrument.langchain.observed import key_of
+from trubrics_instrument.langchain.origin import enclosing_run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from trubrics_instrument.langchain.turn import RunTurn
+
+MAX_OPEN_RUNS = 100_000
+
+
+class Run(Protocol):
+    """What is known of an open run."""
+
+    @property
+    def turn(self) -> RunTurn | None:
+        """The turn that it belongs to; None for a model that was asked directly."""
+        ...
+
+
+class Mortal(Run, Protocol):
+    """A run that must be told of its end, even if LangChain never reports one."""
+
+    def lost(self) -> None:
+        """Take note that it will never end."""
+        ...
+
+
+_open: Memory[Run] = Memory(MAX_OPEN_RUNS)
+_watches: dict[Hashable, weakref.ref[Any]] = {}
+
+
+def count() -> int:
+    """Return how many runs are open."""
+    return len(_open)
+
+
+def is_open(key: Hashable) -> bool:
+    """Whether a run is reported already: by the same handler given twice, or by another one."""
+    return _open.get(key) is not None
+
+
+def enter(key: Hashable, run: Run) -> None:
+    """Take note of a run until it is left."""
+    _open.put(key, run)
+
+
+def enter_mortal(key: Hashable, run: Mortal, run_id: object) -> None:
+    """Take note of a run, and of its death if it has no end.
+
+    A cancelled `ainvoke` reports neither an end nor an error, but the object that is its id goes
+    when the run goes. Source: langchain-core 0.3.10 to 1.8.2, `BaseChatModel.agenerate`.
+    """
+    _open.put(key, run)
+    try:
+        _watches[key] = weakref.ref(run_id, partial(_lost, key))
+    except TypeError:  # no UUID, but something that cannot be watched
+        return
+
+
+def leave(key: Hashable) -> Run | None:
+    """Return a run, which then is forgotten; None for all but the first who reports its end."""
+    _watches.pop(key, None)
+    return _open.pop(key)
+
+
+def turn_around(parent_run_id: Any) -> RunTurn | None:
+    """Return the turn that a new run belongs to: its parent's, else that of the code around it."""
+    parent = None if parent_run_id is None else _open.get(key_of(parent_run_id))
+    if parent is None:
+        around = enclosing_run_id()
+        parent = None if around is None else _open.get(key_of(around))
+    return None if parent is None else parent.turn
+
+
+def _lost(key: Hashable, _: object) -> None:
+    # The garbage collector may call this anywhere: no lock, and nothing is logged.
+    with shield("ending a run that was dropped", quiet=True):
+        _watches.pop(key, None)
+        run: Any = _open.pop(key)
+        if run is not None:
+            run.lost()

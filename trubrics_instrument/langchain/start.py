@@ -1,0 +1,156 @@
+"""What a run's start leads to: a turn of its own, a part of one, or nothing at all."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trubrics_instrument import _runtime
+from trubrics_instrument._call import ModelCall, start_now
+from trubrics_instrument._reader import Asked
+from trubrics_instrument.langchain import observed, runs
+from trubrics_instrument.langchain.messages import each, field, first_text, mapping
+from trubrics_instrument.langchain.model import ModelRun
+from trubrics_instrument.langchain.origin import (
+    SKIP_TAG,
+    claim_of,
+    origin_of,
+    own_keys,
+    own_properties,
+)
+from trubrics_instrument.langchain.reader import ResultReader
+from trubrics_instrument.langchain.turn import Root, RunTurn, ToolRun
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from trubrics_instrument.langchain.origin import Origin
+    from trubrics_instrument.langchain.question import Question
+    from trubrics_instrument.langchain.settings import Settings
+
+
+class Started(NamedTuple):
+    """A run's start, as LangChain reports it; `about` has the keywords of the callback."""
+
+    settings: Settings
+    serialized: Any
+    about: Mapping[str, Any]
+    may_open: bool = True
+
+    @property
+    def run_id(self) -> Any:
+        """The run's id."""
+        return self.about["run_id"]
+
+    @property
+    def key(self) -> Hashable:
+        """The run's id as a key."""
+        return observed.key_of(self.run_id)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The run's metadata: the run's own object, never to be changed."""
+        return mapping(self.about.get("metadata"))
+
+    def is_new(self) -> bool:
+        """Whether nobody has reported it yet."""
+        return not runs.is_open(self.key)
+
+    def is_skipped(self) -> bool:
+        """Whether the app wants it left alone."""
+        return SKIP_TAG in each(self.about.get("tags"))
+
+    def turn_around(self) -> RunTurn | None:
+        """Return the turn that it belongs to."""
+        return runs.turn_around(self.about.get("parent_run_id"))
+
+    def may_be_root(self) -> bool:
+        """Whether a turn may begin with it."""
+        return self.may_open and _runtime.observing()
+
+
+def start_step(started: Started, given: Any) -> None:
+    """Take note of a chain, a graph, or a step of one."""
+    if started.is_skipped() or not started.is_new():
+        return
+    turn = started.turn_around()
+    if turn is not None:
+        runs.enter(started.key, turn)
+    elif started.may_be_root():
+        _start_turn(started, given)
+
+
+def start_tool(started: Started, given: Any) -> None:
+    """Take note of a tool; one that the app itself runs is a root run like any other."""
+    if started.is_skipped() or not started.is_new():
+        return
+    turn = started.turn_around()
+    if turn is None:
+        if started.may_be_root():
+            _start_turn(started, given)
+        return
+    name = first_text([field(started.serialized, "name"), started.about.get("name")])
+    call_id = first_text([started.about.get("tool_call_id")])
+    tool = ToolRun(turn, name or "unknown", call_id, time.time(), told=_runtime.observing())
+    runs.enter(started.key, tool)
+
+
+def start_retriever(started: Started) -> None:
+    """Take note of a retriever inside a turn."""
+    if started.is_skipped() or not started.is_new():
+        return
+    turn = started.turn_around()
+    if turn is not None:
+        runs.enter(started.key, turn)
+
+
+def start_model(started: Started, asked: Question, operation: str) -> None:
+    """Take note of a model: a call of its own, or one more call of a turn."""
+    if not started.is_new():
+        return
+    if started.is_skipped():
+        # Left alone means: by the patch of its client as well.
+        runs.enter_mortal(started.key, ModelRun(started.run_id), started.run_id)
+        return
+    if not _runtime.observing():
+        return
+    origin = origin_of(started.serialized, started.metadata, started.about.get("invocation_params"))
+    turn = None if started.settings.granularity == "call" else started.turn_around()
+    if turn is not None:
+        run = ModelRun(started.run_id, origin, turn=turn)
+        runs.enter_mortal(started.key, run, started.run_id)
+        turn.model_started(started.key, origin, asked, started.metadata)
+    elif started.may_open:
+        _start_call(started, asked, origin, operation)
+
+
+def _start_turn(started: Started, given: Any) -> None:
+    late = bool(started.about.get("defers_inputs"))
+    root = Root(started.key, started.run_id, given, started.metadata, late)
+    runs.enter_mortal(started.key, RunTurn(started.settings, root), started.run_id)
+
+
+def _start_call(started: Started, asked: Question, origin: Origin, operation: str) -> None:
+    metadata = started.metadata
+    call = ModelCall(
+        ResultReader(origin.framework),
+        Asked(
+            operation=operation,
+            model=origin.model,
+            provider=origin.provider,
+            text=asked.text,
+            attachments=asked.attachments,
+            continues=asked.continues,
+            turn_keys=asked.turn_keys(),
+            question=asked,
+            claim=claim_of(metadata),
+            metadata=own_properties(metadata) | own_keys(metadata),
+            previous_id=asked.last_answer_id,
+        ),
+        started.settings.observer,
+        start_now(str(started.run_id)),
+    )
+    call.note({}, origin.model or origin.kind)
+    run = ModelRun(started.run_id, origin, call=call)
+    runs.enter_mortal(started.key, run, started.run_id)
+    call.begin()

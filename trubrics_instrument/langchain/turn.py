@@ -1,0 +1,254 @@
+"""One root run above a model: one thing that the user said, and what came of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trubrics_instrument._call import ModelCall, start_now
+from trubrics_instrument._identity import claimed_by
+from trubrics_instrument._memory import Memory
+from trubrics_instrument._reader import Asked, Status, Usage
+from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
+from trubrics_instrument.langchain.outcome import (
+    ModelAnswer,
+    Outcome,
+    answer_of,
+    failure,
+    is_bubble,
+    is_interrupt,
+    shown_to_human,
+    the_answering,
+)
+from trubrics_instrument.langchain.question import (
+    Question,
+    Reply,
+    as_text,
+    goes_on,
+    question_of,
+    reply_of,
+)
+from trubrics_instrument.langchain.reader import ResultReader
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from trubrics_instrument.langchain.origin import Origin
+    from trubrics_instrument.langchain.settings import Settings
+
+_ANSWERS_KEPT = 16
+_LATE_INPUT = {"input": ""}
+
+# Tools that an answer called and that nobody had run by the end of its turn: told already.
+_told_tools: Memory[bool] = Memory()
+
+
+class Root(NamedTuple):
+    """A root run as its start shows it; `late` if its input comes with its end."""
+
+    key: Hashable
+    run_id: object
+    given: Any
+    metadata: Mapping[str, Any]
+    late: bool = False
+
+
+class ToolRun(NamedTuple):
+    """One run of a tool."""
+
+    turn: RunTurn
+    name: str
+    call_id: str | None
+    time_s: float
+    told: bool = True
+
+    def ended(self, error: BaseException | None = None) -> None:
+        """Tell it, unless the app wants that kept quiet."""
+        if self.told:
+            self.turn.tool_ended(self, error)
+
+
+class RunTurn:
+    """The turn that a root run shows, told as one long call.
+
+    The prompt is told at the first model's start, or at the end where a stream gets its input
+    late. Steps may run in several threads at once: each change is one atomic operation, no lock.
+    """
+
+    def __init__(self, settings: Settings, root: Root) -> None:
+        self.key = root.key
+        self.turn = self
+        self._settings = settings
+        self._start = start_now(str(root.run_id))
+        told = settings.observer
+        claim = claimed_by(told.user_id, told.thread_id)
+        self._observer = told._replace(user_id=claim.user_id, thread_id=claim.thread_id)
+        self._metadata = dict(root.metadata)
+        self._late = root.late or root.given == _LATE_INPUT
+        self._goes_on = not self._late and goes_on(root.given)
+        self._question = None if self._late else question_of(root.given, settings.input_key)
+        self._asked: Asked | None = None
+        self._first: Origin | None = None
+        self._untold = [True]
+        self._call: ModelCall | None = None
+        self._models_started: list[Hashable] = []
+        self._models_open: dict[Hashable, None] = {}
+        self._usages: list[Usage] = []
+        self._answers: deque[ModelAnswer] = deque(maxlen=_ANSWERS_KEPT)
+        self._tools: deque[tuple[float, Mapping[str, object]]] = deque()
+        self._documents: list[int] = []
+        self._interrupts: list[str | None] = []
+        self._outcome: Outcome | None = None
+        self._unfinished = [True]
+
+    def model_started(
+        self, key: Hashable, origin: Origin, question: Question, metadata: Mapping[str, Any]
+    ) -> None:
+        """Take note of a model's start; the first one settles who asks, and where."""
+        self._models_open[key] = None
+        self._models_started.append(key)
+        if self._asked is None:
+            self._first = origin
+            self._asked = self._asks(origin, question, metadata)
+        if not self._late:
+            self._tell_prompt()
+
+    def model_ended(self, key: Hashable, usage: Usage | None, answer: ModelAnswer | None) -> None:
+        """Take note of a model's end, with what is known of it."""
+        if usage is not None:
+            self._usages.append(usage)
+        if answer is not None:
+            self._answers.append(answer)
+            if self._call is not None:
+                self._call.note(answer.properties(), answer.assistant())
+        self._models_open.pop(key, None)
+        self._finish_when_done()
+
+    def tool_ended(self, tool: ToolRun, error: BaseException | None = None) -> None:
+        """Take note of a tool's run; one that waits for a human has not run yet."""
+        if error is not None and is_bubble(error):
+            self.step_failed(error)
+            return
+        own: dict[str, object] = {"tool_name": tool.name, "tool_call_id": tool.call_id}
+        if error is not None:
+            own |= {"status": "error", "error_type": type(error).__name__}
+        self._tools.append((tool.time_s, own))
+        self._tell_tools()
+
+    def found_documents(self, count: int) -> None:
+        """Take note of how much a retriever found."""
+        self._documents.append(count)
+
+    def step_failed(self, error: BaseException) -> None:
+        """Take note of an interrupt: a human is to be asked, and nothing has failed."""
+        if is_interrupt(error):
+            self._interrupts.append(shown_to_human(error))
+
+    def ended(self, output: Any, late_input: Any) -> None:
+        """Take note of the root run's output; a stream that was left early has none."""
+        status: Status = "incomplete" if self._late and output is None else "ok"
+        self._end(Outcome(self._reply(output), status=status), late_input)
+
+    def failed(self, error: BaseException, late_input: Any) -> None:
+        """Take note of the root run's failure."""
+        self.step_failed(error)
+        self._end(failure(error), late_input)
+
+    def lost(self) -> None:
+        """Take note that the root run was dropped, and will never end."""
+        self._end(Outcome(status="incomplete"), None)
+
+    def _asks(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
+        """Return what is asked, with the first model's question where the root shows none."""
+        asked = self._question or question
+        claim = claim_of(self._metadata, metadata)
+        resumed = self._goes_on and self._question is None and origin.framework == "langgraph"
+        return Asked(
+            operation="chat",
+            model=origin.model,
+            provider=origin.provider,
+            text=asked.text,
+            attachments=asked.attachments,
+            continues=asked.continues or resumed,
+            turn_keys=(("paused", claim.thread_id),) if resumed else asked.turn_keys(),
+            question=("run", self.key),
+            claim=claim,
+            metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
+            previous_id=asked.last_answer_id,
+        )
+
+    def _reply(self, output: Any) -> Reply | None:
+        """Return the answer in the output; a structured one as JSON, if no model said it."""
+        reply = reply_of(output, self._settings.output_key)
+        if reply is not None or output is None or not self._answers:
+            return reply
+        return None if self._answers[-1].choice.text else Reply(as_text(output))
+
+    def _tell_prompt(self) -> None:
+        try:
+            self._untold.pop()
+        except IndexError:
+            return
+        assert self._asked is not None
+        assert self._first is not None
+        reader = ResultReader(self._first.framework)
+        call = ModelCall(reader, self._asked, self._observer, self._start)
+        call.note({}, self._first.model or self._first.kind)
+        call.begin()
+        self._call = call
+        self._tell_tools()
+
+    def _tell_tools(self) -> None:
+        """Tell the tools' runs, as soon as there is a prompt that they belong to."""
+        while self._call is not None and self._tools:
+            try:
+                time_s, own = self._tools.popleft()
+            except IndexError:
+                return
+            if not _told_tools.pop((self._call.turn.prompt_id, own["tool_call_id"])):
+                self._call.used_tool(time_s, own)
+
+    def _end(self, outcome: Outcome, late_input: Any) -> None:
+        if self._asked is None:
+            return
+        if self._late and late_input is not None:
+            self._question = question_of(late_input, self._settings.input_key)
+            if self._question is not None:
+                self._asked = self._asked._replace(
+                    text=self._question.text, attachments=self._question.attachments
+                )
+        self._outcome = outcome
+        self._finish_when_done()
+
+    def _finish_when_done(self) -> None:
+        """End the turn once the root run has ended, and no model run of it is open.
+
+        A stream that is closed early ends its root before its model.
+        """
+        if self._outcome is None or self._models_open:
+            return
+        try:
+            self._unfinished.pop()
+        except IndexError:
+            return
+        self._tell_prompt()
+        if self._call is not None:
+            self._finish(self._call, self._outcome)
+
+    def _finish(self, call: ModelCall, outcome: Outcome) -> None:
+        call.turn.model_calls += len(self._models_started) - 1
+        answering = the_answering(self._answers, outcome)
+        if answering is not None:
+            call.note(answering.properties(), answering.assistant())
+            if answering.first_piece_s is not None:
+                call.first_piece(answering.first_piece_s)
+                call.note({"stream": True})
+        if self._documents:
+            call.note({"documents": sum(self._documents)})
+        answer = answer_of(outcome, answering, self._usages, self._interrupts)
+        for use in (use for choice in answer.choices for use in choice.tool_uses):
+            _told_tools.put((call.turn.prompt_id, use.id), value=True)
+        paused = self._asked.claim.thread_id if self._asked else None
+        if paused and (self._interrupts or answer.choices[0].tool_uses):
+            call.keep([("paused", paused)])
+        call.end(answer)
