@@ -9,6 +9,9 @@ from trubrics_instrument._privacy.recogniser import Recogniser, Span
 
 _CUE_CHARS = 32
 
+# The patterns start with a class of characters and look back from there: `re` leaps from one such
+# character to the next, but would try an assertion at every place.
+
 
 def _digits(text: str) -> list[int]:
     return [int(c) for c in text if c in "0123456789"]
@@ -65,7 +68,7 @@ def _iban_span(match: re.Match[str]) -> Span:
     return match.start(), end
 
 
-_CARD = re.compile(r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\w]|[.-]\d)")
+_CARD = re.compile(r"[2-6](?<![\w.+-][2-6])\d{3}(?:[ -]?\d){9,15}(?!\w|[.-]\d)")
 
 
 def _card_span(match: re.Match[str]) -> Span:
@@ -75,7 +78,9 @@ def _card_span(match: re.Match[str]) -> Span:
     return match.span() if valid and len(set(digits)) > 1 else None
 
 
-_SSN = re.compile(r"(?<![\w.-])(?!000|666|9)\d{3}([- ]?)(?!00)\d\d\1(?!0000)\d{4}(?![\w]|[.-]\d)")
+_SSN = re.compile(
+    r"[0-8](?<![\w.-]\d)(?<!0(?=00))(?<!6(?=66))\d\d([- ]?)(?!00)\d\d\1(?!0000)\d{4}(?!\w|[.-]\d)"
+)
 _SSN_CUE = re.compile(r"\bssn\b|social security|\bitin\b")
 
 
@@ -85,16 +90,15 @@ def _ssn_span(match: re.Match[str]) -> Span:
     return None
 
 
-_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_IPV4 = re.compile(rf"(?<![\w.-]){_BYTE}(?:\.{_BYTE}){{3}}(?![\w]|[.-]\d)")
-_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:.]{2,45}(?![\w:])")
+_IPV4 = re.compile(r"\d(?<![\w.-]\d)\d{0,2}(?:\.\d{1,3}){3}(?!\w|[.-]\d)")
+_IPV6 = re.compile(r"[0-9A-Fa-f:](?<![\w:.][0-9A-Fa-f:])[0-9A-Fa-f:.]{1,44}(?![\w:])")
 _VERSION_CUE = re.compile(r"(?:version|release|build|section|chapter|clause|firmware|v)[ :=]*\Z")
 
 
 def _ip_span(match: re.Match[str]) -> Span:
     """Leave addresses that are nobody's, and numbers of versions and chapters."""
     found = match.group().rstrip(".")
-    if _VERSION_CUE.search(_before(match)):
+    if found.count(":") == 1 or _VERSION_CUE.search(_before(match)):
         return None
     try:
         address = ip_address(found)
@@ -107,37 +111,48 @@ def _ip_span(match: re.Match[str]) -> Span:
     return match.start(), match.start() + len(found)
 
 
-_PHONE = re.compile(r"(?<![\w.+/-])(?:\+|\(\+?)?\d(?:[ ()./-]{0,2}\d){6,14}(?![\w]|[.:-]\d)")
+_PHONE = re.compile(r"[+(\d](?<![\w.+/-][+(\d])\+?(?:[ ()./-]{0,2}\d){6,15}(?!\w|[.:-]\d)")
+_COUNTRY_CODE = re.compile(r"\(?(?:\+|00(?=[1-9]))")
 _NORTH_AMERICA = re.compile(r"\(?(?:\+?1[ .-]?)?\(?[2-9]\d\d\)?[ .-]{1,2}[2-9]\d\d[ .-]\d{4}")
 _NATIONAL = re.compile(r"\(?0[1-9]\d{0,4}\)?(?:[ ./-]\d{2,8}){1,4}")
 _PHONE_CUE = re.compile(
-    r"(?:phone|tel|mobile|cell|call|whatsapp|fax|text|sms|reach|dial|contact|number)\b[^\d]*\Z"
+    r"(?:phone|tel|mobile|cell|call|whatsapp|fax|text|sms|reach|dial|contact|number)\b(?:\W+\w{1,4}){0,2}\W*\Z"
 )
+_MORE_DIGITS = re.compile(r"\d[ ,.]\Z")
 _PHONE_DIGITS = range(8, 16)
+_NATIONAL_DIGITS = range(9, 13)
 _BARE_DIGITS = range(10, 13)
 
 
 def _phone_span(match: re.Match[str]) -> Span:
-    """Take what has a country code or a known grouping; a bare number only after a cue."""
+    """Take a phone number, without a bracket that was opened before it."""
     found = match.group()
+    if not _is_phone(found, _before(match)):
+        return None
+    opened = found.startswith("(") and ")" not in found
+    return match.start() + opened, match.end()
+
+
+def _is_phone(found: str, before: str) -> bool:
+    """Whether it has a country code or a known grouping; a bare number needs a cue before it."""
     count = len(_digits(found))
-    if found.lstrip("(").startswith(("+", "00")):
-        return match.span() if count in _PHONE_DIGITS else None
+    if _MORE_DIGITS.search(before):
+        return False
+    if _COUNTRY_CODE.match(found):
+        return count in _PHONE_DIGITS
     if _NORTH_AMERICA.fullmatch(found):
-        return match.span()
-    if _NATIONAL.fullmatch(found) and count in range(9, 13):
-        return match.span()
-    if count in _BARE_DIGITS and _PHONE_CUE.search(_before(match)):
-        return match.span()
-    return None
+        return True
+    if _NATIONAL.fullmatch(found) and count in _NATIONAL_DIGITS:
+        return True
+    return count in _BARE_DIGITS and _PHONE_CUE.search(before) is not None
 
 
 PII = (
-    Recogniser("email", "[EMAIL]", ("@",), _EMAIL, _email_span),
-    Recogniser("iban", "[IBAN]", (), _IBAN, _iban_span),
-    Recogniser("card", "[CARD]", (), _CARD, _card_span),
-    Recogniser("ssn", "[SSN]", (), _SSN, _ssn_span),
-    Recogniser("ip", "[IP]", (".",), _IPV4, _ip_span),
-    Recogniser("ip", "[IP]", (":",), _IPV6, _ip_span),
-    Recogniser("phone", "[PHONE]", (), _PHONE, _phone_span),
+    Recogniser("email", ("@",), _EMAIL, _email_span),
+    Recogniser("iban", (), _IBAN, _iban_span),
+    Recogniser("card", (), _CARD, _card_span),
+    Recogniser("ssn", (), _SSN, _ssn_span),
+    Recogniser("ip", (":",), _IPV6, _ip_span),
+    Recogniser("ip", (".",), _IPV4, _ip_span),
+    Recogniser("phone", (), _PHONE, _phone_span),
 )

@@ -94,7 +94,7 @@ def cut(text: str, max_chars: int) -> str:
     if len(text) <= max_chars:
         return text
     at, floor = max_chars, max(0, max_chars - _STRADDLE_CHARS)
-    halved = not text[at].isspace()
+    halved = not (text[at].isspace() or text[at - 1].isspace())
     while at > floor:
         end = _before_spaces(text, at, floor)
         start = _before_word(text, end, floor)

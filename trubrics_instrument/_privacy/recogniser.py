@@ -24,8 +24,7 @@ class Recogniser(NamedTuple):
     """How one kind is found.
 
     Attributes:
-        kind: Its name, in the tables of the documentation.
-        tag: What replaces it, such as `[EMAIL]`.
+        kind: Its name; `[KIND]` is what replaces it.
         gates: Strings that a text must all contain, tried first, the cheapest first: a text
             without them never meets the pattern.
         pattern: Finds candidates in linear time; starts with a literal where it can, which is
@@ -34,23 +33,27 @@ class Recogniser(NamedTuple):
     """
 
     kind: str
-    tag: str
     gates: tuple[str, ...]
     pattern: re.Pattern[str]
     span: Callable[[re.Match[str]], Span] = matched_span
 
+    def may_be_in(self, text: str) -> bool:
+        """Whether the text has what each find of this kind has."""
+        for gate in self.gates:  # noqa: SIM110 - twice as fast as all(): it runs eighty times
+            if gate not in text:
+                return False
+        return True
+
     def redact(self, text: str) -> str:
         """Return the text with each find replaced by the tag."""
-        for gate in self.gates:
-            if gate not in text:
-                return text
+        tag = f"[{self.kind.upper()}]"
         pieces: list[str] = []
         done = 0
         match = self.pattern.search(text)
         while match is not None:
             found = self.span(match)
             if found is not None:
-                pieces += (text[done : found[0]], self.tag)
+                pieces += (text[done : found[0]], tag)
                 done = resume = found[1]
             elif match.end() - match.start() > _REVISIT_CHARS:
                 resume = match.end()

@@ -9,9 +9,7 @@ import re
 
 from trubrics_instrument._privacy.recogniser import Recogniser, Span
 
-API_KEY = "[API_KEY]"
-PASSWORD = "[PASSWORD]"  # noqa: S105 - a tag
-TOKEN = "[TOKEN]"  # noqa: S105 - a tag
+KEY_CHARS = 20
 
 _WORD = r"[A-Za-z0-9]"
 _URLSAFE = r"[A-Za-z0-9_-]"
@@ -73,7 +71,7 @@ _TOKEN_NAME = re.compile(
     r"(?:(?:api|access|account|secret|private|auth|signing|encryption|subscription)[ _-]?key"
     r"|secret|token)\Z"
 )
-_PASSWORD_NAME = re.compile(r"(?:passw(?:or)?d|passphrase|pwd|pass)\Z")
+_PASSWORD_NAME = re.compile(r"(?:passw(?:or)?d|passphrase|pwd|(?<![a-z])pass)\Z")
 _NAME_CHARS = 40
 _TOKEN_CHARS = 12
 
@@ -105,32 +103,51 @@ def _bearer_span(match: re.Match[str]) -> Span:
 
 def _key(prefix: str, rest: str) -> Recogniser:
     literal = re.escape(prefix)
-    separator = next((c for c in "_/-." if c in prefix), "")
-    gates = (separator, prefix) if separator else (prefix,)
     # The check of what stands before comes after the literal, so that `re` can leap to it.
     pattern = re.compile(rf"{literal}(?<![A-Za-z0-9]{literal}){rest}")
-    return Recogniser("api_key", API_KEY, gates, pattern)
+    return Recogniser("api_key", (prefix,), pattern)
 
 
 def _bearer(start: str) -> Recogniser:
     pattern = re.compile(rf"{start}[ \t]{{1,4}}(?P<value>[A-Za-z0-9._~+/-]{{16,}}=*)")
-    return Recogniser("bearer_token", TOKEN, (start,), pattern, _bearer_span)
+    return Recogniser("token", (start,), pattern, _bearer_span)
 
 
 def _assigned(separator: str) -> Recogniser:
-    # Looking at the name only after the separator was found keeps prose cheap: it is full of
+    # The name is read only after its last letter and the separator were found: prose is full of
     # "token" and "key", and has few separators.
     pattern = re.compile(
-        rf"{separator}(?<=[A-Za-z\"'` ]{separator})[ \t]{{0,3}}[\"'`]?"
+        rf"{separator}(?<=[ntyesdNTYESD\"'` ]{separator})[ \t]{{0,3}}[\"'`]?"
         r"(?P<value>[^\s\"'`,;&()<>{}\[\]$*]{6,256})"
     )
-    return Recogniser("assigned_secret", PASSWORD, (separator,), pattern, _assigned_span)
+    return Recogniser("secret", (separator,), pattern, _assigned_span)
 
 
-SECRETS = (
+# Each is one word of at least `KEY_CHARS` characters.
+KEYS = (
+    Recogniser(
+        "jwt",
+        ("eyJ",),
+        # Its second and third part may be missing: a cut one still tells who it is for.
+        re.compile(rf"eyJ(?<![A-Za-z0-9_-]eyJ){_URLSAFE}{{17,}}(?:\.{_URLSAFE}*){{0,4}}"),
+    ),
+    Recogniser(
+        "api_key",
+        ("sk-",),
+        re.compile(rf"sk-(?<![A-Za-z0-9]sk-){_URLSAFE}{{20,}}"),
+        _random_span,
+    ),
+    *(_key(prefix, rest) for prefixes, rest in _KEYS for prefix in prefixes.split()),
+    Recogniser(
+        "api_key",
+        (":AA",),
+        re.compile(rf":AA(?<=\d{{8}}:AA)(?P<value>{_URLSAFE}{{30,}})"),  # Telegram
+    ),
+)
+
+OTHER_SECRETS = (
     Recogniser(
         "private_key",
-        "[PRIVATE_KEY]",
         ("-----BEGIN ",),
         # Without its end it goes up to the end of the text: a cut one is as secret.
         re.compile(
@@ -139,40 +156,18 @@ SECRETS = (
         ),
     ),
     Recogniser(
-        "url_password",
-        PASSWORD,
+        "password",
         ("@", "://"),
         re.compile(r"://[^\s/:@]{0,200}:(?P<value>[^\s/]+)@"),
-    ),
-    Recogniser(
-        "api_key",
-        API_KEY,
-        ("-", "sk-"),
-        re.compile(rf"sk-(?<![A-Za-z0-9]sk-){_URLSAFE}{{20,}}"),
-        _random_span,
-    ),
-    *(_key(prefix, rest) for prefixes, rest in _KEYS for prefix in prefixes.split()),
-    Recogniser(
-        "api_key",
-        API_KEY,
-        (":AA",),
-        re.compile(rf":AA(?<=\d{{8}}:AA)(?P<value>{_URLSAFE}{{30,}})"),  # Telegram
-    ),
-    Recogniser(
-        "jwt",
-        "[JWT]",
-        ("eyJ",),
-        # Its second and third part may be missing: a cut one still tells who it is for.
-        re.compile(rf"eyJ(?<![A-Za-z0-9_-]eyJ){_URLSAFE}{{12,}}(?:\.{_URLSAFE}*){{0,4}}"),
     ),
     _bearer("earer"),
     _bearer("BEARER"),
     _bearer("Basic"),
+    _bearer("Token"),
     _assigned("="),
     _assigned(":"),
     Recogniser(
-        "assigned_secret",
-        PASSWORD,
+        "secret",
         ("ssword is",),
         re.compile(r"ssword is:?[ \t]{1,3}[\"'`]?(?P<value>[^\s\"'`]{5,255}[^\s\"'`.,;!?])"),
         _spoken_span,
