@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGES := trubrics_instrument tests examples benchmarks
+PACKAGES := trubrics_instrument tests examples benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench docs format clean

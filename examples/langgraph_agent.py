@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def build(model: BaseChatModel) -> Any:
     """Return an agent that knows the weather, and remembers each thread."""
-    agent: Any = create_agent(
+    agent: Any = create_agent(  # pyright: ignore[reportUnknownVariableType] # partly untyped
         model,
         tools=[get_weather],
         system_prompt="You are the help desk of a small city. Be brief.",

@@ -61,7 +61,7 @@ def test_twice_is_once(sink: Sink, client: Any) -> None:
     first = patch_openai(user_id="ada")
     second = patch_openai(user_id="bob")
     assert first is second
-    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
     assert {event["user_id"] for event in sink.events} == {"bob"}
     first.undo()
     assert is_clean()
@@ -78,9 +78,9 @@ def test_undo(undo: str, sink: Sink, client: Any) -> None:
         for _ in range(2):
             unpatch_openai() if undo == "function" else patch.undo()
     assert is_clean()
-    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 0
     patch_openai()
-    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
 
 
 def test_what_was_taken_before(sink: Sink, client: Any) -> None:
@@ -116,11 +116,11 @@ def test_beside_another_patch(
     ]
     for step in steps if theirs_first else reversed(steps):
         step()
-    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
     assert seen == ["theirs"]
     if ours_leaves_first:
         unpatch_openai()
-        assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+        assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 0
         assert seen == ["theirs", "theirs"]
     assert original is None
     del openai.OpenAI.request
@@ -132,9 +132,9 @@ def test_put_on_again_after_others_removed_it(sink: Sink, client: Any) -> None:
     """If somebody else has taken our wrapper away, patching again puts it back."""
     patch_openai()
     del openai.OpenAI.request
-    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 0
     patch_openai()
-    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
 
 
 def test_a_subclass_and_azure(sink: Sink, server: Loopback) -> None:
@@ -157,11 +157,12 @@ def test_a_subclass_and_azure(sink: Sink, server: Loopback) -> None:
 def test_suppressed(sink: Sink, client: Any) -> None:
     """`suppress()` and `enabled=False` silence what happens inside, and nothing else."""
     patch_openai()
+    ask = partial(client.chat.completions.create, **ASK)
     with suppress(), context(user_id="ada"):
-        assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
+        assert count_events(sink, ask) == 0
     with context(enabled=False):
-        assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 0
-    assert count_events(sink, lambda: client.chat.completions.create(**ASK)) == 2
+        assert count_events(sink, ask) == 0
+    assert count_events(sink, ask) == 2
 
 
 def test_other_endpoints_are_left_alone(sink: Sink, server: Loopback) -> None:

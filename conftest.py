@@ -1,0 +1,51 @@
+"""The code in README.md and docs/ runs as tests, against servers on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sybil import Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+
+sys.path.insert(0, str(Path(__file__).parent / "examples"))
+
+import model_server
+
+import trubrics_instrument
+from tests.sink import Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def a_users_machine() -> Iterator[Sink]:
+    """Give a page's code a model to talk to and a host to deliver to, and see that it did."""
+    before = dict(os.environ)
+    model_server.MODELS = ("gpt-4o-mini",)
+    with model_server.running() as models, Sink() as sink:
+        os.environ |= {
+            "OPENAI_API_KEY": "any",
+            "OPENAI_BASE_URL": models.base_url,
+            "TRUBRICS_HOST": sink.host,
+            "TRUBRICS_SPOOL": "off",
+        }
+        trubrics_instrument.configure()
+        yield sink
+        trubrics_instrument.unpatch_openai()
+        assert trubrics_instrument.flush(5)
+        assert {event["event"] for event in sink.events} >= {"Prompt", "Generation"}
+    os.environ.clear()
+    os.environ |= before
+
+
+pytest_collect_file = Sybil(
+    parsers=[CodeBlockParser("python", PythonEvaluator())],
+    patterns=["README.md", "docs/**/*.md"],
+    fixtures=["a_users_machine"],
+).pytest()

@@ -1,0 +1,81 @@
+"""Recorded exchanges with the real API, through the real SDK: the events say what they say."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import openai
+import pytest
+
+from tests.openai.asking import MODES, Mode, client_of, close_client, pieces, settled
+from tests.openai.recorded import Exchange, expected, recordings
+from tests.replies import raw_reply
+from tests.told import told
+from trubrics_instrument import context, patch_openai
+
+if TYPE_CHECKING:
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+pytestmark = pytest.mark.anyio
+
+RECORDINGS = recordings()
+
+
+def _name(recording: object) -> str:
+    return recording[0].source.rpartition("/")[2] if isinstance(recording, list) else str(recording)
+
+
+@pytest.mark.skipif(not RECORDINGS, reason="the recordings are not here")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("recording", RECORDINGS, ids=_name)
+async def test_a_recording(
+    recording: list[Exchange], mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """What the real API was asked and answered is what the events tell, in every field."""
+    if not hasattr(openai.OpenAI, recording[0].endpoint.split("/")[1]):
+        pytest.skip("this SDK has no such endpoint")
+    patch_openai()
+    with context(thread_id="the thread"):
+        for exchange in recording:
+            await _replay(exchange, mode, server)
+    events = expected(recording)
+    assert told(sink, len(events)) == events
+
+
+async def _replay(exchange: Exchange, mode: Mode, server: Loopback) -> None:
+    kind = "text/event-stream" if exchange.streamed else "application/json"
+    reply = raw_reply(exchange.response.encode(), exchange.status, content_type=kind)
+    server.script(reply, path=exchange.path)
+    client = _client(exchange, mode, server)
+    try:
+        answer = await settled(_create(client, exchange))
+        if exchange.streamed:
+            assert [piece async for piece in pieces(answer)]
+    except openai.APIStatusError as error:
+        assert error.status_code == exchange.status
+    await close_client(client)
+
+
+def _client(exchange: Exchange, mode: Mode, server: Loopback) -> Any:
+    url = urlsplit(exchange.url)
+    base_url = server.url + url.path.removesuffix(exchange.endpoint)
+    if "/deployments/" not in url.path:
+        return client_of(server, mode, base_url=base_url)
+    kind = openai.AzureOpenAI if mode == "sync" else openai.AsyncAzureOpenAI
+    version = parse_qs(url.query)["api-version"][0]
+    return kind(base_url=base_url, api_version=version, api_key="k", max_retries=0)
+
+
+def _create(client: Any, exchange: Exchange) -> Any:
+    """Ask as the recording did; what this SDK has no argument for goes into the body as it is."""
+    resource = client
+    for name in exchange.endpoint.split("/")[1:]:
+        resource = getattr(resource, name)
+    known = inspect.signature(resource.create).parameters
+    request = exchange.request
+    more = {name: value for name, value in request.items() if name not in known}
+    given = {name: value for name, value in request.items() if name in known}
+    return resource.create(**given, extra_body=more or None)
