@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-MODELS = ("stand-in-mini", "stand-in-large")
+MODELS: tuple[str, ...] = ("stand-in-mini", "stand-in-large")
 # What a response repeats of its request.
 _ECHOED = ("previous_response_id", "instructions", "metadata", "tools", "tool_choice", "text")
 
