@@ -1,0 +1,187 @@
+"""What an answer cost: cached and reasoning tokens, own prices, and no guess."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from trubrics_instrument import _shield
+from trubrics_instrument._cost import check_prices, cost_of
+
+ANSWER: dict[str, object] = {
+    "model": "my-deployment",
+    "response_model": "gpt-4o-2024-08-06",
+    "provider": "openai",
+    "input_tokens": 1000,
+    "output_tokens": 100,
+}
+IN_2025_S = 1_750_000_000.0
+
+
+def cost(**changes: object) -> float | None:
+    """Return the listed cost of the answer with these changes, in 2025."""
+    properties = {key: value for key, value in (ANSWER | changes).items() if value is not None}
+    return cost_of(properties, time_s=IN_2025_S)
+
+
+def test_input_and_output_have_their_prices() -> None:
+    """gpt-4o cost 2.50 and 10 dollars for a million tokens."""
+    assert cost() == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
+
+
+def test_cached_input_has_its_own_price() -> None:
+    """Cached tokens are part of the input, at half of its price for gpt-4o."""
+    assert cost(cached_input_tokens=400) == pytest.approx(600 * 2.5e-6 + 400 * 1.25e-6 + 1e-3)
+
+
+def test_cached_input_without_a_price_costs_what_input_does() -> None:
+    """A model without a price for cached tokens does not give them away."""
+    old = {"response_model": None, "model": "claude-2", "provider": "anthropic"}
+
+    assert cost(**old, cached_input_tokens=400) == cost(**old)
+
+
+def test_reasoning_is_part_of_the_output() -> None:
+    """Reasoning tokens are in the output tokens already: they are not paid twice."""
+    assert cost(reasoning_tokens=60) == cost()
+
+
+@pytest.mark.parametrize(
+    ("provider", "known"),
+    [
+        ("openai", True),
+        ("azure", True),
+        ("api.openai.com", True),
+        (None, True),
+        ("ollama", False),
+        ("127.0.0.1:8000", False),
+        ("llm.example.com", False),
+    ],
+)
+def test_a_model_costs_what_its_provider_takes(provider: str | None, *, known: bool) -> None:
+    """The same name on somebody's own server has no known price."""
+    assert (cost(provider=provider) is not None) is known
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_tokens": None},
+        {"output_tokens": None},
+        {"input_tokens": -1},
+        {"output_tokens": "100"},
+        {"input_tokens": True},
+        {"response_model": "no-such-model"},
+        {"response_model": None},
+        {"response_model": ""},
+    ],
+)
+def test_what_is_not_known_has_no_cost(changes: dict[str, object]) -> None:
+    """Half of the tokens, or a model that nobody lists: None, not a number that looks right."""
+    assert cost(**changes) is None
+
+
+def test_more_cached_than_input_is_taken_as_all_cached() -> None:
+    """A provider's odd count costs no event and no fault."""
+    assert cost(cached_input_tokens=5000) == cost(cached_input_tokens=1000)
+
+
+def test_own_prices_win() -> None:
+    """The app's own price for the model that answered, or was asked for, comes before the list."""
+    tokens = ANSWER | {"cached_input_tokens": 400}
+
+    assert cost_of(tokens, {"gpt-4o-2024-08-06": (2, 8)}) == pytest.approx(2e-3 + 8e-4)
+    assert cost_of(tokens, {"my-deployment": [2, 8, 1]}) == pytest.approx(1.2e-3 + 4e-4 + 8e-4)
+    assert cost_of(ANSWER, {"gpt-4o-2024-08-06": (0, 0)}) == 0.0
+    assert cost_of(ANSWER, {"another": (2, 8)}, IN_2025_S) == cost()
+
+
+def test_a_callable_has_the_last_word() -> None:
+    """It gets the properties, a dict of its own, and its None means unknown."""
+
+    def per_call(properties: Any) -> float | None:
+        properties["seen"] = True
+        return 0.5 if properties["provider"] == "openai" else None
+
+    assert cost_of(ANSWER, per_call) == 0.5
+    assert cost_of(ANSWER | {"provider": "azure"}, per_call) is None
+    assert "seen" not in ANSWER
+
+
+@pytest.mark.parametrize("answer", ["0.5", float("nan"), -1, True])
+def test_an_answer_that_is_no_cost_is_dropped(answer: Any) -> None:
+    """Only a finite number that is not negative becomes `cost_usd`."""
+    assert cost_of(ANSWER, lambda _: answer) is None
+
+
+def test_a_callable_that_raises_costs_the_cost_only() -> None:
+    """It is counted, and the event goes without `cost_usd`."""
+
+    def broken(_: object) -> float:
+        raise RuntimeError
+
+    _shield.set_strict(strict=False)
+
+    assert cost_of(ANSWER, broken) is None
+    assert _shield.faults() == {"computing a cost": 1}
+
+
+@pytest.mark.parametrize(
+    ("prices", "names"),
+    [
+        ("auto", "'auto'"),
+        ({"m": 3}, "'m'"),
+        ({"m": (1,)}, "'m'"),
+        ({"m": (1, 2, 3, 4)}, "'m'"),
+        ({"m": (1, -2)}, "'m'"),
+        ({"m": ("1", 2)}, "'m'"),
+        ({3: (1, 2)}, "3"),
+    ],
+)
+def test_impossible_prices_are_refused(prices: Any, names: str) -> None:
+    """The error names the option, the entry, and what is allowed."""
+    with pytest.raises(ValueError, match=f"^prices.*{names}.*a million tokens"):
+        check_prices("prices", prices)
+
+
+@pytest.mark.parametrize("prices", [None, {}, {"m": (1, 2.5)}, {"m": [1, 2, 0]}, max])
+def test_possible_prices_are_taken(prices: Any) -> None:
+    """None, a table, or a callable."""
+    check_prices("prices", prices)
+
+
+def in_a_fresh_process(program: str) -> str:
+    """Return what a program prints in a Python of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+def test_no_network_is_used() -> None:
+    """Loading the list and pricing an answer open no socket and start no thread."""
+    program = f"""
+import sys, threading
+seen = []
+sys.addaudithook(lambda event, args: event.startswith("socket.") and seen.append(event))
+from trubrics_instrument._cost import cost_of
+assert "genai_prices" not in sys.modules
+assert cost_of({ANSWER!r}) > 0
+print(seen, threading.active_count())
+"""
+    assert in_a_fresh_process(program) == "[] 1"
+
+
+def test_without_the_extra_only_own_prices_are_known() -> None:
+    """Without genai-prices nothing fails, and a price of the app's own still counts."""
+    program = f"""
+import sys
+sys.modules["genai_prices"] = None
+from trubrics_instrument._cost import cost_of
+from trubrics_instrument._shield import faults
+print(cost_of({ANSWER!r}), cost_of({ANSWER!r}, {{"my-deployment": (1, 0)}}), faults())
+"""
+    assert in_a_fresh_process(program) == "None 0.001 {}"
