@@ -12,6 +12,7 @@ from trubrics_instrument.providers.openai._fields import (
     each,
     get,
     mapping,
+    no_answer,
     text_or_none,
     usage,
 )
@@ -53,12 +54,13 @@ class ChatReader:
     def answer(self, body: Any) -> Answer:
         """Return what a `ChatCompletion` says."""
         choices = each(get(body, "choices"))
+        if not choices:
+            return no_answer(body)
         return Answer(
             id=text_or_none(get(body, "id")),
             model=text_or_none(get(body, "model")),
             choices=tuple(_choice(choice) for choice in choices),
             usage=usage(get(body, "usage")),
-            status="ok" if choices else "unread",
         )
 
     def gathering(self) -> ChatGathering:

@@ -10,6 +10,7 @@ from trubrics_instrument.providers.openai._fields import (
     each,
     get,
     mapping,
+    no_answer,
     text_or_none,
     usage,
 )
@@ -47,7 +48,7 @@ class CompletionReader:
         gathering = self.gathering()
         gathering.add(body)
         answer = gathering.answer(ended=True)
-        return answer if answer.choices else answer._replace(status="unread")
+        return answer if answer.choices else no_answer(body)
 
     def gathering(self) -> CompletionGathering:
         """Return an empty gathering; the pieces have the same form as a whole completion."""

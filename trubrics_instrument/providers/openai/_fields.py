@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument._identity import Claim, claimed_by_keys, first_of
-from trubrics_instrument._reader import Usage
-from trubrics_instrument._scope import clean_id
+from trubrics_instrument._reader import Answer, Usage
+from trubrics_instrument._scope import MAX_ID_CHARS, clean_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,6 +76,20 @@ def usage(value: Any) -> Usage:
         cached_input_tokens=_count(get(inputs, "cached_tokens")),
         reasoning_tokens=_count(get(outputs, "reasoning_tokens")),
     )
+
+
+def no_answer(body: Any) -> Answer:
+    """Return what a body without choices says: a failure, or nothing that can be read.
+
+    Source: Azure's content filter and OpenRouter's upstream failures (whose codes are ints) come
+    with status 200. The message of an error may quote the prompt, its code does not.
+    """
+    error = get(body, "error")
+    if not error:
+        return Answer(id=text_or_none(get(body, "id")), status="unread")
+    code = get(error, "code") or get(error, "type")
+    known = isinstance(code, (str, int))
+    return Answer(status="error", error_type=str(code)[:MAX_ID_CHARS] if known else "error")
 
 
 def claim(request: Mapping[str, Any], thread_id: object = None) -> Claim:
