@@ -71,4 +71,4 @@ class Gate:
 
     def shrink(self, failed_bytes: int) -> None:
         """Remember that a request of this size was too large."""
-        self.max_bytes = max(1024, min(self.max_bytes, failed_bytes // 2))
+        self.max_bytes = min(self.max_bytes, failed_bytes // 2)

@@ -41,6 +41,7 @@ _hooked_pids: set[int] = set()
 def enlist(mortal: Mortal) -> None:
     """Tell this sender when the process ends or forks."""
     _all.append(mortal)
+    hook_exit()
 
 
 def dismiss(mortal: Mortal) -> None:
@@ -50,7 +51,9 @@ def dismiss(mortal: Mortal) -> None:
 
 
 def hook_exit() -> None:
-    """Hook into the end of this process, once; called by the first event, in each process.
+    """Hook into the end of this process, once; called by the first event in each process.
+
+    (And before, so that handlers which the app registers later run earlier, and may still track.)
 
     `atexit` does not run in children of multiprocessing (up to 3.12; 3.13 forgets what was
     registered before the fork) nor of Celery: each has a way of its own.

@@ -1,0 +1,158 @@
+"""Programs that a test runs as processes of their own: `children.py NAME URL SPOOL SPOOL_DIR`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trubrics_instrument._delivery.options import SpoolMode
+
+COUNT = 250
+POOL_TASKS = 20
+
+
+def prepare(item: object, event_id: str) -> Outgoing:
+    """Make an event of a number; every tenth number has the same key."""
+    assert isinstance(item, int)
+    return Outgoing(f"thread-{item % 10}", {"event_id": event_id, "n": item, "pid": os.getpid()})
+
+
+def new_sender(url: str, spool: SpoolMode, spool_dir: str) -> Sender:
+    """Return a sender whose replays do not wait for a random while."""
+    options = SenderOptions(url, "secret-key", spool=spool, spool_dir=spool_dir, replay_spread_s=0)
+    return Sender(options, prepare)
+
+
+def track(sender: Sender, count: int = COUNT) -> None:
+    """Track numbers from 0."""
+    for n in range(count):
+        assert sender.put(n)
+
+
+def exit_at_once(sender: Sender) -> None:
+    """Track, and fall off the end."""
+    track(sender)
+
+
+def exit_in_thread(sender: Sender) -> None:
+    """Track in a thread that ends with sys.exit."""
+
+    def work() -> None:
+        track(sender)
+        sys.exit(3)
+
+    threading.Thread(target=work).start()
+
+
+def track_at_exit(sender: Sender) -> None:
+    """Track for the first time when the interpreter is on its way out."""
+    import atexit
+
+    atexit.register(track, sender)
+
+
+def announce_and_wait(sender: Sender) -> None:
+    """Track, say so, and wait to be killed."""
+    track(sender)
+    sys.stdout.write("tracked\n")
+    sys.stdout.flush()
+    signal.pause()
+
+
+def exit_on_sigterm(sender: Sender) -> None:
+    """Track and wait; SIGTERM ends the process as sys.exit does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    announce_and_wait(sender)
+
+
+def shut_down(sender: Sender) -> None:
+    """Track, then close by hand with the default budget; print how long that took."""
+    track(sender)
+    started = time.monotonic()
+    sender.shutdown(3.0)
+    sys.stdout.write(f"{time.monotonic() - started:.2f}\n")
+
+
+def carry_on(sender: Sender) -> None:
+    """Track one event more, then live until SIGTERM: the process that comes after an accident."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    sender.put(COUNT)
+    signal.pause()
+
+
+def fork(sender: Sender) -> None:
+    """Track in the parent, fork, and track in the child, which exits as a program does."""
+    track(sender)
+    pid = os.fork()
+    if pid == 0:
+        track(sender)
+        sys.exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def fork_and_flush(sender: Sender) -> None:
+    """Track in the parent and let the child flush, then leave without any exit hook."""
+    track(sender)
+    pid = os.fork()
+    if pid == 0:
+        track(sender)
+        os._exit(0 if sender.flush(10) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+_pool_sender: Sender
+
+
+def _pool_task(n: int) -> None:
+    assert _pool_sender.put(n)
+
+
+def join_pool(sender: Sender) -> None:
+    """Track in the workers of a pool that is closed and joined."""
+    global _pool_sender  # noqa: PLW0603 - what a forked worker inherits
+    _pool_sender = sender
+    assert sender.put(1000)
+    pool = multiprocessing.get_context("fork").Pool(2)
+    pool.map(_pool_task, range(POOL_TASKS), chunksize=1)
+    pool.close()
+    pool.join()
+
+
+def terminate_pool(sender: Sender) -> None:
+    """Track in the workers of a pool that is terminated."""
+    global _pool_sender  # noqa: PLW0603 - what a forked worker inherits
+    _pool_sender = sender
+    assert sender.put(1000)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(_pool_task, range(POOL_TASKS), chunksize=1)
+
+
+PROGRAMS: dict[str, Callable[[Sender], None]] = {
+    program.__name__: program
+    for program in (
+        exit_at_once,
+        exit_in_thread,
+        track_at_exit,
+        announce_and_wait,
+        exit_on_sigterm,
+        shut_down,
+        carry_on,
+        fork,
+        fork_and_flush,
+        join_pool,
+        terminate_pool,
+    )
+}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[1]](new_sender(sys.argv[2], sys.argv[3], sys.argv[4]))  # type: ignore[arg-type]

@@ -1,0 +1,267 @@
+"""Whatever the host answers, each event arrives, once, or is counted and handed to `on_drop`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.delivery.children import prepare
+from tests.delivery.faulty_server import FaultyServer, Reply, Request, refuse, take
+from tests.delivery.senders import sending
+from trubrics_instrument._delivery import Outgoing, Skip
+
+HUNDRED = Counter(range(100))
+
+
+def test_a_batch_goes_as_an_array_with_the_key() -> None:
+    """One request of up to 100 events, as the service documents it."""
+    with FaultyServer() as server, sending(server) as sender:
+        for n in range(3):
+            sender.put(n)
+        assert sender.flush(5)
+        (request,) = server.requests
+        assert request.endpoint == "publish_events"
+        assert request.headers["x-api-key"] == "secret-key"
+        assert request.headers["content-type"] == "application/json"
+        run_id = sender.run_id
+        assert [(e["n"], e["event_id"]) for e in request.events] == [
+            (0, f"{run_id}-0"),
+            (1, f"{run_id}-1"),
+            (2, f"{run_id}-2"),
+        ]
+
+
+def test_one_connection_is_kept_alive() -> None:
+    """Requests of a host that is quick enough share a connection."""
+    with FaultyServer() as server, sending(server) as sender:
+        for n in range(5):
+            sender.put(n)
+            assert sender.flush(5)
+        assert len(server.requests) == 5
+        assert len({request.connection for request in server.requests}) == 1
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_host_without_the_batch_endpoint_gets_single_events(status: int) -> None:
+    """After one refusal every event goes to publish_event, in order, for good."""
+
+    def mood(request: Request) -> Reply:
+        return take(request) if request.endpoint == "publish_event" else refuse(status)(request)
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        for n in range(20):
+            sender.put(n)
+        assert sender.flush(5)
+        sender.put(20)
+        assert sender.flush(5)
+        assert server.numbers() == list(range(21))
+        endpoints = Counter(request.endpoint for request in server.requests)
+        assert endpoints == {"publish_events": 1, "publish_event": 21}
+
+
+def test_no_request_is_made_inside_a_retry_after_window() -> None:
+    """429 with Retry-After: silence until then, and everything arrives after."""
+    replies = [refuse(429, {"Retry-After": "2"})]
+
+    def mood(request: Request) -> Reply:
+        return (replies.pop() if replies else take)(request)
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        for n in range(100):
+            sender.put(n)
+        server.wait_until(lambda: len(server.requests) == 1)
+        for n in range(100, 200):
+            sender.put(n)
+        assert sender.flush(8)
+        first, second = server.requests[0].at_s, server.requests[1].at_s
+        assert 2.0 <= second - first < 3.5
+        assert Counter(server.numbers()) == Counter(range(200))
+
+
+def _rejecting(poison: int, *, named: bool) -> Any:
+    def mood(request: Request) -> Reply:
+        numbers = [event["n"] for event in request.events]
+        if poison not in numbers:
+            return Reply()
+        detail = [{"loc": ["body", numbers.index(poison), "n"], "msg": "bad", "type": "value"}]
+        return Reply(422, body={"detail": detail if named else "bad"}, takes=False)
+
+    return mood
+
+
+@pytest.mark.parametrize("poison", [0, 3, 37, 50, 98, 99])
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
+def test_one_poisoned_event_of_a_hundred_takes_no_neighbour_along(
+    poison: int, *, named: bool
+) -> None:
+    """99 arrive in order, with one request more when it is named, with at most 13 when not."""
+    dropped: list[tuple[list[dict[str, object]], str]] = []
+    with (
+        FaultyServer(_rejecting(poison, named=named)) as server,
+        sending(
+            server, flush_interval_s=5, on_drop=lambda events, why: dropped.append((events, why))
+        ) as sender,
+    ):
+        for n in range(100):
+            sender.put(n)
+        assert sender.flush(5)
+        by_key = {key: [n for n in server.numbers() if n % 10 == key] for key in range(10)}
+        assert by_key == {
+            key: [n for n in range(key, 100, 10) if n != poison] for key in range(10)
+        }
+        assert len(server.requests) <= (2 if named else 14)
+        assert [(events[0]["n"], why) for events, why in dropped] == [(poison, "rejected")]
+        assert sender.stats().dropped == {"rejected": 1}
+
+
+def test_a_host_that_refuses_everything_is_not_asked_about_each_event() -> None:
+    """Isolation has a budget: after it the host is left alone for a while."""
+    with FaultyServer(refuse(422)) as server, sending(server, spool="off") as sender:
+        for n in range(1000):
+            sender.put(n)
+        assert not sender.flush(1.0)
+        assert len(server.requests) <= 70
+
+
+def test_a_batch_that_is_too_large_is_halved_and_the_size_remembered() -> None:
+    """413 above 10 events: all arrive, and later batches fit at once."""
+
+    def mood(request: Request) -> Reply:
+        return take(request) if len(request.events) <= 10 else refuse(413)(request)
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        for n in range(100):
+            sender.put(n)
+        assert sender.flush(5)
+        assert Counter(server.numbers()) == HUNDRED
+        before = len(server.requests)
+        for n in range(100):
+            sender.put(n)
+        assert sender.flush(5)
+        assert all(len(request.events) <= 10 for request in server.requests[before:])
+
+
+def test_a_single_event_that_is_too_large_is_dropped_and_counted() -> None:
+    """413 for one event: it cannot ever arrive, its neighbours do."""
+
+    def mood(request: Request) -> Reply:
+        big = any(event["n"] == 7 for event in request.events)
+        return refuse(413)(request) if big else take(request)
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        for n in range(100):
+            sender.put(n)
+        assert sender.flush(5)
+        assert Counter(server.numbers()) == HUNDRED - Counter([7])
+        assert sender.stats().dropped == {"too large": 1}
+
+
+def test_accepted_and_then_cut_gives_duplicates_with_the_same_id() -> None:
+    """The host took the events but its answer was lost: they come again, and can be told."""
+    replies = [Reply(None, takes=True)]
+
+    def mood(request: Request) -> Reply:
+        return replies.pop() if replies else take(request)
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        for n in range(100):
+            sender.put(n)
+        assert sender.flush(5)
+        assert len(server.taken) == 100
+        first, second = server.requests
+        assert [e["event_id"] for e in first.events] == [e["event_id"] for e in second.events][
+            : len(first.events)
+        ]
+        assert sender.stats().duplicates_possible == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 302, 307])
+def test_a_wrong_set_up_keeps_the_events_and_says_what_to_do(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One ERROR line with the remedy, no second request within a minute, nothing dropped."""
+    location = {"Location": "http://127.0.0.1:9/elsewhere"}
+    with FaultyServer(refuse(status, location)) as server, sending(server) as sender:
+        sender.put(1)
+        assert not sender.flush(0.5)
+        assert len(server.requests) == (2 if status == 404 else 1)
+        assert sender.stats().dropped == {}
+        assert sender.stats().queued == 1
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        assert "TRUBRICS_" in record.getMessage()
+        assert "secret-key" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_passing_troubles_are_retried(status: int) -> None:
+    """Each of these is over soon: the events arrive, once."""
+    replies = [refuse(status)]
+
+    def mood(request: Request) -> Reply:
+        return (replies.pop() if replies else take)(request)
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        sender.put(1)
+        assert sender.flush(5)
+        assert server.numbers() == [1]
+        assert sender.stats().retries == 1
+
+
+def test_an_item_that_cannot_be_prepared_is_dropped_alone() -> None:
+    """A fault in `prepare` costs one event and no thread; a skipped item is counted apart."""
+
+    def picky(item: object, event_id: str) -> Outgoing | Skip:
+        if item == 1:
+            raise ValueError(item)
+        return Skip("sampled") if item == 2 else prepare(item, event_id)
+
+    with FaultyServer() as server, sending(server, picky) as sender:
+        for n in range(4):
+            sender.put(n)
+        assert sender.flush(5)
+        assert server.numbers() == [0, 3]
+        stats = sender.stats()
+        assert (stats.accepted, stats.delivered) == (4, 2)
+        assert stats.dropped == {"prepare failed": 1, "sampled": 1}
+
+
+def test_an_on_drop_that_raises_is_ignored() -> None:
+    """The app's callback cannot hurt the delivery of others."""
+
+    def raising(_events: object, _reason: str) -> None:
+        raise RuntimeError
+
+    with (
+        FaultyServer(_rejecting(5, named=True)) as server,
+        sending(server, on_drop=raising) as sender,
+    ):
+        for n in range(10):
+            sender.put(n)
+        assert sender.flush(5)
+        assert len(server.taken) == 9
+
+
+def test_order_within_a_key_holds_over_parallel_connections() -> None:
+    """Behind a slow host the sender opens more connections, and no event overtakes its like."""
+    with (
+        FaultyServer(lambda _: Reply(pause_s=0.05)) as server,
+        sending(server, prepare=_many_keys, max_batch=20) as sender,
+    ):
+        for n in range(1000):
+            sender.put(n)
+        started = time.monotonic()
+        assert sender.flush(10)
+        assert time.monotonic() - started < 50 * 0.05, "one connection would take longer"
+        assert 1 < len({request.connection for request in server.requests}) <= 4
+        for key in range(100):
+            same = [n for n in server.numbers() if n % 100 == key]
+            assert same == sorted(same)
+        assert Counter(server.numbers()) == Counter(range(1000))
+
+
+def _many_keys(item: Any, event_id: str) -> Outgoing:
+    return Outgoing(str(item % 100), {"event_id": event_id, "n": item})

@@ -1,0 +1,126 @@
+"""However a process ends, what it tracked arrives: at once, or from the next process."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.delivery.children import COUNT
+from tests.delivery.faulty_server import FaultyServer, Mood, hang, reset, take
+from tests.delivery.processes import Child, restart, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALL = Counter(range(COUNT))
+WITH_NEXT = Counter(range(COUNT + 1))
+
+
+def test_exit_at_once_delivers_everything_quickly(tmp_path: Path) -> None:
+    """A program that falls off its end right after tracking loses nothing."""
+    with FaultyServer() as server:
+        ended = run("exit_at_once", server, "auto", tmp_path)
+        assert (ended.code, Counter(server.numbers())) == (0, ALL)
+        assert not list(tmp_path.iterdir()), "all was well, so nothing went to disk"
+
+
+def test_sys_exit_in_a_thread_delivers_everything(tmp_path: Path) -> None:
+    """A thread that tracks and ends with sys.exit loses nothing."""
+    with FaultyServer() as server:
+        ended = run("exit_in_thread", server, "auto", tmp_path)
+        assert (ended.code, Counter(server.numbers())) == (0, ALL)
+
+
+def test_tracking_for_the_first_time_at_exit_delivers_everything(tmp_path: Path) -> None:
+    """An event of an atexit handler arrives, though some Pythons start no thread by then."""
+    with FaultyServer() as server:
+        ended = run("track_at_exit", server, "auto", tmp_path)
+        assert (ended.code, Counter(server.numbers())) == (0, ALL)
+
+
+def test_sigterm_with_a_handler_delivers_everything(tmp_path: Path) -> None:
+    """A SIGTERM that ends in sys.exit runs the exit hook."""
+    with FaultyServer() as server:
+        with Child("exit_on_sigterm", server, "auto", tmp_path) as child:
+            child.wait_for_line()
+            child.signal(signal.SIGTERM)
+            assert child.end().code == 0
+        assert Counter(server.numbers()) == ALL
+
+
+def test_sigterm_without_a_handler_a_moment_later_loses_nothing(tmp_path: Path) -> None:
+    """No hook runs then; the linger is short enough that all has left before."""
+    with FaultyServer() as server:
+        with Child("announce_and_wait", server, "auto", tmp_path) as child:
+            child.wait_for_line()
+            time.sleep(0.3)  # the scenario itself: a process is stopped 0.3 s after its last event
+            child.signal(signal.SIGTERM)
+            assert child.end().code == -signal.SIGTERM
+        assert Counter(server.numbers()) == ALL
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_strict_survives_a_kill_right_after_put(tmp_path: Path, number: int) -> None:
+    """What `put` returned True for is on disk: the next process delivers it."""
+    with FaultyServer(hang) as server:
+        with Child("announce_and_wait", server, "strict", tmp_path) as child:
+            child.wait_for_line()
+            child.signal(number)
+            assert child.end().code == -number
+        server.mood = take
+        restart(server, "strict", tmp_path, COUNT + 1)
+        assert Counter(server.numbers()) == WITH_NEXT
+
+
+def test_always_survives_a_kill_but_for_the_last_50_ms(tmp_path: Path) -> None:
+    """What was tracked 50 ms before SIGKILL is on disk."""
+    with FaultyServer(hang) as server:
+        with Child("announce_and_wait", server, "always", tmp_path) as child:
+            child.wait_for_line()
+            time.sleep(0.05)  # the scenario itself: the promise of `always`
+            child.signal(signal.SIGKILL)
+            child.end()
+        server.mood = take
+        restart(server, "always", tmp_path, COUNT + 1)
+        assert Counter(server.numbers()) == WITH_NEXT
+
+
+@pytest.mark.parametrize("spool", ["auto", "always", "strict"])
+@pytest.mark.parametrize("mood", [hang, reset, None], ids=["hangs", "resets", "down"])
+def test_exit_with_a_host_in_trouble_keeps_everything(
+    tmp_path: Path, spool: str, mood: Mood | None
+) -> None:
+    """The exit takes 3.5 s at most, and the next process delivers all of it."""
+    with FaultyServer(mood or take) as server:
+        if mood is None:
+            server.down()
+        ended = run("exit_at_once", server, spool, tmp_path)
+        assert ended.code == 0
+        assert ended.took_s < 3.5 + 1.0, "1 s for the interpreter's start"
+        assert not server.events
+        if mood is None:
+            server.up()
+        server.mood = take
+        restart(server, spool, tmp_path, COUNT + 1)
+        assert Counter(server.numbers()) == WITH_NEXT
+
+
+def test_shutdown_against_a_hanging_host_is_bounded(tmp_path: Path) -> None:
+    """`shutdown(3)` returns after 3 s and leaves everything to the next process."""
+    with FaultyServer(hang) as server:
+        ended = run("shut_down", server, "auto", tmp_path)
+        assert float(ended.output) < 3.5
+        server.mood = take
+        restart(server, "auto", tmp_path, COUNT + 1)
+        assert Counter(server.numbers()) == WITH_NEXT
+
+
+def test_without_a_spool_the_loss_at_exit_is_bounded_in_time(tmp_path: Path) -> None:
+    """`off` promises nothing but not to hang."""
+    with FaultyServer(hang) as server:
+        assert run("exit_at_once", server, "off", tmp_path).took_s < 3.5 + 1.0
+        assert not list(tmp_path.iterdir())

@@ -1,0 +1,42 @@
+"""A forked child delivers its own events, and none of its parent's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.delivery.children import COUNT, POOL_TASKS
+from tests.delivery.faulty_server import FaultyServer
+from tests.delivery.processes import restart, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("spool", ["auto", "always", "strict", "off"])
+@pytest.mark.parametrize("program", ["fork", "fork_and_flush"])
+def test_parent_and_child_deliver_their_own(tmp_path: Path, program: str, spool: str) -> None:
+    """Each number arrives twice, once from each process, under an event id of its own."""
+    with FaultyServer() as server:
+        assert run(program, server, spool, tmp_path).code == 0
+        assert Counter(server.numbers()) == Counter(list(range(COUNT)) * 2)
+        assert set(server.taken.values()) == {1}
+        by_pid = Counter(event["pid"] for event in server.events)
+        assert sorted(by_pid.values()) == [COUNT, COUNT]
+
+
+def test_a_joined_pool_delivers_everything(tmp_path: Path) -> None:
+    """Workers of multiprocessing run no atexit; the finalizer delivers."""
+    with FaultyServer() as server:
+        assert run("join_pool", server, "auto", tmp_path).code == 0
+        assert Counter(server.numbers()) == Counter([*range(POOL_TASKS), 1000])
+
+
+def test_a_terminated_pool_loses_nothing_that_is_strict(tmp_path: Path) -> None:
+    """Its workers die of SIGTERM; what `put` had accepted comes with the next process."""
+    with FaultyServer() as server:
+        assert run("terminate_pool", server, "strict", tmp_path).code == 0
+        restart(server, "strict", tmp_path, POOL_TASKS + 2)
+        assert set(server.numbers()) == {*range(POOL_TASKS), 1000, COUNT}

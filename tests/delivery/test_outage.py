@@ -1,0 +1,189 @@
+"""An outage costs nothing: events wait on disk or in memory, and return in order, without storm."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.delivery.faulty_server import FaultyServer, Reply, Request, hang, refuse, take
+from tests.delivery.senders import sending
+from trubrics_instrument._delivery import Outgoing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OUTAGE_S = 10.0
+RATE = 0.02
+
+
+def _live_through(server: FaultyServer, spool: str, spool_dir: Path) -> Counter[int]:
+    """Track 50 events a second for 12 s, of which the host is in trouble for the first 10."""
+    end = threading.Event()
+    options = {"spool": spool, "spool_dir": str(spool_dir)}
+    with sending(server, **options) as sender:
+        started = time.monotonic()
+        for n in range(600):
+            assert sender.put(n)
+            end.wait(max(0.0, started + n * RATE - time.monotonic()))
+            if n == OUTAGE_S / RATE:
+                server.up() if server.mood is take else None
+                server.mood = take
+        assert sender.flush(20)
+        assert sender.stats().dropped == {}
+        return Counter(server.numbers())
+
+
+@pytest.mark.timeout(90)
+def test_ten_seconds_of_outage_lose_and_double_nothing(tmp_path: Path) -> None:
+    """A closed port and a 503, with the disk and without: all arrives exactly once, in order."""
+
+    def scenario(name: str) -> None:
+        kind, spool = name.split("-")
+        with FaultyServer(refuse(503) if kind == "503" else take) as server:
+            if kind == "down":
+                server.down()
+            assert _live_through(server, spool, tmp_path / name) == Counter(range(600))
+            for key in range(10):
+                same = [n for n in server.numbers() if n % 10 == key]
+                assert same == sorted(same), name
+
+    names = ["down-auto", "503-auto", "503-always", "503-strict", "503-off"]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(scenario, names))
+
+
+def test_trouble_of_over_a_second_brings_events_to_disk(tmp_path: Path) -> None:
+    """In `auto` nothing is written before, and memory is nearly empty after."""
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(server, spool="auto", spool_dir=str(tmp_path)) as sender,
+    ):
+        for n in range(500):
+            sender.put(n)
+        server.wait_until(lambda: len(server.requests) == 1)
+        assert not list(tmp_path.iterdir())
+        _wait_until(lambda: sender.stats().spooled == 500)
+        assert sender.stats().queued <= 100
+        server.mood = take
+        assert sender.flush(20)
+        assert sender.stats().spooled == 0
+        assert Counter(server.numbers()) == Counter(range(500))
+        assert set(server.taken.values()) == {1}
+
+
+def test_replay_after_an_outage_is_no_storm_and_starves_nobody(tmp_path: Path) -> None:
+    """Old events come back at most ten batches a second; a new one need not wait for them."""
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(server, _own_key, spool="auto", spool_dir=str(tmp_path)) as sender,
+    ):
+        for n in range(3000):
+            sender.put(n)
+        _wait_until(lambda: sender.stats().spooled == 3000)
+        server.mood = take
+        server.wait_for(100, 30)
+        sender.put(5000)
+        server.wait_until(lambda: 5000 in server.numbers())
+        assert len(server.taken) < 2000, "it came before the old ones were through"
+        server.wait_for(3001, 30)
+        good = [request.at_s for request in server.requests if len(request.events) == 100][-29:]
+        assert good[-1] - good[0] > 0.09 * (len(good) - 1)
+        assert set(server.taken.values()) == {1}
+
+
+def test_replay_stops_at_the_first_failure(tmp_path: Path) -> None:
+    """A host that falters again is left alone, and the rows stay."""
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(server, _own_key, spool="auto", spool_dir=str(tmp_path)) as sender,
+    ):
+        for n in range(500):
+            sender.put(n)
+        _wait_until(lambda: sender.stats().spooled == 500)
+        faltering = [take, refuse(503, {"Retry-After": "30"})]
+
+        def mood(request: Request) -> Reply:
+            return (faltering.pop(0) if faltering else take)(request)
+
+        server.mood = mood
+        server.wait_until(lambda: not faltering, 20)
+        count = len(server.requests)
+        _wait_until(lambda: sender.stats().queued == 0)
+        assert len(server.requests) == count
+        assert len(server.taken) == 100
+        assert sender.stats().spooled == 400
+
+
+def test_memory_is_bounded_while_the_host_hangs_and_the_newest_is_refused() -> None:
+    """Without a disk the bound in bytes holds, and what is refused is counted."""
+    with (
+        FaultyServer(hang) as server,
+        sending(server, _big, max_memory_bytes=1024 * 1024) as sender,
+    ):
+        taken = 0
+        for _ in range(200):
+            taken += sender.put("x" * 20_000)
+            if taken % 10 == 0:
+                _wait_until(lambda: sender.stats().queued_bytes > 0)
+        stats = sender.stats()
+        assert 10 < taken < 200
+        assert stats.dropped == {"queue full": 200 - taken}
+        assert stats.accepted == taken
+        assert stats.queued_bytes < 1.2 * 1024 * 1024
+
+
+def test_memory_that_is_half_full_spills_to_disk(tmp_path: Path) -> None:
+    """A host that only hangs is not in trouble yet, but memory is: nothing is refused."""
+    with (
+        FaultyServer(hang) as server,
+        sending(
+            server,
+            _big,
+            spool="auto",
+            spool_dir=str(tmp_path),
+            max_memory_bytes=2 * 1024 * 1024,
+        ) as sender,
+    ):
+        for n in range(300):
+            assert sender.put("x" * 20_000), n
+            _wait_until(lambda: sender.stats().queued_bytes < 1.5 * 1024 * 1024)
+        _wait_until(lambda: sender.stats().spooled > 200)
+        assert sender.stats().dropped == {}
+
+
+def test_a_minute_without_any_success_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Accepted, and none got through for 60 s: one WARNING, without content or key."""
+    now = [1000.0]
+    with FaultyServer(hang) as server, sending(server, clock=lambda: now[0]) as sender:
+        sender.put(1)
+        now[0] += 0.1
+        server.wait_until(lambda: len(server.requests) == 1)
+        for _ in range(3):
+            now[0] += 31.0
+            sender.put(2)
+            _wait_until(lambda: sender.stats().accepted > 0)
+        _wait_until(lambda: bool(caplog.records))
+        (record,) = caplog.records
+        assert (record.levelno, record.name) == (logging.WARNING, "trubrics_instrument")
+        assert "No event has got through" in record.getMessage()
+
+
+def _own_key(item: object, event_id: str) -> Outgoing:
+    return Outgoing(str(item), {"event_id": event_id, "n": item})
+
+
+def _big(item: object, event_id: str) -> Outgoing:
+    return Outgoing("one", {"event_id": event_id, "n": 0, "text": item})
+
+
+def _wait_until(condition: object, timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
