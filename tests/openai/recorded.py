@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 from pathlib import Path
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 _FILE = Path(__file__).parents[3] / "shared" / "recordings" / "openai" / "exchanges.jsonl"
 _OPERATIONS = {"/chat/completions": "chat", "/responses": "responses", "/completions": "completion"}
+_TEXTS = ("content", "refusal", "text")
 
 
 class Exchange(NamedTuple):
@@ -90,6 +90,14 @@ def expected(recording: list[Exchange]) -> list[Json]:
     return events
 
 
+def _dict(value: Any) -> Json:
+    return value or {}
+
+
+def _list(value: Any) -> list[Json]:
+    return value or []
+
+
 def _known(event: Json) -> Json:
     return {name: value for name, value in event.items() if value is not None}
 
@@ -118,28 +126,27 @@ def _question(exchange: Exchange) -> tuple[str | None, list[str]]:
     items = _items(request)
     asked = [place for place, item in enumerate(items) if item.get("role") == "user"]
     last = asked[-1] if asked else -1
-    results = [
-        item.get("tool_call_id") or item.get("call_id")
-        for item in items[last + 1 :]
-        if item.get("role") == "tool" or item.get("type") == "function_call_output"
-    ]
-    return _text(items[last].get("content")), results
+    ids = [str(item.get("tool_call_id") or item.get("call_id")) for item in items[last + 1 :]]
+    ended = items[-1].get("role") == "tool" or items[-1].get("type") == "function_call_output"
+    return _text(items[last].get("content")), ids if ended else []
 
 
 def _items(request: Json) -> list[Json]:
-    return request.get("messages") or request.get("input") or []
+    """Return the messages or input items; an input that is a str has none."""
+    items = request.get("messages") or request.get("input")
+    return _list(items) if isinstance(items, list) else []
 
 
 def _text(content: Any) -> str | None:
-    if isinstance(content, list):
-        return "\n".join(part["text"] for part in content if "text" in part)
-    return content
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in _list(content) if "text" in part)
 
 
 def _images(exchange: Exchange) -> str | None:
-    asked = [item for item in _items(exchange.request) if isinstance(item, dict)]
-    contents = [item["content"] for item in asked if item.get("role") == "user"]
-    parts = contents[-1] if contents and isinstance(contents[-1], list) else []
+    asked = [item for item in _items(exchange.request) if item.get("role") == "user"]
+    content = asked[-1]["content"] if asked else None
+    parts = [] if isinstance(content, str) else _list(content)
     count = sum(part["type"] == "image_url" for part in parts)
     return f"image:{count}" if count else None
 
@@ -148,7 +155,7 @@ def _ends(exchange: Exchange, turn: _Turn) -> Iterator[Json]:
     """Yield what ends a call, with its tokens on the first event of several."""
     error_type = {400: "BadRequestError", 404: "NotFoundError"}.get(exchange.status)
     if error_type is None and "error" in exchange.bodies[0]:  # a compatible host's way to fail
-        error_type = (exchange.bodies[0]["error"] or {}).get("code")
+        error_type = _dict(exchange.bodies[0]["error"]).get("code")
     if error_type is not None:
         yield {"event": "Generation failed", "status": "error", "error_type": error_type}
         return
@@ -183,26 +190,26 @@ def _choices(bodies: list[Json]) -> list[Json]:
     indexes = sorted({piece.get("index", 0) for piece in pieces})
     head = next(body for body in bodies if body["id"])
     model = next(body["model"] for body in bodies if body["model"])
-    joined = (_joined([one for one in pieces if one["index"] == index]) for index in indexes)
+    joined = (_joined([one for one in pieces if one.get("index", 0) == index]) for index in indexes)
     return [{"id": head["id"], "model": model, **one} for one in joined]
 
 
 def _joined(pieces: list[Json]) -> Json:
-    said = [piece.get("message") or piece.get("delta") or piece for piece in pieces]
-    parts = [[one.get(kind) or "" for one in said] for kind in ("content", "refusal", "text")]
-    calls = [call for one in said for call in one.get("tool_calls") or []]
+    said = [_dict(piece.get("message") or piece.get("delta") or piece) for piece in pieces]
+    texts = ["".join(str(one.get(kind) or "") for one in said) for kind in _TEXTS]
+    calls = [call for one in said for call in _list(one.get("tool_calls"))]
     functions = [one["function_call"] for one in said if one.get("function_call")]
     tools = [(call["function"]["name"], call["id"]) for call in calls if call.get("id")]
     tools += [(function["name"], None) for function in functions if function.get("name")]
     finish = [piece["finish_reason"] for piece in pieces if piece.get("finish_reason")]
-    text = next(filter(None, map("".join, parts)), None)
+    text = next(filter(None, texts), None)
     return {"text": text, "tools": tools, "finish": finish[-1] if finish else None}
 
 
 def _outputs(bodies: list[Json]) -> list[Json]:
-    response = bodies[-1].get("response", bodies[-1])
-    output = response["output"]
-    contents = [part for item in output for part in item.get("content") or []]
+    response = _dict(bodies[-1].get("response", bodies[-1]))
+    output = _list(response["output"])
+    contents = [part for item in output for part in _list(item.get("content"))]
     calls = [item for item in output if item["type"].endswith("_call")]
     tools = [(item.get("name", item["type"][:-5]), item.get("call_id")) for item in calls]
     text = "".join(part.get("text") or part.get("refusal", "") for part in contents)
@@ -211,10 +218,10 @@ def _outputs(bodies: list[Json]) -> list[Json]:
 
 
 def _tokens(bodies: list[Json]) -> Json:
-    found = [body.get("response", body).get("usage") for body in bodies]
-    usage = next(filter(None, reversed(found)), None) or {}
-    inputs = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-    outputs = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    found = [_dict(_dict(body.get("response", body)).get("usage")) for body in bodies]
+    usage = next(filter(None, reversed(found)), _dict(None))
+    inputs = _dict(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    outputs = _dict(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
     return {
         "input_tokens": usage.get("prompt_tokens", usage.get("input_tokens")),
         "output_tokens": usage.get("completion_tokens", usage.get("output_tokens")),
