@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import timeit
 
-from tests.labelled import labelled, scores
+from tests.labelled import labelled, scores, table
 from trubrics_instrument._privacy import Redactor, redactors_from
 
 _PROSE = "Please tell me what the model should answer when revenue grew by 12% in May, and why. "
@@ -24,9 +24,7 @@ def main() -> None:
     print(f"{len(strings)} strings, {without} of them with nothing to redact\n")
     print("| kind | marked | gone | recall | wrongly taken |")
     print("|---|---|---|---|---|")
-    for one in found:
-        gone = one.marked - len(one.missed)
-        print(f"| {one.kind} | {one.marked} | {gone} | {one.recall:.0%} | {len(one.wrong)} |")
+    print("\n".join(table(found)))
     if "--misses" in sys.argv:
         for one in found:
             print(f"\n{one.kind}: missed {one.missed}; wrong {one.wrong}")

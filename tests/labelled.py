@@ -71,6 +71,15 @@ def scores(redact: Callable[[str], str], strings: Iterable[Labelled]) -> list[Sc
     ]
 
 
+def table(found: Iterable[Score]) -> list[str]:
+    """Return the scores as rows of a table in Markdown."""
+    return [
+        f"| {one.kind} | {one.marked} | {one.marked - len(one.missed)} "
+        f"| {one.recall:.0%} | {len(one.wrong)} |"
+        for one in found
+    ]
+
+
 def _surplus(left: str, marks: tuple[tuple[str, str], ...], gone: int) -> list[str]:
     """Return the kinds of the tags that stand for nothing that was marked."""
     tags = [tag.lower() for tag in _TAG.findall(left)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.labelled import Labelled, Score, labelled, scores
+from tests.labelled import Labelled, Score, labelled, scores, table
 from trubrics_instrument._privacy import redactors_from
 from trubrics_instrument._privacy.redact import redact_pii, redact_secrets
 
@@ -104,6 +105,14 @@ def test_the_set_is_large_enough() -> None:
 def test_recall_is_what_the_documentation_says(score: Score) -> None:
     """No kind finds less than it did, and none takes what is not its own."""
     assert (len(score.missed), score.wrong) == (KNOWN_MISSES.get(score.kind, 0), ())
+
+
+def test_the_documentation_shows_what_is_measured() -> None:
+    """The table of the how-to is the benchmark's."""
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "privacy.md").read_text()
+
+    for row in table(scores(redacted, STRINGS)):
+        assert row in page
 
 
 @pytest.mark.parametrize("string", UNMARKED, ids=lambda string: string.text[:40])
