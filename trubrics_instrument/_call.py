@@ -99,6 +99,11 @@ class ModelCall:
         return not self._open
 
     @property
+    def resumable(self) -> bool:
+        """Whether the app can come back for the answer, if it leaves a stream on the way."""
+        return self._asked.resumable
+
+    @property
     def turn(self) -> Turn:
         """The turn that it belongs to."""
         return self._turn
@@ -140,8 +145,13 @@ class ModelCall:
 
     def end(self, answer: Answer) -> None:
         """Tell what came back, once."""
-        if answer.pending or not self._close():
+        if answer.pending and answer.id:
+            _runtime.state().pending.put(answer.id, self)
             return
+        if not self._close():
+            return
+        if answer.id:
+            _runtime.state().pending.pop(answer.id)
         if answer.status == "error":
             self._failed(answer, answer.error_type)
             return

@@ -18,11 +18,15 @@ Wrapper: TypeAlias = "Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[s
 
 
 class PatchPoint(NamedTuple):
-    """One method to wrap: the module, the path inside it, and wrapt's kind of wrapper."""
+    """One method to wrap: the module, the path inside it, and wrapt's kind of wrapper.
+
+    An `optional` one is missing in some versions.
+    """
 
     module: str
     path: str
     wrapper: Wrapper
+    optional: bool = False
 
 
 class _Placed(NamedTuple):
@@ -95,7 +99,12 @@ class Patch:
                     self._wrap_one(point)
 
     def _wrap_one(self, point: PatchPoint) -> None:
-        parent, attribute, original = wrapt.resolve_path(point.module, point.path)
+        try:
+            parent, attribute, original = wrapt.resolve_path(point.module, point.path)
+        except AttributeError:
+            if point.optional:
+                return
+            raise
         ours = [placed.wrapper for placed in self._placed]
         if any(layer is one for layer in _layers(original) for one in ours):
             return

@@ -31,6 +31,7 @@ class Asked(NamedTuple):
         claim: Who asks, and where, in the provider's own fields.
         metadata: The app's own data of this request.
         previous_id: The id of the answer that this request goes on from.
+        resumable: Whether the answer can be fetched later, by its id (background work).
         provider: Who serves the model: "openai", "azure", else the host's name.
     """
 
@@ -46,6 +47,7 @@ class Asked(NamedTuple):
     metadata: Mapping[str, object] = {}
     previous_id: str | None = None
     provider: str | None = None
+    resumable: bool = False
 
 
 class ToolUse(NamedTuple):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from trubrics_instrument import _config, _events, _privacy, _scope
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._identity import anonymous_id, new_thread_id
+from trubrics_instrument._memory import Memory
 from trubrics_instrument._shield import faults, logger, shield
 from trubrics_instrument._threads import Threads
 from trubrics_instrument._turns import Turns
@@ -86,6 +87,7 @@ class _State:
     observers: dict[str, Callable[[], bool]] = field(
         default_factory=dict[str, "Callable[[], bool]"]
     )
+    pending: Memory[Any] = field(default_factory=Memory[Any])
     patches: dict[str, Any] = field(default_factory=dict[str, Any])
     turns: Turns = field(default_factory=Turns)
     threads: Threads = field(default_factory=Threads)
@@ -168,7 +170,12 @@ def config() -> Config:
 
 def observing() -> bool:
     """Whether anything is to be observed here and now."""
-    return config().enabled and _scope.said().enabled
+    return config().enabled and _scope.is_on()
+
+
+def observed_elsewhere() -> bool:
+    """Whether another observer of ours reads this very call already."""
+    return any(observes() for observes in state().observers.values())
 
 
 def destination(*, api_key: str | None, host: str | None) -> Destination | None:
@@ -304,7 +311,15 @@ def _start(config: Config) -> _State:
     fresh = _State(config, rules)
     if _state is not None:
         fresh.senders = {} if _state.closed else _state.senders
-        for kept in ("not_configured", "observers", "patches", "turns", "threads", "anonymous"):
+        for kept in (
+            "not_configured",
+            "observers",
+            "patches",
+            "pending",
+            "turns",
+            "threads",
+            "anonymous",
+        ):
             setattr(fresh, kept, getattr(_state, kept))
     _state = fresh
     return fresh

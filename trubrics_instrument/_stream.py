@@ -44,12 +44,21 @@ class Recording:
         if self._call.closed:
             return
         with shield("ending a stream that was left", quiet=quiet):
-            self._call.end(self._answer(ended=False))
+            answer = self._answer(ended=False)
+            self._call.end(answer._replace(pending=answer.pending or self._comes_back(answer)))
 
     def fail(self, error: BaseException) -> None:
         """Tell the answer so far, and that reading it raised."""
         with shield("ending a stream that failed"):
-            self._call.fail(error, self._answer(ended=False))
+            answer = self._answer(ended=False)
+            if self._comes_back(answer):
+                self._call.end(answer._replace(pending=True))
+            else:
+                self._call.fail(error, answer)
+
+    def _comes_back(self, answer: Answer) -> bool:
+        """Whether this is background work that goes on without us, and can be asked for."""
+        return self._call.resumable and answer.status == "incomplete" and answer.id is not None
 
     def _answer(self, *, ended: bool) -> Answer:
         if not self._broken:

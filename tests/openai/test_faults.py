@@ -10,7 +10,7 @@ from tests.openai.asking import WAYS, Way, ask, client_of, close_client
 from tests.openai.test_matrix import reply_of
 from trubrics_instrument import _call, _runtime, _shield, patch_openai, stats
 from trubrics_instrument._delivery import Sender
-from trubrics_instrument.providers import openai as provider
+from trubrics_instrument.providers.openai import _chat, _completion, _request, _responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,24 +32,24 @@ def _raise(*_: object, **__: object) -> Any:
 def _places() -> list[tuple[str, object, str]]:
     """Return every place where we read something, as (what, owner, attribute)."""
     readers = [
-        (f"{reader} {step}", getattr(provider, reader), step)
-        for reader in ("ChatReader", "ResponsesReader", "CompletionReader")
+        (f"{reader.__name__} {step}", reader, step)
+        for reader in (_chat.ChatReader, _responses.ResponsesReader, _completion.CompletionReader)
         for step in ("asked", "answer", "gathering")
     ]
     gatherings = [
-        (f"{module} gathering {step}", getattr(getattr(provider, module), kind), step)
-        for module, kind in (
-            ("_chat", "ChatGathering"),
-            ("_responses", "ResponsesGathering"),
-            ("_completion", "CompletionGathering"),
+        (f"{gathering.__name__} {step}", gathering, step)
+        for gathering in (
+            _chat.ChatGathering,
+            _responses.ResponsesGathering,
+            _completion.CompletionGathering,
         )
         for step in ("add", "answer")
     ]
     return [
         *readers,
         *gatherings,
-        ("options", provider, "_own_options"),
-        ("provider", provider, "_provider"),
+        ("options", _request, "_own_options"),
+        ("provider", _request, "_provider"),
         ("prompt", _call.ModelCall, "begin"),
         ("end", _call.ModelCall, "end"),
         ("failure", _call.ModelCall, "fail"),
@@ -89,7 +89,7 @@ async def test_what_cannot_be_read_is_told_as_unread(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A reader that raises makes the event say so; the log has a warning, and never content."""
-    reader = provider._READERS[way.path.removeprefix("/v1")]
+    reader = _request.READERS[way.path.removeprefix("/v1")]
     monkeypatch.setattr(type(reader), "gathering" if way.streamed else "answer", _raise)
     _shield.set_strict(strict=False)
     server.script(reply_of(way), path=way.path)
@@ -111,7 +111,7 @@ async def test_a_stream_that_cannot_be_read_is_told_as_unread(
     way: Way, step: str, sink: Sink, server: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault at one piece, or at the end, leaves the stream alone and is said in the event."""
-    reader = provider._READERS[way.path.removeprefix("/v1")]
+    reader = _request.READERS[way.path.removeprefix("/v1")]
     monkeypatch.setattr(type(reader.gathering()), step, _raise)
     _shield.set_strict(strict=False)
     server.script(reply_of(way), path=way.path)

@@ -61,6 +61,7 @@ class ResponsesReader:
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
+            resumable=request.get("background") is True,
         )
 
     def answer(self, body: Any) -> Answer:

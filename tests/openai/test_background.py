@@ -1,0 +1,113 @@
+"""Background responses: the question is told at once, the answer when the app comes for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai_wire import Answer
+from responses_wire import response_events, response_object
+
+from tests.openai.asking import MODES, Mode, client_of, close_client, pieces, settled
+from tests.replies import RESET, error_reply, json_reply, response_stream
+from trubrics_instrument import flush, patch_openai
+
+if TYPE_CHECKING:
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+pytestmark = pytest.mark.anyio
+
+BOTH = pytest.mark.parametrize("mode", MODES)
+ANSWER = Answer("All trams run.", id="resp_9")
+ASK: dict[str, Any] = {"model": "gpt-4o", "input": "Do the trams run?", "background": True}
+
+
+def brief(sink: Sink) -> list[tuple[Any, ...]]:
+    """Return event, text, status and generation of all events so far."""
+    assert flush(5)
+    return [
+        (
+            event["event"],
+            event["properties"].get("$text"),
+            event["properties"].get("status"),
+            event["properties"].get("$generation_id"),
+        )
+        for event in sink.events
+    ]
+
+
+PROMPT = ("Prompt", "Do the trams run?", None, None)
+GENERATION = ("Generation", "All trams run.", "ok", "resp_9")
+
+
+@BOTH
+@pytest.mark.parametrize("raw", [False, True])
+async def test_polled(mode: Mode, raw: bool, sink: Sink, server: Loopback) -> None:
+    """Polls while it is queued tell nothing, nor do polls that fail; the first whole one does."""
+    patch_openai()
+    server.script(
+        json_reply(response_object(ANSWER, status="queued")),
+        json_reply(response_object(ANSWER, status="in_progress")),
+        error_reply(500),
+        json_reply(response_object(ANSWER)),
+        json_reply(response_object(ANSWER)),
+    )
+    client = client_of(server, mode)
+    resource = client.responses.with_raw_response if raw else client.responses
+    await settled(resource.create(**ASK))
+    assert brief(sink) == [PROMPT]
+    await settled(resource.retrieve("resp_9"))
+    with pytest.raises(openai.InternalServerError):
+        await settled(resource.retrieve("resp_9"))
+    assert brief(sink) == [PROMPT]
+    await settled(resource.retrieve("resp_9"))
+    await settled(resource.retrieve("resp_9"))
+    await close_client(client)
+    assert brief(sink) == [PROMPT, GENERATION]
+
+
+@BOTH
+async def test_stream_taken_up_again(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """A background stream that breaks ends nothing: the app takes it up again by its id."""
+    patch_openai()
+    events = response_events(ANSWER)
+    server.script(response_stream([*events[:4], 0.05, RESET]), response_stream(events))
+    client = client_of(server, mode)
+    stream = await settled(client.responses.create(**ASK, stream=True))
+    with pytest.raises(Exception, match=r"."):
+        assert [piece async for piece in pieces(stream)]
+    assert brief(sink) == [PROMPT]
+    again = await settled(client.responses.retrieve("resp_9", stream=True))
+    assert [piece async for piece in pieces(again)]
+    await close_client(client)
+    assert brief(sink) == [PROMPT, GENERATION]
+
+
+@BOTH
+async def test_called_off(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """A response that the app calls off ends as incomplete; deleting one tells nothing."""
+    patch_openai()
+    server.script(
+        json_reply(response_object(ANSWER, status="queued")),
+        json_reply(response_object(ANSWER, status="cancelled") | {"output": []}),
+        json_reply({}),
+    )
+    client = client_of(server, mode)
+    await settled(client.responses.create(**ASK))
+    await settled(client.responses.cancel("resp_9"))
+    await settled(client.responses.delete("resp_9"))
+    await close_client(client)
+    assert brief(sink) == [PROMPT, ("Generation", None, "incomplete", "resp_9")]
+
+
+@BOTH
+async def test_of_another_process(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """An answer whose question was asked elsewhere is not ours to tell."""
+    patch_openai()
+    server.script(json_reply(response_object(ANSWER)))
+    client = client_of(server, mode)
+    await settled(client.responses.retrieve("resp_elsewhere"))
+    await close_client(client)
+    assert brief(sink) == []

@@ -1,0 +1,179 @@
+"""One request of the client, watched from its options to its answer.
+
+Every call of every resource ends in `client.request`, so two methods see them all, and the answer
+comes back through `post_parser`, which the SDK calls for models, for streams and for raw responses
+alike. Source: openai 1.40 to 3.54, `_base_client.py`, `_models.py`, `_streaming.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from trubrics_instrument import _runtime
+from trubrics_instrument._call import ModelCall
+from trubrics_instrument._reader import Answer
+from trubrics_instrument._shield import shield
+from trubrics_instrument._stream import AsyncPieces, Pieces, Recording
+from trubrics_instrument.providers.openai._chat import ChatReader
+from trubrics_instrument.providers.openai._completion import CompletionReader
+from trubrics_instrument.providers.openai._fields import get, mapping
+from trubrics_instrument.providers.openai._responses import ResponsesReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trubrics_instrument._reader import Reader
+
+RESPONSES = ResponsesReader()
+READERS: dict[str, Reader] = {
+    "/chat/completions": ChatReader(),
+    "/completions": CompletionReader(),
+    "/responses": RESPONSES,
+}
+# Where an answer that was not there at once is asked for, or called off.
+_LATER = re.compile(r"get /responses/([^/]+)|post /responses/([^/]+)/cancel")
+
+
+class Request:
+    """One request, between the app and the SDK.
+
+    One that asks for an answer to an earlier request begins nothing, and its failure ends nothing:
+    the app may ask again.
+    """
+
+    # Told by its name, because a reload of this module makes another class.
+    observes_openai = True
+
+    def __init__(
+        self,
+        call: ModelCall,
+        reader: Reader,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        stream: bool,
+        asks: bool = True,
+    ) -> None:
+        self._call = call
+        self._reader = reader
+        self._stream = stream
+        self._asks = asks
+        self._parsed = False
+        self._options, self.args, self.kwargs = _own_options(args, kwargs)
+        self._parser: object = self._options.post_parser
+        self._options.post_parser = self.parse
+
+    def begin(self) -> None:
+        """Tell the prompt."""
+        if self._asks:
+            self._call.begin()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that the request raised."""
+        if self._asks:
+            with shield("reading a failure"):
+                self._call.fail(error)
+
+    def returned(self, result: Any) -> None:
+        """Tell the answer, if the SDK has not handed it to `parse` by now."""
+        if not self._parsed:
+            self._read(self._take_raw, result)
+
+    def parse(self, parsed: Any) -> Any:
+        """Take the answer on its way, before the app's own parser may refuse it."""
+        self._parsed = True
+        self._read(self._take, parsed)
+        return self._parser(parsed) if callable(self._parser) else parsed
+
+    def _read(self, take: Callable[[Any], None], result: Any) -> None:
+        if self._call.closed:
+            return
+        guard = shield("reading the answer")
+        with guard:
+            take(result)
+        if guard.failed:
+            with shield("telling that an answer is unread"):
+                self._call.end(Answer(status="unread"))
+
+    def _take(self, parsed: Any) -> None:
+        if hasattr(parsed, "_iterator"):
+            self._record(parsed)
+        elif not isinstance(parsed, (str, bytes)) and not hasattr(parsed, "iter_bytes"):
+            self._call.read(parsed)
+
+    def _record(self, stream: Any) -> None:
+        recording = Recording(self._call, self._reader.gathering())
+        pieces = AsyncPieces if hasattr(stream._iterator, "__anext__") else Pieces
+        stream._iterator = pieces(stream._iterator, recording)
+        stream._trubrics_recording = recording
+
+    def _take_raw(self, result: Any) -> None:
+        """Read a raw response whose body is in memory; one that is still to come is the app's."""
+        if self._stream:
+            return
+        raw = getattr(result, "http_response", result)
+        if getattr(raw, "is_stream_consumed", False):
+            self._call.read(json.loads(raw.content))
+        elif raw is result:
+            self._call.end(Answer(status="unread"))
+
+
+def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
+    """Return the request to watch, or None if it is not a question, or somebody else's to tell."""
+    if not _runtime.observing():
+        return None
+    options = _options(args, kwargs)
+    method, path = options.method.lower(), urlsplit(str(options.url)).path.rstrip("/")
+    reader = READERS.get(path) if method == "post" else None
+    later = None if reader else _LATER.fullmatch(f"{method} {path}")
+    if reader is None and later is None:
+        return None
+    if hasattr(getattr(options.post_parser, "__self__", None), "observes_openai"):
+        return None
+    body = {**mapping(options.json_data), **mapping(options.extra_json)}
+    stream = body.get("stream") is True or kwargs.get("stream") is True
+    if reader is None:
+        call = _runtime.state().pending.get(later[1] or later[2]) if later else None
+        return Request(call, RESPONSES, args, kwargs, stream=stream, asks=False) if call else None
+    if _runtime.observed_elsewhere():
+        return None
+    asked = reader.asked(body, stream=stream)._replace(provider=_provider(client))
+    call = ModelCall(reader, asked, _runtime.state().patches["openai"].observer)
+    return Request(call, reader, args, kwargs, stream=stream)
+
+
+def close(
+    wrapped: Callable[..., Any], stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Tell a stream's answer so far when the app closes it, and close it."""
+    with shield("closing a stream"):
+        recording = getattr(getattr(stream, "_raw_stream", stream), "_trubrics_recording", None)
+        if recording is not None:
+            recording.leave()
+    return wrapped(*args, **kwargs)
+
+
+def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return kwargs["options"] if "options" in kwargs else args[1]
+
+
+def _own_options(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return a copy of the request's options, and the arguments with the copy in its place."""
+    options = copy.copy(_options(args, kwargs))
+    if "options" in kwargs:
+        return options, args, {**kwargs, "options": options}
+    return options, (args[0], options, *args[2:]), kwargs
+
+
+def _provider(client: Any) -> str | None:
+    """Return who serves the model: "openai", "azure", else the name of the host."""
+    if any(kind.__name__ == "BaseAzureClient" for kind in type(client).__mro__):
+        return "azure"
+    name = urlsplit(str(get(client, "base_url"))).hostname or ""
+    return "openai" if f".{name}".endswith(".openai.com") else name or None

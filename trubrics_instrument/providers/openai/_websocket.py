@@ -1,0 +1,75 @@
+"""Responses over a WebSocket: what is sent asks, what is received answers.
+
+One connection has several lanes (`stream_id`); in a lane, answers come in the order of the
+questions. Source: openai 2.54 to 3.54, `resources/responses/responses.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument import _runtime
+from trubrics_instrument._call import ModelCall
+from trubrics_instrument._shield import shield
+from trubrics_instrument._stream import Recording
+from trubrics_instrument.providers.openai._fields import get, mapping
+from trubrics_instrument.providers.openai._request import RESPONSES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
+
+
+def send(
+    wrapped: Callable[..., Any], connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Tell the prompt of a `response.create` that is sent."""
+    with shield("reading what is sent"):
+        event = kwargs.get("event", args[0] if args else None)
+        if get(event, "type") == "response.create" and _runtime.observing():
+            _ask(connection, event)
+    return wrapped(*args, **kwargs)
+
+
+def parse_event(
+    wrapped: Callable[..., Any], connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Read an event that was received, on its way to the app."""
+    event = wrapped(*args, **kwargs)
+    with shield("reading what is received"):
+        waiting = _lanes(connection).get(get(event, "stream_id"))
+        if waiting:
+            waiting[0].take(event)
+            if get(event, "type") in _ENDS:
+                waiting.popleft().finish()
+    return event
+
+
+def close(
+    wrapped: Callable[..., Any], connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Tell the answers so far when the app closes the connection, and close it."""
+    with shield("closing a connection"):
+        for waiting in _lanes(connection).values():
+            while waiting:
+                waiting.popleft().leave()
+    return wrapped(*args, **kwargs)
+
+
+def _ask(connection: Any, event: Any) -> None:
+    body = mapping(event) or event.to_dict()
+    asked = RESPONSES.asked(body, stream=True)
+    call = ModelCall(RESPONSES, asked, _runtime.state().patches["openai"].observer)
+    waiting = _lanes(connection).setdefault(get(event, "stream_id"), deque())
+    waiting.append(Recording(call, RESPONSES.gathering()))
+    call.begin()
+
+
+def _lanes(connection: Any) -> dict[str | None, deque[Recording]]:
+    """Return the answers that a connection waits for, by lane; they live as long as it does."""
+    lanes: dict[str | None, deque[Recording]] = connection.__dict__.setdefault(
+        "_trubrics_recordings", {}
+    )
+    return lanes
