@@ -82,7 +82,7 @@ async def settled(value: Any) -> Any:
 
 async def pieces(stream: Any) -> AsyncIterator[Any]:
     """Yield what an iterator of either kind yields."""
-    if hasattr(stream, "__anext__"):
+    if hasattr(stream, "__aiter__"):
         async for piece in stream:
             yield piece
         return
