@@ -84,6 +84,11 @@ def test_what_is_not_known_has_no_cost(changes: dict[str, object]) -> None:
     assert cost(**changes) is None
 
 
+def test_a_price_of_nothing_is_no_price() -> None:
+    """A list that says 0 knows the model, not what it costs you: a free tier, a flat fee."""
+    assert cost(response_model="phi-4-reasoning:free", provider="azure") is None
+
+
 def test_more_cached_than_input_is_taken_as_all_cached() -> None:
     """A provider's odd count costs no event and no fault."""
     assert cost(cached_input_tokens=5000) == cost(cached_input_tokens=1000)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.labelled import Labelled, Score, labelled, scores, table
 from trubrics_instrument._privacy import redactors_from
+from trubrics_instrument._privacy.protect import cut
 from trubrics_instrument._privacy.redact import redact_pii, redact_secrets
 
 STRINGS = labelled()
@@ -119,6 +120,21 @@ def test_the_documentation_shows_what_is_measured() -> None:
 def test_text_without_secrets_is_left_alone(string: Labelled) -> None:
     """Dates, versions, code and ids come through unchanged."""
     assert redacted(string.text) == string.text
+
+
+def test_no_cut_leaves_the_start_of_a_secret() -> None:
+    """Wherever `max_text_chars` falls in a marked value, not even its first characters are left.
+
+    A private key's first line is no secret: the cut may leave it.
+    """
+    for text, marks in STRINGS:
+        for kind, value in marks:
+            start = text.index(value)
+            known = value not in redacted(text) and kind != "private_key"
+            if not known or value[:4] in text[:start]:
+                continue
+            for at in range(start + 4, start + len(value), 3):
+                assert value[:4] not in redacted(cut(text, at)), (text, at)
 
 
 def test_tags_are_not_redacted_again() -> None:

@@ -89,7 +89,7 @@ def cut(text: str, max_chars: int) -> str:
     """Return at most `max_chars` characters, without the rest of something that the cut halves.
 
     Half a key or half a card number has not the shape that a redactor knows. So the word at the
-    cut goes, and the words with digits before it, up to 512 characters.
+    cut goes, and the words of digits or capitals before it, up to 512 characters.
     """
     if len(text) <= max_chars:
         return text
@@ -98,7 +98,7 @@ def cut(text: str, max_chars: int) -> str:
     while at > floor:
         end = _before_spaces(text, at, floor)
         start = _before_word(text, end, floor)
-        if start == end or not (halved or any(c.isdigit() for c in text[start:end])):
+        if start == end or not (halved or _like_a_number(text[start:end])):
             break
         at, halved = start, False
     return text[:at]
@@ -111,10 +111,15 @@ def _before_spaces(text: str, at: int, floor: int) -> int:
 
 
 def _before_word(text: str, at: int, floor: int) -> int:
-    """Go back over printable ASCII: what keys and numbers are made of, and Chinese is not."""
-    while at > floor and "!" <= text[at - 1] <= "~":
+    """Go back over ASCII and Latin letters: what keys and addresses have, and Chinese has not."""
+    while at > floor and ("!" <= text[at - 1] <= "~" or "À" <= text[at - 1] <= "ɏ"):
         at -= 1
     return at
+
+
+def _like_a_number(word: str) -> bool:
+    """Whether a word may be a part of a number in groups; an IBAN has groups of capitals too."""
+    return word.isupper() or any(c.isdigit() for c in word)
 
 
 def _protected_text(value: object, rules: Rules) -> tuple[str | None, bool]:
