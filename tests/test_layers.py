@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"_version", "_shield"}),
+    frozenset({"_around", "_version", "_shield"}),
     frozenset({"_config", "_events", "_memory", "_scope"}),
-    frozenset({"_cost", "_delivery", "_identity", "_privacy", "_threads", "_turns"}),
+    frozenset({"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns"}),
     frozenset({"_runtime", "_reader"}),
     frozenset({"_call"}),
     frozenset({"_patch", "_stream"}),
-    frozenset({"asgi", "langchain", "providers", "wsgi"}),
-    frozenset({"collector", "spool_cli", "testing"}),
+    frozenset({"asgi", "django", "feedback", "langchain", "providers", "wsgi"}),
+    frozenset({"collector", "spool_cli", "testing", "ui"}),
     frozenset({"cli"}),
 )
 # The package's front door looks everything up by name, and only when it is asked for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from trubrics_instrument._scope import clean_id
+from trubrics_instrument._scope import clean_id, is_cut
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ class Identity(NamedTuple):
     thread_inferred: bool = False
 
     def marks(self) -> dict[str, object]:
-        """Return the properties that say what was made up."""
+        """Return the properties that say what was made up, and what was cut."""
         marks: dict[str, object] = {}
         if self.anonymous:
             marks["anonymous"] = True
         if self.thread_inferred:
             marks["thread_inferred"] = True
+        if is_cut(self.user_id) or is_cut(self.thread_id):
+            marks["id_truncated"] = True
         return marks
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
+import hashlib
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
+from trubrics_instrument._around import decorate
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_ID_CHARS = 512
+_CUT = "…"
+_DIGEST_CHARS = 16
+_KEPT_CHARS = MAX_ID_CHARS - _DIGEST_CHARS - len(_CUT)
 
 
 class Said(NamedTuple):
@@ -32,29 +35,86 @@ class Said(NamedTuple):
     enabled: bool = True
 
 
-class Scope:
-    """One link of the chain of scopes; mutable, because `identify()` fills it later."""
-
-    __slots__ = ("outer", "said")
-
-    def __init__(self, said: Said, outer: Scope | None) -> None:
-        self.said = said
-        self.outer = outer
-
-
-_scope: ContextVar[Scope | None] = ContextVar("trubrics_scope", default=None)
 _NOTHING = Said()
+
+
+class Request:
+    """One request of a web app: what came with it, and what `identify()` says while it lasts.
+
+    Mutable, and shared by everything that works on the request: a plain context variable is lost
+    in thread pools, in synchronous dependencies and in streamed bodies.
+
+    Attributes:
+        identified: What `identify()` has said.
+        last_call: The last model call that was started in it.
+    """
+
+    __slots__ = ("_came_with", "identified", "last_call")
+
+    def __init__(self, came_with: Callable[[], Said] | None = None) -> None:
+        self._came_with = came_with
+        self.identified = _NOTHING
+        self.last_call: Any = None
+
+    def said(self) -> Said:
+        """Return what is known of it by now: the app may have found out while it works on it."""
+        if self._came_with is None:
+            return self.identified
+        with shield("asking the app whose request this is"):
+            return _within(self.identified, self._came_with())
+        return self.identified
+
+    def __enter__(self) -> Request:
+        _entered(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _left(self)
+
+
+class _Here(NamedTuple):
+    """Where the present code runs: the contexts around it, innermost last, and the request."""
+
+    contexts: tuple[context, ...] = ()
+    request: Request | None = None
+    identified: Said = _NOTHING
+    last_call: Any = None
+    outside: _Here | None = None
+
+
+_here: ContextVar[_Here] = ContextVar("trubrics_scope", default=_Here())  # noqa: B039 - it is immutable
 
 
 def said() -> Said:
     """Return what holds here and now."""
-    scope = _scope.get()
-    if scope is None:
-        return _NOTHING
-    merged = scope.said
-    while (scope := scope.outer) is not None:
-        merged = _within(merged, scope.said)
-    return merged
+    here = _here.get()
+    base = here.identified if here.request is None else here.request.said()
+    if not here.contexts:
+        return base
+    merged = here.contexts[-1].said
+    for outer in reversed(here.contexts[:-1]):
+        merged = _within(merged, outer.said)
+    return _within(merged, base)
+
+
+def is_on() -> bool:
+    """Whether nothing around switches observation off."""
+    return all(one.said.enabled for one in _here.get().contexts)
+
+
+def note_call(call: object) -> None:
+    """Take note that a model call starts here, for a feedback that names no answer."""
+    here = _here.get()
+    if here.request is not None:
+        here.request.last_call = call
+    else:
+        _here.set(here._replace(last_call=call))
+
+
+def last_call() -> Any:
+    """Return the model call that was started last in this request, task or thread; else None."""
+    here = _here.get()
+    return here.last_call if here.request is None else here.request.last_call
 
 
 def _within(inner: Said, outer: Said) -> Said:
@@ -72,19 +132,33 @@ def _within(inner: Said, outer: Said) -> Said:
 
 
 def clean_id(value: object) -> str | None:
-    """Return an id as a str of at most 512 characters; None if it is empty."""
+    """Return an id as a str of at most 512 characters; None if there is nothing in it.
+
+    A longer one is cut and marked: its end is "…" and a digest of the whole, so that two ids that
+    begin alike stay two.
+    """
     if value is None:
         return None
     with shield("reading an id"):
-        return str(value)[:MAX_ID_CHARS] or None
+        text = value if type(value) is str else str(value)
+        if len(text) > MAX_ID_CHARS:
+            digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+            return text[:_KEPT_CHARS] + _CUT + digest[:_DIGEST_CHARS]
+        return text if text.strip() else None
     return None
+
+
+def is_cut(known_id: str) -> bool:
+    """Whether an id was cut by `clean_id`."""
+    return len(known_id) == MAX_ID_CHARS and known_id[_KEPT_CHARS] == _CUT
 
 
 class context:  # noqa: N801 - used as a statement, like `suppress`
     """Say who is asking, and in which conversation, for the calls inside.
 
     Use it as `with`, as `async with`, or as a decorator of a function, a coroutine function or a
-    generator function of either kind. What is not given holds on from outside.
+    generator function of either kind. What is not given holds on from outside. One object may be
+    entered many times, by many threads and tasks at once.
 
     Args:
         user_id: Who asks.
@@ -109,7 +183,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         prompt: str | None = None,
         enabled: bool | None = None,
     ) -> None:
-        self._said = Said(
+        self.said = Said(
             clean_id(user_id),
             clean_id(thread_id),
             clean_id(assistant_id),
@@ -119,10 +193,10 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
             dict(properties or {}),
             enabled is not False,
         )
-        self._tokens: list[Token[Scope | None]] = []
 
     def __enter__(self) -> context:
-        self._tokens.append(_scope.set(Scope(self._said, _scope.get())))
+        here = _here.get()
+        _here.set(here._replace(contexts=(*here.contexts, self)))
         return self
 
     def __exit__(
@@ -131,12 +205,14 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            _scope.reset(self._tokens.pop())
-        except (IndexError, ValueError):
-            # Left in another context than it was entered in, as when a framework closes a
-            # generator elsewhere: there is nothing of ours to take back there.
-            return
+        # By name, not by token: a framework may leave it in another context than it was entered
+        # in, where there is nothing of ours to take back, or out of order.
+        here = _here.get()
+        for position in range(len(here.contexts) - 1, -1, -1):
+            if here.contexts[position] is self:
+                rest = here.contexts[:position] + here.contexts[position + 1 :]
+                _here.set(here._replace(contexts=rest))
+                return
 
     async def __aenter__(self) -> context:
         return self.__enter__()
@@ -151,14 +227,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return `function`, run inside this context each time that it is called."""
-        return _decorated(function, self._again)
-
-    def _again(self) -> context:
-        """Return a context that says the same: one object must not be entered by two tasks."""
-        twin = context.__new__(type(self))
-        twin._said = self._said
-        twin._tokens = []
-        return twin
+        return decorate(function, lambda: self)
 
 
 def suppress() -> context:
@@ -171,132 +240,52 @@ def identify(
 ) -> None:
     """Say who is asking for the rest of this request.
 
-    Inside the middleware it fills the request's scope, so that it holds wherever the request's
-    work is done. Elsewhere it holds for the rest of the current context (task, thread or script).
+    Inside the middleware it holds wherever the request's work is done. Elsewhere it holds for the
+    rest of the current task, thread or script.
     """
-    scope = _base()
-    scope.said = _within(
-        Said(clean_id(user_id), clean_id(thread_id), properties=dict(properties or {})), scope.said
-    )
-
-
-def open_request(first_word: Said = _NOTHING) -> Token[Scope | None]:
-    """Start a request's own scope, for a middleware: nothing from outside shines in."""
-    return _scope.set(Scope(first_word, None))
-
-
-def close_request(token: Token[Scope | None]) -> None:
-    """End it; quietly, if the framework does so in another context."""
-    try:
-        _scope.reset(token)
-    except ValueError:
-        return
+    word = Said(clean_id(user_id), clean_id(thread_id), properties=dict(properties or {}))
+    here = _here.get()
+    if here.request is not None:
+        here.request.identified = _within(word, here.request.identified)
+    else:
+        _here.set(here._replace(identified=_within(word, here.identified)))
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` carrying the present scope, for a thread pool or a callback."""
-    carried = _scope.get()
+    carried = _here.get()
 
-    @functools.wraps(function)
-    def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-        token = _scope.set(carried)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            close_request(token)
+    def inside() -> _Carried:
+        return _Carried(carried)
 
-    return bound
+    return decorate(function, inside)
 
 
-def _base() -> Scope:
-    """Return the outermost scope, made here if there is none."""
-    scope = _scope.get()
-    if scope is None:
-        scope = Scope(_NOTHING, None)
-        _scope.set(scope)
-        return scope
-    while scope.outer is not None:
-        scope = scope.outer
-    return scope
+class _Carried:
+    """The scope of another place, held here for a while."""
+
+    __slots__ = ("_before", "_carried")
+
+    def __init__(self, carried: _Here) -> None:
+        self._carried = carried
+        self._before = carried
+
+    def __enter__(self) -> None:
+        self._before = _here.get()
+        _here.set(self._carried)
+
+    def __exit__(self, *_: object) -> None:
+        _here.set(self._before)
 
 
-def _decorated(function: Callable[P, R], scope: Callable[[], context]) -> Callable[P, R]:
-    target = cast("Callable[..., Any]", function)
-    around: Callable[..., Callable[..., Any]] = _around_function
-    if inspect.isasyncgenfunction(target):
-        around = _around_async_generator
-    elif inspect.isgeneratorfunction(target):
-        around = _around_generator
-    elif inspect.iscoroutinefunction(target):
-        around = _around_coroutine
-    return cast("Callable[P, R]", functools.wraps(target)(around(target, scope)))
+def _entered(request: Request) -> None:
+    """Be in a request; nothing from outside shines in."""
+    here = _here.get()
+    _here.set(_Here(request=request, outside=here))
 
 
-def _around_function(
-    function: Callable[..., Any], scope: Callable[[], context]
-) -> Callable[..., Any]:
-    def inside(*args: Any, **kwargs: Any) -> Any:
-        with scope():
-            return function(*args, **kwargs)
-
-    return inside
-
-
-def _around_coroutine(
-    function: Callable[..., Coroutine[Any, Any, Any]], scope: Callable[[], context]
-) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def inside(*args: Any, **kwargs: Any) -> Any:
-        with scope():
-            return await function(*args, **kwargs)
-
-    return inside
-
-
-def _around_generator(
-    function: Callable[..., Generator[Any, Any, Any]], scope: Callable[[], context]
-) -> Callable[..., Generator[Any, Any, Any]]:
-    """Enter the scope for each step: between the steps, the caller's own context holds."""
-
-    def steps(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        generator = function(*args, **kwargs)
-        advance: Callable[[], Any] = functools.partial(next, generator)
-        while True:
-            try:
-                with scope():
-                    item = advance()
-            except StopIteration as stop:
-                return stop.value
-            try:
-                advance = functools.partial(generator.send, (yield item))
-            except GeneratorExit:
-                with scope():
-                    generator.close()
-                raise
-            except BaseException as error:  # handed to the generator it was meant for
-                advance = functools.partial(generator.throw, error)
-
-    return steps
-
-
-def _around_async_generator(
-    function: Callable[..., AsyncGenerator[Any, Any]], scope: Callable[[], context]
-) -> Callable[..., AsyncGenerator[Any, Any]]:
-    async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        generator = function(*args, **kwargs)
-        advance: Callable[[], Any] = functools.partial(anext, generator)
-        while True:
-            try:
-                with scope():
-                    item = await advance()
-            except StopAsyncIteration:
-                return
-            try:
-                advance = functools.partial(generator.asend, (yield item))
-            except GeneratorExit:
-                with scope():
-                    await generator.aclose()
-                raise
-            except BaseException as error:  # handed to the generator it was meant for
-                advance = functools.partial(generator.athrow, error)
-
-    return steps
+def _left(request: Request) -> None:
+    """Be where the request was entered, if this is where it was."""
+    here = _here.get()
+    if here.request is request:
+        _here.set(here.outside or _Here())

@@ -1,0 +1,387 @@
+"""Who is asking: said around a call in every way that Python has, and never by somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trubrics_instrument import _scope, _shield, bind, context, identify, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+
+
+@pytest.fixture(autouse=True)
+def own_context() -> Iterator[None]:
+    """Leave no scope behind: `identify()` holds for the rest of the thread."""
+    before = _scope._here.get()
+    yield
+    _scope._here.set(before)
+
+
+def who() -> tuple[str | None, str | None]:
+    """Return the user and the thread that hold here."""
+    said = _scope.said()
+    return said.user_id, said.thread_id
+
+
+def test_nothing_said() -> None:
+    """Where the app has said nothing, nothing holds, and observation is on."""
+    assert _scope.said() == _scope.Said()
+    assert _scope.is_on()
+
+
+def test_nested_contexts() -> None:
+    """The inner word wins, what it leaves out holds on from outside, and leaving takes it back."""
+    with context(user_id="ada", thread_id="a", properties={"plan": "pro", "page": 1}):
+        with context(thread_id="b", prompt="Typed", properties={"page": 2}):
+            assert _scope.said() == _scope.Said(
+                user_id="ada",
+                thread_id="b",
+                prompt="Typed",
+                properties={"plan": "pro", "page": 2},
+            )
+        assert who() == ("ada", "a")
+    assert who() == (None, None)
+
+
+@pytest.mark.anyio
+async def test_async_with() -> None:
+    """`async with` says the same as `with`."""
+    async with context(user_id="ada"):
+        await asyncio.sleep(0)
+        assert who() == ("ada", None)
+    assert who() == (None, None)
+
+
+def test_leaving_on_an_exception() -> None:
+    """An exception passes untouched, and the scope is left."""
+    error = KeyError("the app's own")
+    with pytest.raises(KeyError) as caught, context(user_id="ada"):
+        raise error
+    assert caught.value is error
+    assert who() == (None, None)
+
+
+def test_decorated_function() -> None:
+    """A decorated function runs inside, keeps its name and its arguments, and can recurse."""
+
+    @context(user_id="ada")
+    def depth(n: int) -> list[tuple[str | None, str | None]]:
+        """Say who asks."""
+        return [who(), *(depth(n - 1) if n else [])]
+
+    assert depth(2) == [("ada", None)] * 3
+    assert (depth.__name__, depth.__doc__) == ("depth", "Say who asks.")
+    assert who() == (None, None)
+
+
+@pytest.mark.anyio
+async def test_decorated_coroutine_function() -> None:
+    """A decorated coroutine function stays one, and tasks of it do not see each other."""
+
+    @context(user_id="ada")
+    async def ask(thread: str) -> tuple[str | None, str | None]:
+        with context(thread_id=thread):
+            await asyncio.sleep(0)
+            return who()
+
+    assert inspect.iscoroutinefunction(ask)
+    assert list(await asyncio.gather(ask("a"), ask("b"))) == [("ada", "a"), ("ada", "b")]
+
+
+def test_decorated_generator() -> None:
+    """Each step runs inside, the caller's code between the steps outside; values go through."""
+
+    @context(user_id="ada")
+    def steps() -> Generator[Any, str, str]:
+        got = yield who()
+        try:
+            yield (got, who())
+        except KeyError:
+            yield "caught"
+        return "returned"
+
+    generator = steps()
+    assert inspect.isgeneratorfunction(steps)
+    assert next(generator) == ("ada", None)
+    assert who() == (None, None)
+    assert generator.send("sent") == ("sent", ("ada", None))
+    assert generator.throw(KeyError()) == "caught"
+    with pytest.raises(StopIteration) as stop:
+        next(generator)
+    assert stop.value.value == "returned"
+    assert who() == (None, None)
+
+
+def test_closed_generator() -> None:
+    """A generator that is left half way cleans up inside."""
+    seen: list[object] = []
+
+    @context(user_id="ada")
+    def steps() -> Generator[int]:
+        try:
+            yield 1
+        finally:
+            seen.append(who())
+
+    generator = steps()
+    assert next(generator) == 1
+    generator.close()
+    assert seen == [("ada", None)]
+
+
+@pytest.mark.anyio
+async def test_decorated_async_generator() -> None:
+    """The same for an asynchronous generator, closing and throwing included."""
+    seen: list[object] = []
+
+    @context(user_id="ada")
+    async def steps() -> AsyncGenerator[object, str]:
+        try:
+            got = yield who()
+            await asyncio.sleep(0)
+            try:
+                yield (got, who())
+            except KeyError:
+                yield "caught"
+        finally:
+            seen.append(who())
+
+    generator = steps()
+    assert inspect.isasyncgenfunction(steps)
+    assert await anext(generator) == ("ada", None)
+    assert who() == (None, None)
+    assert await generator.asend("sent") == ("sent", ("ada", None))
+    assert await generator.athrow(KeyError()) == "caught"
+    await generator.aclose()
+    assert seen == [("ada", None)]
+
+
+@pytest.mark.anyio
+async def test_exhausted_async_generator() -> None:
+    """It ends where the generator ends."""
+
+    @context(user_id="ada")
+    async def steps() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
+    assert [number async for number in steps()] == [0, 1, 2]
+
+
+def test_left_in_another_context() -> None:
+    """Leaving where it was not entered takes nothing back, and raises nothing."""
+    one = context(user_id="ada")
+    elsewhere = contextvars.copy_context()
+    elsewhere.run(one.__enter__)
+    with context(user_id="bob"):
+        one.__exit__(None, None, None)
+        assert who() == ("bob", None)
+    assert elsewhere.run(who) == ("ada", None)
+
+
+def test_left_out_of_order() -> None:
+    """Two contexts left in the wrong order, as interleaved generators do, leave nothing behind."""
+    outer, inner = context(user_id="ada"), context(user_id="bob")
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__(None, None, None)
+    assert who() == ("bob", None)
+    inner.__exit__(None, None, None)
+    assert who() == (None, None)
+
+
+def test_one_object_in_many_threads() -> None:
+    """One object may be entered by several threads at once, and again inside itself."""
+    shared = context(user_id="ada")
+    barrier = threading.Barrier(4, timeout=10)
+
+    def enter(thread: int) -> list[tuple[str | None, str | None]]:
+        with shared, context(thread_id=thread), shared:
+            barrier.wait()
+            inside = who()
+        return [inside, who()]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(enter, range(4))) == [
+            [("ada", str(thread)), (None, None)] for thread in range(4)
+        ]
+
+
+def test_suppress_wins() -> None:
+    """Off anywhere around is off, whatever is said inside."""
+    with suppress():
+        assert not _scope.is_on()
+        with context(enabled=True, user_id="ada"):
+            assert not _scope.is_on()
+            assert not _scope.said().enabled
+    assert _scope.is_on()
+
+
+def test_identify_outside_of_a_request() -> None:
+    """It holds for the rest of the task, thread or script; a later word replaces it."""
+    with context(thread_id="a"):
+        identify("ada", properties={"plan": "pro"})
+        assert who() == ("ada", "a")
+    assert who() == ("ada", None)
+    identify("bob")
+    assert _scope.said() == _scope.Said(user_id="bob", properties={"plan": "pro"})
+
+
+def test_context_wins_over_identify() -> None:
+    """The innermost context is asked before `identify()`, whichever came first."""
+    with context(user_id="ada"):
+        identify("bob", thread_id="b")
+        assert who() == ("ada", "b")
+
+
+@pytest.mark.anyio
+async def test_identify_in_tasks() -> None:
+    """Each task has a word of its own, even where a scope is shared around them."""
+
+    async def ask(user: str) -> tuple[str | None, str | None]:
+        identify(user)
+        await asyncio.sleep(0)
+        return who()
+
+    with context(thread_id="shared"):
+        answers = list(await asyncio.gather(ask("ada"), ask("bob")))
+    assert answers == [("ada", "shared"), ("bob", "shared")]
+    assert who() == (None, None)
+
+
+def test_identify_in_a_request() -> None:
+    """It fills the request's scope, so that it is seen where a context variable is lost."""
+    request = _scope.Request()
+    with request:
+        contextvars.copy_context().run(identify, "ada", thread_id="a")
+        assert who() == ("ada", "a")
+        with context(user_id="bob"):
+            assert who() == ("bob", "a")
+    assert who() == (None, None)
+
+
+def test_nothing_shines_into_a_request() -> None:
+    """What a worker thread said before is not this request's; afterwards it holds again."""
+    identify("leftover")
+    with context(thread_id="leftover"), _scope.Request():
+        assert who() == (None, None)
+    assert who() == ("leftover", None)
+
+
+def test_a_request_left_elsewhere() -> None:
+    """Leaving a request in a context where it was not entered changes nothing."""
+    request = _scope.Request()
+    contextvars.copy_context().run(request.__enter__)
+    with context(user_id="ada"):
+        request.__exit__(None, None, None)
+        assert who() == ("ada", None)
+
+
+def test_what_comes_with_a_request_is_asked_late() -> None:
+    """The app may know the user only after its own middleware ran; `identify()` goes first."""
+    known: list[str] = []
+
+    def came_with() -> _scope.Said:
+        return _scope.Said(user_id=known[0] if known else None, thread_id="cookie")
+
+    with _scope.Request(came_with):
+        assert who() == (None, "cookie")
+        known.append("ada")
+        assert who() == ("ada", "cookie")
+        identify("bob")
+        assert who() == ("bob", "cookie")
+
+
+def test_a_fault_in_what_comes_with_a_request() -> None:
+    """A callable that raises says nothing, and is counted."""
+    _shield.set_strict(strict=False)
+    with _scope.Request(lambda: _scope.Said(user_id=str(1 // 0))):
+        identify("ada")
+        assert who() == ("ada", None)
+    assert _shield.faults() == {"asking the app whose request this is": 1}
+
+
+def test_bind() -> None:
+    """A bound function carries the scope into a pool, whose thread then has its own again."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(identify, "the thread's own").result()
+        with context(user_id="ada", thread_id="a"):
+            assert pool.submit(who).result() == ("the thread's own", None)
+            assert pool.submit(bind(who)).result() == ("ada", "a")
+        assert pool.submit(who).result() == ("the thread's own", None)
+
+
+def test_bind_shares_the_request() -> None:
+    """What is identified in a bound function is known to the request."""
+    with ThreadPoolExecutor(1) as pool, _scope.Request():
+        pool.submit(bind(partial(identify, "ada"))).result()
+        assert who() == ("ada", None)
+
+
+@pytest.mark.anyio
+async def test_bind_a_coroutine_function() -> None:
+    """A bound coroutine function keeps the scope while it is awaited, and only then."""
+
+    async def ask() -> tuple[str | None, str | None]:
+        await asyncio.sleep(0)
+        return who()
+
+    with context(user_id="ada"):
+        bound = bind(ask)
+    assert await bound() == ("ada", None)
+    assert who() == (None, None)
+
+
+class _Unprintable:
+    def __str__(self) -> str:
+        raise TypeError("no words for it")
+
+
+LONG = "x" * 600
+
+
+@pytest.mark.parametrize(
+    ("given", "clean"),
+    [
+        ("ada", "ada"),
+        (7, "7"),
+        (0, "0"),
+        (None, None),
+        ("", None),
+        (" \n", None),
+        (" ada ", " ada "),
+        ("x" * 512, "x" * 512),
+    ],
+    ids=repr,
+)
+def test_ids(given: object, clean: str | None) -> None:
+    """An id becomes its `str`; an empty one is absent."""
+    assert _scope.clean_id(given) == clean
+
+
+def test_long_ids() -> None:
+    """Over 512 characters an id is cut and marked, and two that begin alike stay two."""
+    one, other = _scope.clean_id(LONG), _scope.clean_id(LONG + "y")
+    assert one is not None
+    assert other is not None
+    assert (len(one), one[:496]) == (512, "x" * 495 + "…")
+    assert one != other
+    assert _scope.is_cut(one)
+    assert not _scope.is_cut("x" * 512)
+    assert _scope.clean_id("\ud800" * 600) is not None
+
+
+def test_an_id_without_words() -> None:
+    """An id that cannot be read is absent, and counted."""
+    _shield.set_strict(strict=False)
+    assert _scope.clean_id(_Unprintable()) is None
+    assert _shield.faults() == {"reading an id": 1}
