@@ -29,6 +29,7 @@ OWN_PROPERTIES = frozenset(
         "attachments",
         "framework",
         "tool_name",
+        "tool_call_id",
         "environment",
         "source",
         "event_id",
