@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ import requests
 from trubrics_instrument import collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TIMEOUT_S = 30
@@ -63,3 +64,11 @@ def event(**changes: object) -> dict[str, object]:
         "timestamp": "2024-10-09T13:21:46.182Z",
         "properties": {"$text": "Hello?", "$thread_id": "t-1", "$prompt_id": "p-1"},
     } | changes
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, and fail when it does not become so."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not become so in time"
+        time.sleep(0.01)

@@ -13,7 +13,7 @@ import requests
 if TYPE_CHECKING:
     from pathlib import Path
 
-_COMMAND = """
+COMMAND = """
 import argparse, sys
 from trubrics_instrument.collector.cli import add_parser
 parser = argparse.ArgumentParser()
@@ -26,7 +26,7 @@ TIMEOUT_S = 30
 
 def _start(*arguments: str, before: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", before + _COMMAND, "collector", *arguments],
+        [sys.executable, "-c", before + COMMAND, "collector", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
 import sys
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
 _EXTRA = ("jinja2", "starlette", "uvicorn")
 _USAGE_ERROR = 2
 _HIGHEST_PORT = 65_535
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+PASSWORD_VARIABLE = "TRUBRICS_COLLECTOR_PASSWORD"  # noqa: S105 - a variable's name
+_SPAN = re.compile(r"(\d{1,4})([hd])")
 
 
 class Subparsers(Protocol):
@@ -26,7 +33,7 @@ class Subparsers(Protocol):
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add the `collector` command."""
+    """Add the `collector` command, and those below it."""
     parser = subparsers.add_parser(
         "collector",
         help="see your own conversations: the ingestion API and its pages, on this machine",
@@ -36,9 +43,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--port", type=int, default=8782, help="port to listen on, 0 for a free one (%(default)s)"
     )
-    parser.add_argument("--db", type=Path, default=default_db(), help="database file (%(default)s)")
+    _add_db(parser, default_db())
     parser.add_argument("--api-key", help="take events only with this key")
+    parser.add_argument("--retention", help="delete events older than this, as in 30d or 12h")
     parser.set_defaults(run=run)
+    _add_commands(parser)
 
 
 def default_db() -> Path:
@@ -48,54 +57,149 @@ def default_db() -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted, and return the exit code."""
-    missing = [name for name in _EXTRA if find_spec(name) is None]
-    if missing:
-        return _fail(
-            f"The collector needs {', '.join(missing)}: "
-            "pip install 'trubrics-instrument[collector]'"
+    wrong = _missing_extra() or _wrong_port(args.port)
+    if wrong:
+        return fail(wrong)
+    retention = None
+    if args.retention is not None:
+        match = _SPAN.fullmatch(args.retention)
+        if not match:
+            return fail(f"--retention {args.retention}: write it as 30d (days) or 12h (hours)")
+        unit = "days" if match[2] == "d" else "hours"
+        retention = timedelta(**{unit: int(match[1])})
+    if args.host not in _LOOPBACK and not args.api_key:
+        return fail(
+            f"--host {args.host} can be reached from other machines: "
+            "choose a key for senders with --api-key"
         )
-    if not 0 <= args.port <= _HIGHEST_PORT:
-        return _fail(f"--port {args.port}: a port is a number from 0 to {_HIGHEST_PORT}")
-    return _serve(args)
+    return _serve(args, retention)
 
 
-def _serve(args: argparse.Namespace) -> int:
-    from trubrics_instrument.collector.schema import (  # noqa: PLC0415 - see the module's docstring
+def say(line: str = "") -> None:
+    """Write a line for people."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def fail(line: str) -> int:
+    """Write what is wrong, and return the exit code for it."""
+    sys.stderr.write(f"{line}\n")
+    return _USAGE_ERROR
+
+
+def _add_db(parser: argparse.ArgumentParser, default: object) -> None:
+    parser.add_argument("--db", type=Path, default=default, help=f"database file ({default_db()})")
+
+
+def _add_commands(parser: argparse.ArgumentParser) -> None:
+    """Their --db has no default of its own, which would hide the one given before them."""
+    from argparse import SUPPRESS  # noqa: PLC0415 - the program that calls this has it already
+
+    commands = parser.add_subparsers(title="instead of serving", metavar="COMMAND")
+    export = commands.add_parser("export", help="write what was collected to standard output")
+    export.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
+    export.add_argument("--user", default="", help="only this user's events")
+    export.add_argument("--since", default="", help="only from this day on, as 2026-11-22")
+    taking = commands.add_parser("import", help="take in JSON Lines, as export writes them")
+    taking.add_argument("file", type=Path)
+    forward = commands.add_parser("forward", help="deliver what was collected to Trubrics")
+    forward.add_argument("--to-trubrics", action="store_true", required=True)
+    forward.add_argument("--api-key", help="the project's key (TRUBRICS_API_KEY)")
+    forward.add_argument("--to-host", help="another ingestion address than Trubrics' own")
+    forward.add_argument(
+        "--unsure",
+        choices=("send", "skip"),
+        default="",
+        help="what to do with events that were on their way when an earlier run was cut off",
+    )
+    delete = commands.add_parser("delete-user", help="delete every event of a user")
+    delete.add_argument("user")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (export, taking, forward, delete):
+        _add_db(command, SUPPRESS)
+    export.set_defaults(run=_command("export_events"))
+    taking.set_defaults(run=_command("import_events"))
+    forward.set_defaults(run=_command("forward_events"))
+    delete.set_defaults(run=_command("delete_events"))
+
+
+class _Run(Protocol):
+    def __call__(self, args: argparse.Namespace) -> int: ...
+
+
+def _command(name: str) -> _Run:
+    def run_command(args: argparse.Namespace) -> int:
+        missing = _missing_extra()
+        if missing:
+            return fail(missing)
+        from trubrics_instrument.collector import commands  # noqa: PLC0415 - see the first line
+
+        run: _Run = getattr(commands, name)
+        return commands.guarded(run, args)
+
+    return run_command
+
+
+def _missing_extra() -> str:
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if not missing:
+        return ""
+    return f"The collector needs {', '.join(missing)}: pip install 'trubrics-instrument[collector]'"
+
+
+def _wrong_port(port: int) -> str:
+    if 0 <= port <= _HIGHEST_PORT:
+        return ""
+    return f"--port {port}: a port is a number from 0 to {_HIGHEST_PORT}"
+
+
+def _serve(args: argparse.Namespace, retention: timedelta | None) -> int:
+    from trubrics_instrument.collector.schema import (  # noqa: PLC0415 - see the first line
         ForeignDatabaseError,
     )
     from trubrics_instrument.collector.serve import serve  # noqa: PLC0415 - the same
 
+    password = os.environ.get(PASSWORD_VARIABLE) or None
+    chosen = password is not None
+    if args.host not in _LOOPBACK and password is None:
+        password = secrets.token_urlsafe(12)
+
     def announce(url: str) -> None:
-        _say(f"Your conversations: {url}")
-        _say(f"Kept in:            {args.db}")
-        _say("")
-        _say("To send an app's events here:")
-        _say(f"  export TRUBRICS_HOST={url}")
+        say(f"Your conversations: {url}")
+        say(f"Kept in:            {args.db}")
+        if password is not None:
+            shown = f"from {PASSWORD_VARIABLE}" if chosen else f"{password} (new at each start)"
+            say(f"Password:           {shown}")
+        say()
+        say("To send an app's events here:")
+        say(f"  export TRUBRICS_HOST={url}")
         if args.api_key:
-            _say("  export TRUBRICS_API_KEY=<the key given as --api-key>")
-        _say("  trubrics-instrument run python app.py")
+            say("  export TRUBRICS_API_KEY=<the key given as --api-key>")
+        say("  trubrics-instrument run python app.py")
 
     try:
-        serve(args.db, host=args.host, port=args.port, api_key=args.api_key, on_ready=announce)
-    except ForeignDatabaseError as error:
-        return _fail(str(error))
-    except OSError as error:
-        if error.filename is not None:
-            return _fail(f"Cannot open {error.filename}: {error.strerror}")
-        return _fail(
-            f"Cannot listen on {args.host} port {args.port}: {error.strerror}. "
-            "Another collector may be running; --port 0 picks a free port."
+        serve(
+            args.db,
+            host=args.host,
+            port=args.port,
+            api_key=args.api_key,
+            password=password,
+            retention=retention,
+            on_ready=announce,
         )
+    except ForeignDatabaseError as error:
+        return fail(str(error))
+    except OSError as error:
+        return fail(_explain(error, args))
     except KeyboardInterrupt:
         return 0
     return 0
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _fail(line: str) -> int:
-    sys.stderr.write(f"{line}\n")
-    return _USAGE_ERROR
+def _explain(error: OSError, args: argparse.Namespace) -> str:
+    if error.filename is not None:
+        return f"Cannot open {error.filename}: {error.strerror}"
+    return (
+        f"Cannot listen on {args.host} port {args.port}: {error.strerror}. "
+        "Another collector may be running; --port 0 picks a free port."
+    )

@@ -9,10 +9,11 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trubrics_instrument.collector import validate
+from trubrics_instrument.collector.security import may_send_from
 from trubrics_instrument.collector.validate import InvalidBodyError
 from trubrics_instrument.collector.writer import BusyError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from trubrics_instrument.collector.rows import Row
     from trubrics_instrument.collector.store import Store
@@ -34,6 +34,12 @@ _READERS = {
     "publish_events": validate.read_events,
     "publish_llm_events": validate.read_llm_events,
 }
+# So that the official JavaScript SDK can send from a page of an app under development.
+_CORS = {
+    "Access-Control-Allow-Headers": "content-type, x-api-key",
+    "Access-Control-Allow-Methods": "POST",
+    "Vary": "Origin",
+}
 
 
 class _TooLargeError(Exception):
@@ -43,16 +49,31 @@ class _TooLargeError(Exception):
 def ingestion_routes(store: Store, api_key: str | None) -> list[Route]:
     """Return the three endpoints, under both prefixes."""
     return [
-        Route(f"{prefix}/{name}", _endpoint(store, api_key, read), methods=["POST"])
+        Route(f"{prefix}/{name}", _endpoint(store, api_key, read), methods=["POST", "OPTIONS"])
         for prefix in PREFIXES
         for name, read in _READERS.items()
     ]
+
+
+def is_ingestion(path: str) -> bool:
+    """Return whether the path (below where the app is mounted) takes events."""
+    return path.rpartition("/")[2] in _READERS
 
 
 def _endpoint(
     store: Store, api_key: str | None, read: Callable[[bytes], list[Row]]
 ) -> Callable[[Request], Awaitable[Response]]:
     async def publish(request: Request) -> Response:
+        origin = request.headers.get("origin")
+        if origin is None:
+            return await take(request)
+        if not may_send_from(origin, has_key=api_key is not None):
+            return _refusal(403, "Pages of this origin may not send events here")
+        answer = Response() if request.method == "OPTIONS" else await take(request)
+        answer.headers.update({**_CORS, "Access-Control-Allow-Origin": origin})
+        return answer
+
+    async def take(request: Request) -> Response:
         if not _is_authorized(request, api_key):
             return _refusal(401, "Invalid API key")
         try:

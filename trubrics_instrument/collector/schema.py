@@ -43,8 +43,9 @@ CREATE TABLE events (
     cost_usd REAL,
     properties TEXT NOT NULL
 );
-CREATE INDEX events_by_time ON events (timestamp);
+CREATE INDEX events_by_time ON events (timestamp, kind, user_id);
 CREATE INDEX events_by_user ON events (user_id, timestamp);
+CREATE INDEX events_loose ON events (user_id, timestamp) WHERE thread_id IS NULL;
 CREATE INDEX events_by_thread ON events (thread_id, timestamp) WHERE thread_id IS NOT NULL;
 """
 
@@ -55,6 +56,8 @@ CREATE TABLE threads (
 ) WITHOUT ROWID;
 CREATE INDEX threads_by_last ON threads (last_at, prompts);
 CREATE INDEX threads_by_first ON threads (first_at);
+CREATE INDEX threads_failed ON threads (last_at) WHERE failures > 0;
+CREATE INDEX threads_rated ON threads (last_at) WHERE feedback > 0;
 CREATE INDEX threads_by_user ON threads (user_id, last_at);
 
 CREATE TABLE users (
@@ -67,26 +70,27 @@ CREATE TABLE model_sums (
     grain TEXT, period TEXT, assistant_id TEXT, {_MEASURES},
     PRIMARY KEY (grain, period, assistant_id)
 ) WITHOUT ROWID;
-CREATE TABLE user_sums (
-    grain TEXT, period TEXT, user_id TEXT, {_MEASURES},
-    PRIMARY KEY (grain, period, user_id)
+CREATE TABLE user_days (
+    user_id TEXT, day TEXT, {_MEASURES}, PRIMARY KEY (user_id, day)
 ) WITHOUT ROWID;
+CREATE INDEX user_days_by_day ON user_days (day);
+CREATE TABLE deliveries (target TEXT PRIMARY KEY, through INTEGER, sending INTEGER);
 CREATE TABLE latencies (
     grain TEXT, period TEXT, assistant_id TEXT, bucket INTEGER, events INTEGER,
     PRIMARY KEY (grain, period, assistant_id, bucket)
 ) WITHOUT ROWID;
 """
 
-# An index over `events.text` that holds no second copy of it; the triggers keep it true whoever
-# inserts or deletes.
+# An index over `events.text` that holds no second copy of it. It follows the events, in larger
+# steps than they come in; `indexed` says how far it is, and the trigger keeps it true to deletions.
 _SEARCH = """
 CREATE VIRTUAL TABLE search USING fts5(
     text, content='events', content_rowid='id', tokenize="unicode61 remove_diacritics 2"
 );
-CREATE TRIGGER events_inserted AFTER INSERT ON events WHEN new.text IS NOT NULL BEGIN
-    INSERT INTO search (rowid, text) VALUES (new.id, new.text);
-END;
-CREATE TRIGGER events_deleted AFTER DELETE ON events WHEN old.text IS NOT NULL BEGIN
+CREATE TABLE indexed (through INTEGER);
+INSERT INTO indexed VALUES (0);
+CREATE TRIGGER events_deleted AFTER DELETE ON events
+WHEN old.text IS NOT NULL AND old.id <= (SELECT through FROM indexed) BEGIN
     INSERT INTO search (search, rowid, text) VALUES ('delete', old.id, old.text);
 END;
 """

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -61,6 +62,24 @@ class Guard:
 
     def _is_known(self, host: str) -> bool:
         return ANY_HOST in self._hosts or hostname(f"//{host}") in self._hosts
+
+
+def is_same_origin(request: Request) -> bool:
+    """Return whether a page of this collector sent the form, as far as a browser sent it.
+
+    Every browser names the origin of a POST. What is no browser names none, and carries no
+    login of somebody else either.
+    """
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def may_send_from(origin: str, *, has_key: bool) -> bool:
+    """Return whether a page of that origin may send events.
+
+    Where no key is demanded, only pages of this machine may: any site could fill the file.
+    """
+    return has_key or hostname(origin) in LOOPBACK_HOSTS
 
 
 def hostname(url: str) -> str | None:

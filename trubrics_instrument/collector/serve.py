@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import uvicorn
 
 from trubrics_instrument.collector.app import create_app
-from trubrics_instrument.collector.security import LOOPBACK_HOSTS
+from trubrics_instrument.collector.security import ANY_HOST, LOOPBACK_HOSTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from datetime import timedelta
     from pathlib import Path
+
+    from starlette.applications import Starlette
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8782
@@ -41,32 +44,47 @@ def serve(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     api_key: str | None = None,
+    password: str | None = None,
+    retention: timedelta | None = None,
     on_ready: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until the process is told to stop; `on_ready` gets the URL once it can be opened.
 
+    The arguments are those of `create_app`, and where to listen.
+
     Raises:
         OSError: The address cannot be had.
         ForeignDatabaseError: The file is not a database of the collector.
+        ValueError: Other machines could reach it, and there is no key or no password.
     """
+    _check_exposure(host, api_key, password)
     with _listen(host, port) as listener:
-        server = _server(db, host, api_key)
+        app = create_app(
+            db, api_key=api_key, hosts=_hosts(host), password=password, retention=retention
+        )
         on_ready(_url(listener))
-        server.run(sockets=[listener])
+        _server(app).run(sockets=[listener])
 
 
 @contextmanager
 def running(
-    db: str | Path, *, host: str = DEFAULT_HOST, port: int = 0, api_key: str | None = None
-) -> Generator[Server]:
+    db: str | Path,
+    *,
+    host: str = DEFAULT_HOST,
+    port: int = 0,
+    api_key: str | None = None,
+    password: str | None = None,
+) -> Generator[Server, None, None]:
     """Serve from a thread while the block runs, on a free port unless one is named.
 
     Raises:
         OSError: The address cannot be had.
         ForeignDatabaseError: The file is not a database of the collector.
+        ValueError: Other machines could reach it, and there is no key or no password.
     """
+    _check_exposure(host, api_key, password)
     with _listen(host, port) as listener:
-        server = _server(db, host, api_key)
+        server = _server(create_app(db, api_key=api_key, hosts=_hosts(host), password=password))
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="trubrics-collector-server"
         )
@@ -83,12 +101,28 @@ def running(
             close()
 
 
-def _server(db: str | Path, host: str, api_key: str | None) -> uvicorn.Server:
-    app = create_app(db, api_key=api_key, hosts={*LOOPBACK_HOSTS, host})
+def _check_exposure(host: str, api_key: str | None, password: str | None) -> None:
+    if host in LOOPBACK_HOSTS:
+        return
+    if not api_key or not password:
+        raise ValueError(
+            f"{host} can be reached from other machines: a key for senders and a password for "
+            "people are needed"
+        )
+
+
+def _hosts(host: str) -> set[str]:
+    """Behind a login no name is a danger: a cookie is sent to the name it came from only."""
+    return set(LOOPBACK_HOSTS) if host in LOOPBACK_HOSTS else {ANY_HOST}
+
+
+def _server(app: Starlette) -> uvicorn.Server:
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", ws="none", timeout_graceful_shutdown=2
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    app.state.stopping = lambda: server.should_exit
+    return server
 
 
 def _listen(host: str, port: int) -> socket.socket:

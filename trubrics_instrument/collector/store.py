@@ -28,6 +28,7 @@ _INSERT = (
     f"VALUES ({', '.join('?' * len(Row._fields))})"
 )
 _BACKFILL_ROWS = 10_000
+INDEXED_AT_ONCE = 10_000
 
 
 class Added(NamedTuple):
@@ -38,12 +39,11 @@ class Added(NamedTuple):
 
 
 def fill_sums(db: sqlite3.Connection) -> None:
-    """Step 2: the sums and the text index, from the events that are there."""
+    """Step 2: the sums, from the events that are there; the text index follows by itself."""
     create_sums(db)
     cursor = db.execute(f"SELECT {COLUMNS} FROM events ORDER BY id")  # noqa: S608 - as above
     while chunk := cursor.fetchmany(_BACKFILL_ROWS):
         sums.add(db, map(Row._make, chunk))
-    db.execute("INSERT INTO search (search) VALUES ('rebuild')")
 
 
 STEPS = (create_events, fill_sums)
@@ -65,7 +65,7 @@ class Store:
             raise
         except (sqlite3.DatabaseError, ForeignDatabaseError) as error:
             raise ForeignDatabaseError(f"{self.path} is not used: {error}") from error
-        self.writer = Writer(self._connect)
+        self.writer = Writer(self._connect, index_some)
 
     def add(self, rows: Sequence[Row], size_bytes: int = 0) -> Future[Added]:
         """Store the rows, each `event_id` once; done means on disk."""
@@ -78,6 +78,11 @@ class Store:
             db.execute("PRAGMA query_only = 1")
             db.execute("BEGIN")
             yield db
+
+    def empty_log(self) -> None:
+        """Move the write-ahead log into the file and clear it, so that deleted text is gone."""
+        with closing(self._connect()) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Write what waits, and let go of the file."""
@@ -101,7 +106,6 @@ class Store:
             # NORMAL: in WAL mode a killed process loses nothing that it had committed.
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA cache_size = -65536")
-            db.execute("PRAGMA secure_delete = ON")
         except sqlite3.Error:
             db.close()
             raise
@@ -115,6 +119,31 @@ def insert(db: sqlite3.Connection, rows: Sequence[Row]) -> Added:
     db.executemany(_INSERT, new)
     sums.add(db, new)
     return Added(len(new), len(rows) - len(new))
+
+
+def index_some(db: sqlite3.Connection, idle: bool) -> bool:
+    """Add the next texts to the index of words, and return whether it can go on.
+
+    Large steps cost a fraction of small ones; when there is nothing else to do, any will do.
+    """
+    (through,) = db.execute("SELECT through FROM indexed").fetchone()
+    (newest,) = db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+    if newest - through < (1 if idle else INDEXED_AT_ONCE):
+        return False
+    until = min(newest, through + INDEXED_AT_ONCE)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute(
+            "INSERT INTO search (rowid, text) SELECT id, text FROM events "
+            "WHERE id > ? AND id <= ? AND text IS NOT NULL",
+            (through, until),
+        )
+        db.execute("UPDATE indexed SET through = ?", (until,))
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    return bool(until < newest)
 
 
 def _without_known(db: sqlite3.Connection, rows: Sequence[Row]) -> list[Row]:

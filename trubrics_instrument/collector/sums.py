@@ -6,15 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 from trubrics_instrument.collector import rows as kinds
+from trubrics_instrument.collector.rows import Row
 from trubrics_instrument.collector.schema import MEASURES
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
-
-    from trubrics_instrument.collector.rows import Row
+    from collections.abc import Iterable, Iterator, Sequence
 
 TITLE_CHARS = 160
+_COLUMNS = ", ".join(Row._fields)
 LATENCY_STEP = 1.05  # a latency is known to within 2.5 %
 _COUNTED_KINDS = (
     kinds.PROMPT,
@@ -47,7 +47,7 @@ _ADD_TO_THREAD = _upsert(
 )
 _ADD_TO_USER = _upsert("users", ("user_id",), "first_at, last_at", _SPAN)
 _ADD_TO_MODEL_SUM = _upsert("model_sums", ("grain", "period", "assistant_id"))
-_ADD_TO_USER_SUM = _upsert("user_sums", ("grain", "period", "user_id"))
+_ADD_TO_USER_DAY = _upsert("user_days", ("user_id", "day"))
 _ADD_TO_LATENCY = """
 INSERT INTO latencies (grain, period, assistant_id, bucket, events) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (grain, period, assistant_id, bucket) DO UPDATE SET events = events + excluded.events
@@ -65,18 +65,64 @@ def add(db: sqlite3.Connection, rows: Iterable[Row], sign: int = 1) -> None:
         measures = _measures(row, sign)
         for grain, period in _periods(row.timestamp):
             _sum(by_model, (grain, period, row.assistant_id or ""), measures)
-            _sum(by_user, (grain, period, row.user_id), measures)
             if row.kind == kinds.GENERATION and row.latency_s is not None:
                 key = (grain, period, row.assistant_id or "", to_bucket(row.latency_s))
                 _sum(latencies, key, [sign])
+        _sum(by_user, (row.user_id, row.timestamp[:10]), measures)
         users.setdefault(row.user_id, _Group(row)).take(row, measures)
         if row.thread_id is not None:
             threads.setdefault(row.thread_id, _Group(row)).take(row, measures)
     db.executemany(_ADD_TO_MODEL_SUM, _flat(by_model))
-    db.executemany(_ADD_TO_USER_SUM, _flat(by_user))
+    db.executemany(_ADD_TO_USER_DAY, _flat(by_user))
     db.executemany(_ADD_TO_LATENCY, _flat(latencies))
     db.executemany(_ADD_TO_USER, [group.as_user() for group in users.values()])
     db.executemany(_ADD_TO_THREAD, [group.as_thread() for group in threads.values()])
+
+
+def subtract(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Subtract rows that are no longer among the events."""
+    add(db, rows, sign=-1)
+    days = {row.timestamp[:10] for row in rows}
+    hours = {row.timestamp[:13] for row in rows}
+    for table in ("model_sums", "latencies"):
+        empty = f"DELETE FROM {table} WHERE grain = ? AND period = ? AND events <= 0"  # noqa: S608 - one of two
+        db.executemany(empty, [("day", day) for day in days])
+        db.executemany(empty, [("hour", hour) for hour in hours])
+    users = {row.user_id for row in rows}
+    empty = "DELETE FROM user_days WHERE user_id = ? AND events <= 0"
+    db.executemany(empty, [(user_id,) for user_id in users])
+    for user_id in users:
+        _measure_user_again(db, user_id)
+    for thread_id in {row.thread_id for row in rows if row.thread_id is not None}:
+        measure_thread_again(db, thread_id)
+
+
+def measure_thread_again(db: sqlite3.Connection, thread_id: str) -> None:
+    """Make a thread's sums from the events that it has left."""
+    db.execute("DELETE FROM threads WHERE thread_id = ?", (thread_id,))
+    left = db.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE thread_id = ? ORDER BY timestamp, id",  # noqa: S608 - names from Row
+        (thread_id,),
+    )
+    rows = map(Row._make, left)
+    first = next(rows, None)
+    if first is None:
+        return
+    group = _Group(first)
+    for row in (first, *rows):
+        group.take(row, _measures(row, 1))
+    db.execute(_ADD_TO_THREAD, group.as_thread())
+
+
+def _measure_user_again(db: sqlite3.Connection, user_id: str) -> None:
+    """Its counts were subtracted; its first and last moments cannot be."""
+    query = "SELECT min(timestamp), max(timestamp) FROM events WHERE user_id = ?"
+    first_at, last_at = db.execute(query, (user_id,)).fetchone()
+    if first_at is None:
+        db.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
+        return
+    update = "UPDATE users SET first_at = ?, last_at = ? WHERE user_id = ?"
+    db.execute(update, (first_at, last_at, user_id))
 
 
 def to_bucket(latency_s: float) -> int:

@@ -16,6 +16,7 @@ _CONTROL_PICTURES = 0x2400
 _VISIBLE = {
     code: chr(_CONTROL_PICTURES + code) for code in range(0x20) if chr(code) not in "\t\n\r"
 } | {0x0D: None, 0x7F: "\N{SYMBOL FOR DELETE}"}
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _SPANS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (30 * 86400, 86400, "d"))
 _THOUSAND = 1000
 _SECONDS_PER_MINUTE = 60
@@ -76,6 +77,15 @@ def clock(timestamp: str) -> str:
     return timestamp[11:19]
 
 
+def period(name: str) -> str:
+    """Write the name of a period: an hour as 13:00, a day as 22 Nov, a month as Nov 2026."""
+    if "T" in name:
+        return f"{name[11:]}:00"
+    year, month, *day = name.split("-")
+    short = _MONTHS[int(month) - 1]
+    return f"{int(day[0])} {short}" if day else f"{short} {year}"
+
+
 def ago(timestamp: str, now: datetime | None = None) -> str:
     """Write how long ago a stored timestamp was; from a month on, its day."""
     now = now or datetime.now(timezone.utc)
@@ -89,10 +99,11 @@ def ago(timestamp: str, now: datetime | None = None) -> str:
 def path_to(key: str, kind: str) -> str:
     """Return the path of a thread's or a user's page.
 
-    Browsers fold `.` and `..` away even when they are quoted, so these go into the query.
+    Browsers fold `.` and `..` away even when they are quoted, and no route takes a line break, so
+    these go into the query.
     """
-    if key in {"", ".", ".."}:
-        return f"/{kind}?id={quote(key, safe='')}"
+    if key in {"", ".", ".."} or "\n" in key:
+        return f"/{kind.removesuffix('s')}?id={quote(key, safe='')}"
     return f"/{kind}/{quote(key, safe='')}"
 
 
@@ -104,6 +115,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "money": money,
     "number": number,
     "path_to": path_to,
+    "period": period,
     "shorten": shorten,
     "visible": visible,
 }

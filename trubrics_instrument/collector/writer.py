@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 import threading
 from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_JOBS_PER_COMMIT = 64
@@ -32,10 +35,21 @@ class Writer:
 
     The thread starts with the first job, so that a server which forks after it built the app
     has none to lose.
+
+    Args:
+        connect: Opens the database.
+        follow: Work that follows from the jobs and may come later: called after each commit with
+            whether no job waits, returns whether to call again soon.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        follow: Callable[[sqlite3.Connection, bool], bool],
+    ) -> None:
         self._connect = connect
+        self._follow = follow
+        self._behind = False
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._waiting_bytes = 0
@@ -79,21 +93,34 @@ class Writer:
     def _run(self) -> None:
         db = self._connect()
         try:
-            while jobs := self._take():
+            while not self._closing or self._jobs:
+                jobs = self._take()
                 _commit(db, jobs)
+                self._catch_up(db)
         finally:
             db.close()
 
+    def _catch_up(self, db: sqlite3.Connection) -> None:
+        try:
+            self._behind = self._follow(db, not self._jobs)
+        except sqlite3.Error as error:
+            # The next job brings the next try.
+            self._behind = False
+            logger.warning("The index of words does not follow: %s", error)
+
     def _take(self) -> list[_Job]:
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closing)
+            self._changed.wait_for(lambda: self._jobs or self._closing or self._behind)
             count = min(len(self._jobs), MAX_JOBS_PER_COMMIT)
             jobs = [self._jobs.popleft() for _ in range(count)]
             self._waiting_bytes -= sum(job.size_bytes for job in jobs)
-        return jobs
+        # Whoever asked may have gone away meanwhile; from here on that makes no difference.
+        return [job for job in jobs if job.future.set_running_or_notify_cancel()]
 
 
 def _commit(db: sqlite3.Connection, jobs: list[_Job]) -> None:
+    if not jobs:
+        return
     try:
         results = _run_together(db, jobs)
     except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trubrics_instrument.collector.pages import overview, thread
+from trubrics_instrument.collector.pages import keeping, live, overview, thread, threads, users
 from trubrics_instrument.collector.pages._render import render
 
 if TYPE_CHECKING:
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 def page_routes(store: Store) -> list[Route]:
     """Return the routes of every page."""
-    return [*overview.routes(store), *thread.routes(store)]
+    return [
+        *overview.routes(store),
+        *threads.routes(store),
+        *thread.routes(store),
+        *users.routes(store),
+        *live.routes(store),
+        *keeping.routes(store),
+    ]
 
 
 def not_found(request: Request, _: Exception) -> Response:

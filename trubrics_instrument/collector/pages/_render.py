@@ -33,9 +33,15 @@ def render(
 
     Every link in a template starts with `base`, so that the app can be mounted anywhere.
     """
-    base = request.scope.get("root_path", "").rstrip("/")
+    base = base_path(request)
     path = request.scope["path"].removeprefix(base)
+    section = "/" + path.strip("/").partition("/")[0]
     text = _TEMPLATES.get_template(template).render(
-        **shown, base=base, path=path, version=__version__
+        **shown, base=base, section=section, version=__version__
     )
     return HTMLResponse(text, status)
+
+
+def base_path(request: Request) -> str:
+    """Return where the app is mounted; "" at the root."""
+    return str(request.scope.get("root_path", "")).rstrip("/")

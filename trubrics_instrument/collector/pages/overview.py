@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.routing import Route
 
+from trubrics_instrument.collector import charts, figures, ranges, wording
 from trubrics_instrument.collector.pages._render import render
-from trubrics_instrument.collector.schema import MEASURES
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from markupsafe import Markup
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from trubrics_instrument.collector.ranges import Range
     from trubrics_instrument.collector.store import Store
 
-_TOTALS = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in MEASURES)
+
+class Card(NamedTuple):
+    """One figure, and how it went."""
+
+    name: str
+    title: str
+    total: str
+    chart: Markup
 
 
 def routes(store: Store) -> list[Route]:
@@ -25,18 +35,65 @@ def routes(store: Store) -> list[Route]:
 
     def overview(request: Request) -> Response:
         with store.reading() as db:
-            shown = _read(db)
-        origin = f"{request.url.scheme}://{request.url.netloc}"
-        return render(request, "overview.html", {"origin": origin, **shown})
+            (first,) = db.execute("SELECT min(timestamp) FROM events").fetchone()
+            if first is None:
+                origin = f"{request.url.scheme}://{request.url.netloc}"
+                return render(request, "welcome.html", {"origin": origin})
+            key = request.query_params.get("range", "")
+            span = ranges.choose(key, datetime.now(timezone.utc), first)
+            return render(request, "overview.html", _read(db, span))
 
     return [Route("/", overview)]
 
 
-def _read(db: sqlite3.Connection) -> dict[str, object]:
-    totals = db.execute(
-        f"SELECT {_TOTALS} FROM model_sums WHERE grain = 'day'"  # noqa: S608 - names from schema
-    ).fetchone()
-    users = db.execute("SELECT count(*) FROM users").fetchone()[0]
-    threads = db.execute("SELECT count(*) FROM threads").fetchone()[0]
-    latest = db.execute("SELECT * FROM threads ORDER BY last_at DESC LIMIT 20").fetchall()
-    return {"totals": totals, "users": users, "threads": threads, "latest": latest}
+def _read(db: sqlite3.Connection, span: Range) -> dict[str, object]:
+    sums = figures.totals(db, span)
+    sums |= {"users": figures.users(db, span), "threads": figures.threads(db, span)}
+    latency = figures.latency(db, span)
+    return {
+        "span": span,
+        "choices": ranges.CHOICES,
+        "cards": _cards(span, sums),
+        "latency": latency,
+        "latency_chart": charts.lines(
+            "Latency",
+            [("p95", "95 %", latency.p95), ("median", "median", latency.median)],
+            span.periods,
+            wording.duration,
+        ),
+        "table": _table(span, sums, latency),
+        "models": figures.by_model(db, span),
+        "users": figures.by_user(db, span),
+        "busiest": figures.busiest_threads(db, span),
+    }
+
+
+_CARDS = (
+    ("prompts", "Prompts", wording.number),
+    ("users", "Users", wording.number),
+    ("threads", "Conversations", wording.number),
+    ("failures", "Failures", wording.number),
+    ("tokens", "Tokens", wording.number),
+    ("cost_usd", "Cost", wording.money),
+)
+
+
+def _cards(span: Range, sums: dict[str, figures.Series]) -> list[Card]:
+    return [
+        Card(
+            name,
+            title,
+            write(sums[name].total),
+            charts.bars(title, sums[name], span.periods, write),
+        )
+        for name, title, write in _CARDS
+    ]
+
+
+def _table(
+    span: Range, sums: dict[str, figures.Series], latency: figures.Latency
+) -> list[tuple[str, ...]]:
+    """The charts in figures, for who cannot see them or wants to copy them; the newest first."""
+    columns = [[write(value) for value in sums[name].values] for name, _, write in _CARDS]
+    columns += [[wording.duration(value) for value in series.values] for series in latency]
+    return list(zip(span.periods, *columns, strict=True))[::-1]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from trubrics_instrument.collector.export import to_wire
 from trubrics_instrument.collector.pages._render import render
+from trubrics_instrument.collector.transfer import to_wire
 
 if TYPE_CHECKING:
     import sqlite3
@@ -54,7 +54,7 @@ def routes(store: Store) -> list[Route]:
         return PlainTextResponse(row["text"] or "")
 
     return [
-        Route("/threads", thread),
+        Route("/thread", thread),
         Route("/threads/{thread_id:path}", thread),
         Route("/events/{id:int}.json", raw),
         Route("/events/{id:int}.txt", whole_text),

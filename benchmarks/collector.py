@@ -1,0 +1,220 @@
+"""How many events a second the collector takes, and how fast its pages are over many events.
+
+    python benchmarks/collector.py [--events 5000000] [--db PATH]
+
+The events are filled in by the store itself; the rate is then measured over HTTP, from another
+process, into the database of that size. With --db the filled database is kept and used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import statistics
+import tempfile
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import requests
+
+from trubrics_instrument import collector
+from trubrics_instrument.collector.fields import to_timestamp
+from trubrics_instrument.collector.rows import Row, to_row
+from trubrics_instrument.collector.store import Store
+from trubrics_instrument.collector.wording import path_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet", "mistral-large")
+DAYS = 90
+USERS = 20_000
+BATCH = 100
+FAILING = 0.02
+FILLED_AT_ONCE = 5_000
+MEASURED_EVENTS = 200_000
+CONNECTIONS = 4
+REPEATS = 11
+_WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "rs", "l", "tt", "")]
+
+
+class Page(NamedTuple):
+    """What one page took, in milliseconds."""
+
+    name: str
+    median_ms: float
+    worst_ms: float
+
+
+def events(count: int, seed: int, start: datetime, span: timedelta) -> Iterator[Row]:
+    """Yield conversations of 1 to 6 turns, in the order in which they were held."""
+    draw = random.Random(seed)
+    made = 0
+    while made < count:
+        at = start + span * (made / count)
+        thread = _conversation(draw, at)
+        made += len(thread)
+        yield from thread
+
+
+def _conversation(draw: random.Random, at: datetime) -> list[Row]:
+    busy = draw.random() < 0.3  # noqa: PLR2004 - a few users ask a great deal, most ask a little
+    user_id = f"user-{int(draw.paretovariate(1)) % USERS if busy else draw.randrange(USERS)}"
+    thread_id, model = str(uuid.UUID(int=draw.getrandbits(128))), draw.choice(MODELS)
+    rows: list[Row] = []
+    for turn in range(draw.randint(1, 6)):
+        prompt_id = f"{thread_id}-{turn}"
+        shared = {"$thread_id": thread_id, "$prompt_id": prompt_id, "environment": "production"}
+        asked = {**shared, "$text": _text(draw, 12), "event_id": f"{prompt_id}-p"}
+        rows.append(to_row(user_id, "Prompt", to_timestamp(at), asked))
+        latency_s = draw.lognormvariate(0.5, 0.6)
+        at += timedelta(seconds=latency_s)
+        end = {**shared, "$assistant_id": model, "event_id": f"{prompt_id}-g"}
+        if draw.random() < FAILING:
+            rows.append(
+                to_row(user_id, "Generation failed", to_timestamp(at), {**end, "status": "error"})
+            )
+            continue
+        answered = {
+            **end,
+            "$text": _text(draw, 40),
+            "$generation_id": f"{prompt_id}-a",
+            "latency": latency_s,
+            "input_tokens": draw.randint(50, 900),
+            "output_tokens": draw.randint(20, 600),
+            "cost_usd": round(draw.random() / 100, 6),
+        }
+        rows.append(to_row(user_id, "Generation", to_timestamp(at), answered))
+        at += timedelta(seconds=draw.randint(10, 200))
+    return rows
+
+
+def _text(draw: random.Random, words: int) -> str:
+    return " ".join(draw.choices(_WORDS, k=words))
+
+
+def fill(path: Path, count: int) -> None:
+    """Bring the database to `count` events."""
+    with closing(Store(path)) as store:
+        with store.reading() as db:
+            (held,) = db.execute("SELECT count(*) FROM events").fetchone()
+        now = datetime.now(timezone.utc)
+        chunk: list[Row] = []
+        for row in events(count - held, held, now - timedelta(days=DAYS), timedelta(days=DAYS)):
+            chunk.append(row)
+            if len(chunk) == FILLED_AT_ONCE:
+                store.add(chunk).result()
+                chunk.clear()
+        store.add(chunk).result()
+
+
+def bodies(count: int, seed: int) -> list[bytes]:
+    """Return ready request bodies, so that making them is not measured."""
+    now = datetime.now(timezone.utc)
+    rows = [_as_sent(row) for row in events(count, seed, now, timedelta(minutes=5))]
+    return [json.dumps(rows[at : at + BATCH]).encode() for at in range(0, len(rows), BATCH)]
+
+
+def _as_sent(row: Row) -> dict[str, object]:
+    ids = {"$thread_id": row.thread_id, "$prompt_id": row.prompt_id, "$text": row.text}
+    if row.assistant_id:
+        ids["$assistant_id"] = row.assistant_id
+    properties = {**ids, **json.loads(row.properties)}
+    return {
+        "user_id": row.user_id,
+        "event": row.event,
+        "timestamp": row.timestamp,
+        "properties": properties,
+    }
+
+
+def post_all(url: str, waiting: Sequence[bytes]) -> float:
+    """Post every body over a few connections, and return the seconds it took."""
+
+    def post(part: Sequence[bytes]) -> None:
+        with requests.Session() as session:
+            for body in part:
+                session.post(f"{url}/publish_events", data=body, timeout=60).raise_for_status()
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(post, [waiting[at::CONNECTIONS] for at in range(CONNECTIONS)]))
+    return time.perf_counter() - started
+
+
+def _send(url: str, seed: int, seconds: multiprocessing.SimpleQueue[float]) -> None:
+    seconds.put(post_all(url, bodies(MEASURED_EVENTS, seed)))
+
+
+def measure_rate(url: str) -> float:
+    """Return the events per second taken from another process."""
+    context = multiprocessing.get_context("spawn")
+    seconds: multiprocessing.SimpleQueue[float] = context.SimpleQueue()
+    process = context.Process(target=_send, args=(url, time.time_ns(), seconds))
+    process.start()
+    process.join()
+    return MEASURED_EVENTS / seconds.get()
+
+
+def addresses(path: Path) -> dict[str, str]:
+    """Return what is opened: every page, and the searches and filters that cost most."""
+    with closing(Store(path)) as store, store.reading() as db:
+        thread_id, user_id = db.execute("SELECT thread_id, user_id FROM threads LIMIT 1").fetchone()
+        (busiest,) = db.execute("SELECT user_id FROM users ORDER BY events DESC LIMIT 1").fetchone()
+    ranges = {f"overview, {name}": f"/?range={name}" for name in ("24h", "7d", "30d", "90d", "all")}
+    return {
+        **ranges,
+        "conversations": "/threads",
+        "conversations, a common word": "/threads?q=ban",
+        "conversations, four words": "/threads?q=ban+dars+fin+gol",
+        "conversations, a word nobody used": "/threads?q=zebra",
+        "conversations, one model": "/threads?model=gpt-4o",
+        "conversations, a property nobody has": "/threads?prop=plan&value=pro",
+        "conversations, only failures": "/threads?only=failures",
+        "conversations, only with feedback": "/threads?only=feedback",
+        "one conversation": path_to(thread_id, "threads"),
+        "users": "/users",
+        "one user": path_to(user_id, "users"),
+        "the busiest user": path_to(busiest, "users"),
+        "live": "/live",
+        "keep and delete": "/data",
+    }
+
+
+def measure_page(url: str, name: str, address: str) -> Page:
+    """Open a page a few times and return what it took."""
+    taken: list[float] = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        requests.get(url + address, timeout=120).raise_for_status()
+        taken.append((time.perf_counter() - started) * 1000)
+    return Page(name, statistics.median(taken), max(taken))
+
+
+def main() -> None:
+    """Fill, measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=5_000_000)
+    parser.add_argument("--db", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = arguments.db or Path(folder) / "collector.sqlite3"
+        started = time.perf_counter()
+        fill(path, arguments.events)
+        print(f"filled in {time.perf_counter() - started:.0f} s, {path.stat().st_size >> 20} MiB")
+        with collector.running(path) as server:
+            for name, address in addresses(path).items():
+                page = measure_page(server.url, name, address)
+                print(f"{page.median_ms:8.0f} ms  {page.worst_ms:8.0f} ms at worst  {page.name}")
+            print(f"{measure_rate(server.url):8,.0f} events/s over HTTP, with search and sums")
+
+
+if __name__ == "__main__":
+    main()

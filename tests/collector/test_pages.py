@@ -1,0 +1,202 @@
+"""The pages, as they come over the wire."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+
+from tests.collector.conftest import Collector, event, until
+from trubrics_instrument.collector.wording import path_to
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}\u202e\x07"
+PAGES = ("/", "/threads", "/users", "/live", "/data")
+
+
+def _conversation(
+    thread_id: str, text: str = "Hello?", user_id: str = "ada", **properties: object
+) -> list[dict[str, object]]:
+    shared = {"$thread_id": thread_id, "$prompt_id": f"p-{thread_id}"}
+    answered = {"$text": "An answer.", "$assistant_id": "gpt-4o", "$generation_id": "g"}
+    return [
+        event(user_id=user_id, properties={**shared, "$text": text, **properties}),
+        event(user_id=user_id, event="Generation", properties={**shared, **answered}),
+    ]
+
+
+def _titles(page: str) -> list[str]:
+    found = re.findall(r'<span class="thread-title"><bdi>(.*?)</bdi>', page, re.DOTALL)
+    return [html.unescape(title) for title in found]
+
+
+@pytest.fixture
+def talked(server: Collector) -> Collector:
+    """Give a collector that has some conversations, all of them indexed."""
+    batches = [
+        _conversation("t-1", "Where is my order?", environment="production", trial=True),
+        _conversation("t-2", "Reset my password", user_id="bob", environment="test"),
+        _conversation("t-3", "Rechnung für März", environment="production"),
+        _conversation("t-4", "我想退款!"),
+        [event(event="Generation failed", properties={"$thread_id": "t-2"}, user_id="bob")],
+        [event(event="Feedback", properties={"$thread_id": "t-3", "score": 1})],
+        [event(event="Sign in", properties={}, user_id="bob")],
+    ]
+    for batch in batches:
+        assert server.post("publish_events", batch).status_code == 200
+    query = "SELECT (SELECT through FROM indexed) = (SELECT max(id) FROM events)"
+    until(lambda: server.select(query) == [(1,)])
+    return server
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_an_empty_collector_has_every_page(server: Collector, path: str) -> None:
+    """Before the first event there is something to read, not an error."""
+    assert server.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "titles"),
+    [
+        ("", ["我想退款!", "Rechnung für März", "Reset my password", "Where is my order?"]),
+        ("q=order", ["Where is my order?"]),
+        ("q=ORD", ["Where is my order?"]),
+        ("q=marz", ["Rechnung für März"]),
+        ("q=my+order", ["Where is my order?"]),
+        ('q="my+password"', ["Reset my password"]),
+        ('q="password+my"', []),
+        ("q=退款", ["我想退款!"]),
+        ("q=%22", []),
+        ("q=*+OR+NEAR(", []),
+        ("q=%00order", ["Where is my order?"]),
+        ("user=bob", ["Reset my password"]),
+        ("user=bo", []),
+        ("model=gpt-4o&user=bob", ["Reset my password"]),
+        ("event=Feedback", ["Rechnung für März"]),
+        ("only=failures", ["Reset my password"]),
+        ("only=feedback", ["Rechnung für März"]),
+        ("q=rechnung&only=failures", []),
+        ("prop=environment&value=production", ["Rechnung für März", "Where is my order?"]),
+        ("prop=trial&value=true", ["Where is my order?"]),
+        ("prop=trial", ["Where is my order?"]),
+        ("prop=%22%27)--", []),
+        ("since=2024-10-09&until=2024-10-09&user=bob", ["Reset my password"]),
+        ("since=2024-10-10", []),
+        ("until=2024-10-08", []),
+        ("q=order&until=2024-10-08", []),
+        ("after=x&user=bob", ["Reset my password"]),
+    ],
+)
+def test_conversations_are_found(talked: Collector, query: str, titles: list[str]) -> None:
+    """By words (any case, without accents, their beginnings), by who, how, when, and properties."""
+    page = talked.get(f"/threads?{query}")
+    assert page.status_code == 200
+    assert sorted(_titles(page.text)) == sorted(titles)
+
+
+def test_a_long_list_has_pages(server: Collector) -> None:
+    """Each conversation stands on exactly one page, in the list and in a search."""
+    for batch in range(3):
+        conversations = [_conversation(f"t-{batch}-{i}", f"Hello {i}") for i in range(20)]
+        server.post("publish_events", [one for both in conversations for one in both])
+    query = "SELECT (SELECT through FROM indexed) = (SELECT max(id) FROM events)"
+    until(lambda: server.select(query) == [(1,)])
+    for path in ("/threads", "/threads?q=hello", "/threads?model=gpt-4o"):
+        seen: list[str] = []
+        following: str | None = path
+        while following:
+            page = server.get(following).text
+            seen += re.findall(r'href="(/threads/t-[^"]+)"', page)
+            more = re.search(r'rel="next" href="([^"]+)"', page)
+            following = html.unescape(more[1]) if more else None
+        assert len(seen) == len(set(seen)) == 60
+
+
+def test_hostile_texts_stay_texts(server: Collector) -> None:
+    """Wherever a text, a name or an id is shown, it is escaped and confined."""
+    hostile = event(
+        user_id=HOSTILE,
+        event=HOSTILE,
+        properties={
+            "$text": HOSTILE,
+            "$thread_id": HOSTILE,
+            "$assistant_id": HOSTILE,
+            "tool_name": HOSTILE,
+            HOSTILE: HOSTILE,
+        },
+    )
+    assert server.post("publish_event", hostile).status_code == 200
+    paths = [*PAGES, path_to(HOSTILE, "threads"), path_to(HOSTILE, "users"), "/threads?q=alert"]
+    for path in paths:
+        answer = server.get(path)
+        assert answer.status_code == 200
+        assert "<script>alert" not in answer.text
+        assert "<img src=x" not in answer.text
+        assert "\x07" not in answer.text
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert "\N{SYMBOL FOR BELL}" in server.get(path_to(HOSTILE, "threads")).text
+
+
+@pytest.mark.parametrize("key", [".", "..", "a/../b", "a?b#c", "%2e", "a b+c", "é", "\x00", "a\nb"])
+def test_any_id_has_a_page(server: Collector, key: str) -> None:
+    """An id is whatever an app calls its conversations and users."""
+    server.post("publish_event", event(user_id=key, properties={"$thread_id": key, "$text": "Hi"}))
+    for kind in ("threads", "users"):
+        assert server.get(path_to(key, kind)).status_code == 200
+        (listed,) = re.findall(
+            rf'href="(/{kind[:-1]}[^"]*)">\s*<span class="thread', server.get(f"/{kind}").text
+        )
+        assert html.unescape(listed) == path_to(key, kind)
+
+
+def test_a_conversation_shows_what_happened(talked: Collector) -> None:
+    """Prompts, answers, failures and feedback, each with its facts."""
+    page = talked.get("/threads/t-2").text
+    assert re.findall(r'class="said (\w+)"', page) == ["prompt", "generation", "failure"]
+    assert re.findall(r'class="said (\w+)"', talked.get("/threads/t-3").text)[-1] == "feedback"
+
+
+def test_a_very_long_text_is_cut_and_can_be_read_in_full(server: Collector) -> None:
+    """5 million characters do not make a page of that size."""
+    text = "a long story " * 400_000
+    server.post("publish_event", event(properties={"$text": text, "$thread_id": "t"}))
+    page = server.get("/threads/t").text
+    assert len(page) < 20_000
+    assert server.get("/events/1.txt").text == text
+
+
+def test_what_is_outside_of_conversations_is_on_the_users_page(talked: Collector) -> None:
+    """An event such as a sign-in has no thread."""
+    page = talked.get("/users/bob").text
+    assert _titles(page) == ["Reset my password", "Sign in"]
+
+
+@pytest.mark.parametrize("name", ["24h", "7d", "30d", "90d", "all", "nonsense"])
+def test_the_overview_has_ranges(talked: Collector, name: str) -> None:
+    """Each range is a page, and 'all' reaches back to the first event."""
+    page = talked.get(f"/?range={name}").text
+    prompts = re.search(r"Prompts <strong>(.*?)</strong>", page)
+    assert prompts
+    assert prompts[1] == ("4" if name == "all" else "0")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/threads/none", "/users/none", "/events/9.json", "/events/9.txt"]
+)
+def test_what_is_not_there_is_said_so(server: Collector, path: str) -> None:
+    """A 404 with a way back."""
+    assert server.get(path).status_code == 404
+
+
+def test_a_user_is_deleted_from_the_page(talked: Collector) -> None:
+    """After a question, by a form of this collector only."""
+    assert "Delete everything about" in talked.get("/delete?user=bob").text
+    foreign = {"Origin": "https://evil.example"}
+    url = f"{talked.url}/delete?user=bob"
+    assert Collector(talked.url, talked.db, foreign).post("delete?user=bob", b"").status_code == 403
+    assert talked.get("/users/bob").status_code == 200
+    own = Collector(talked.url, talked.db, {"Origin": talked.url})
+    assert "4 events were deleted" in own.post("delete?user=bob", b"").text, url
+    assert talked.get("/users/bob").status_code == 404
+    assert talked.get("/threads/t-2").status_code == 404

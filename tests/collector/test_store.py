@@ -1,0 +1,184 @@
+"""The database: what it survives, what it refuses, and that its sums stay true."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.collector.conftest import until
+from trubrics_instrument.collector.removal import delete_before, delete_user
+from trubrics_instrument.collector.rows import Row, to_row
+from trubrics_instrument.collector.schema import (
+    APPLICATION_ID,
+    ForeignDatabaseError,
+    create_events,
+    prepare,
+)
+from trubrics_instrument.collector.store import COLUMNS, STEPS, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NEWER = "it was written by a newer version"
+_UPGRADE = "pip install -U trubrics-instrument"
+SUMMED = ("threads", "users", "model_sums", "user_days", "latencies")
+
+
+def _rows(user_id: str, thread_id: str, day: int) -> list[Row]:
+    shared = {"$thread_id": thread_id, "$prompt_id": "p"}
+    asked = {**shared, "$text": f"a question of {user_id}"}
+    answered = {
+        **shared,
+        "$text": "an answer",
+        "$assistant_id": "gpt-4o",
+        "latency": 1.5,
+        "total_tokens": 10,
+        "cost_usd": 0.5,
+    }
+    return [
+        to_row(user_id, "Prompt", f"2026-01-{day:02d}T10:00:00.000Z", asked),
+        to_row(user_id, "Generation", f"2026-01-{day:02d}T10:00:02.000Z", answered),
+        to_row(user_id, "Sign in", f"2026-01-{day:02d}T11:00:00.000Z", {}),
+    ]
+
+
+def _sums(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    with store.reading() as db:
+        return {
+            table: [tuple(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3")]
+            for table in SUMMED
+        }
+
+
+def _found(store: Store, word: str) -> int:
+    query = "SELECT count(*) FROM search WHERE search MATCH ?"
+    with store.reading() as db:
+        return int(db.execute(query, (word,)).fetchone()[0])
+
+
+def _is_indexed(store: Store) -> bool:
+    query = "SELECT (SELECT through FROM indexed) = (SELECT max(id) FROM events)"
+    with store.reading() as db:
+        return bool(db.execute(query).fetchone()[0])
+
+
+def test_deleting_a_user_leaves_what_would_be_there_without_them(tmp_path: Path) -> None:
+    """Sums, threads that others share, and the index of words: as if they had never been."""
+    others = [*_rows("ada", "t-1", 1), *_rows("eve", "t-2", 3)]
+    with closing(Store(tmp_path / "a")) as without, closing(Store(tmp_path / "b")) as store:
+        without.add(others).result()
+        store.add([*_rows("bob", "t-2", 2), *others, *_rows("bob", "t-3", 4)]).result()
+        until(lambda: _is_indexed(store))
+        assert delete_user(store, "bob") == 6
+        assert _sums(store) == _sums(without)
+        assert (_found(store, "bob"), _found(store, "eve")) == (0, 1)
+    for file in tmp_path.glob("b*"):
+        assert b"question of bob" not in file.read_bytes()
+
+
+def test_retention_deletes_what_is_older(tmp_path: Path) -> None:
+    """The day before goes, the day itself stays, and a thread starts where it now starts."""
+    with closing(Store(tmp_path / "a")) as without, closing(Store(tmp_path / "b")) as store:
+        kept = [*_rows("ada", "t-1", 3), *_rows("ada", "t-1", 4)]
+        without.add(kept).result()
+        store.add([*_rows("ada", "t-1", 1), *_rows("bob", "t-9", 2), *kept]).result()
+        assert delete_before(store, "2026-01-03") == 6
+        assert _sums(store) == _sums(without)
+
+
+def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
+    """The first form had events only: the sums and the index follow from them."""
+    rows = [*_rows("ada", "t-1", 1), *_rows("bob", "t-2", 2)]
+    with closing(sqlite3.connect(tmp_path / "old", isolation_level=None)) as old:
+        assert prepare(old, (create_events,)) == 1
+        marks = ", ".join("?" * len(Row._fields))
+        old.executemany(f"INSERT INTO events ({COLUMNS}) VALUES ({marks})", rows)
+    with closing(Store(tmp_path / "new")) as new, closing(Store(tmp_path / "old")) as store:
+        new.add(rows).result()
+        assert _sums(store) == _sums(new)
+        store.add(_rows("eve", "t-3", 3)).result()
+        until(lambda: _found(store, "question") == 3)
+
+
+@pytest.mark.parametrize(
+    ("statements", "reason"),
+    [
+        (["CREATE TABLE notes (text)"], "it is a database of something else"),
+        (["PRAGMA user_version = 1"], "it is a database of something else"),
+        (["PRAGMA application_id = 7"], "it is a database of something else"),
+        (
+            [f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 99"],
+            f"{_NEWER} (schema 99, this one knows {len(STEPS)}): {_UPGRADE}",
+        ),
+    ],
+)
+def test_a_foreign_database_is_refused(tmp_path: Path, statements: list[str], reason: str) -> None:
+    """Another program's file, or a newer version's, is not opened, and not changed."""
+    file = tmp_path / "foreign"
+    with closing(sqlite3.connect(file)) as db:
+        for statement in statements:
+            db.execute(statement)
+    before = file.read_bytes()
+    with pytest.raises(ForeignDatabaseError) as refusal:
+        Store(file)
+    assert str(refusal.value) == f"{file} is not used: {reason}"
+    assert file.read_bytes() == before
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """All steps or none: the next start finds what was there."""
+
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE half (done)")
+        raise RuntimeError("half way")
+
+    with closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as db:
+        with pytest.raises(RuntimeError, match="half way"):
+            prepare(db, (create_events, fail))
+        assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+
+def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    """It holds people's conversations."""
+    path = tmp_path / "new" / "db"
+    Store(path).close()
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
+    """A server that is killed while it takes events has every one that it answered for."""
+    script = """
+import os, sys, threading
+import requests
+from trubrics_instrument import collector
+from tests.collector.conftest import event
+with collector.running(sys.argv[1]) as server:
+    def send(name):
+        for number in range(1_000_000):
+            batch = [event(properties={"event_id": f"{name}-{number}-{i}"}) for i in range(5)]
+            requests.post(f"{server.url}/publish_events", json=batch).raise_for_status()
+            os.write(1, f"{name}-{number}\\n".encode())
+    for name in "abcd":
+        threading.Thread(target=send, args=(name,), daemon=True).start()
+    threading.Event().wait()
+"""
+    path = tmp_path / "db"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        first = [process.stdout.readline() for _ in range(40)]
+        process.kill()
+        acknowledged = [line.strip() for line in [*first, *process.stdout] if line.endswith("\n")]
+    with closing(Store(path)) as store, store.reading() as db:
+        stored = {row[0] for row in db.execute("SELECT event_id FROM events")}
+        assert {f"{name}-{i}" for name in acknowledged for i in range(5)} <= stored
+        assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        (summed,) = db.execute("SELECT sum(events) FROM users").fetchone()
+        assert summed == len(stored)
+        assert len(stored) % 5 == 0

@@ -1,0 +1,106 @@
+"""What `trubrics-instrument collector` does besides serving: in, out, on, and away."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from trubrics_instrument.collector import transfer
+from trubrics_instrument.collector.cli import fail, say
+from trubrics_instrument.collector.forward import (
+    TRUBRICS_HOST,
+    NotDeliveredError,
+    Progress,
+    Target,
+    forward,
+)
+from trubrics_instrument.collector.removal import delete_user
+from trubrics_instrument.collector.schema import ForeignDatabaseError
+from trubrics_instrument.collector.store import Store
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+_FAILED = 1
+_MOST_REFUSALS_SHOWN = 10
+
+
+def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command; what can go wrong outside of this program is one line, no traceback."""
+    try:
+        return run(args)
+    except (ForeignDatabaseError, NotDeliveredError) as error:
+        return fail(str(error))
+    except BrokenPipeError:
+        # Whoever read this stopped reading, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except OSError as error:
+        return fail(f"Cannot open {error.filename}: {error.strerror}")
+    except sqlite3.OperationalError as error:
+        return fail(f"{args.db}: {error}")
+    except KeyboardInterrupt:
+        return fail("Interrupted. Run it again to go on.")
+
+
+def export_events(args: argparse.Namespace) -> int:
+    """Write the events to standard output."""
+    write = transfer.write_csv if args.format == "csv" else transfer.write_jsonl
+    with closing(Store(args.db)) as store, store.reading() as db:
+        for part in write(transfer.select(db, user_id=args.user, since=args.since)):
+            sys.stdout.buffer.write(part.encode())
+        sys.stdout.flush()
+    return 0
+
+
+def import_events(args: argparse.Namespace) -> int:
+    """Take in a file of JSON Lines; lines that cannot be taken are named."""
+    with args.file.open("rb") as lines, closing(Store(args.db)) as store:
+        imported = transfer.read_jsonl(store, lines)
+    say(f"{imported.stored:,} events taken in, {imported.duplicates:,} were there already.")
+    for number, reason in imported.refused[:_MOST_REFUSALS_SHOWN]:
+        fail(f"line {number}: {reason}")
+    if not imported.refused:
+        return 0
+    fail(f"{len(imported.refused):,} lines were not taken.")
+    return _FAILED
+
+
+def forward_events(args: argparse.Namespace) -> int:
+    """Deliver to Trubrics, showing how far it is."""
+    api_key = args.api_key or os.environ.get("TRUBRICS_API_KEY", "")
+    if not api_key:
+        return fail("A key is needed: set TRUBRICS_API_KEY to the one from the project's settings.")
+    target = Target((args.to_host or TRUBRICS_HOST).rstrip("/"), api_key)
+    with closing(Store(args.db)) as store:
+        done = forward(store, target, unsure=args.unsure, report=_report)
+    if done.total:
+        say()
+    say(f"{done.sent:,} events delivered to {target.host}, {done.refused:,} refused.")
+    return _FAILED if done.refused else 0
+
+
+def delete_events(args: argparse.Namespace) -> int:
+    """Delete a user's events, after a question unless told not to ask."""
+    with closing(Store(args.db)) as store:
+        with store.reading() as db:
+            query = "SELECT count(*) FROM events WHERE user_id = ?"
+            (count,) = db.execute(query, (args.user,)).fetchone()
+        if not count:
+            return fail(f"There is no event of {args.user}.")
+        if not args.yes:
+            say(f"Delete {count:,} events of {args.user}? This cannot be undone. Type yes:")
+            if sys.stdin.readline().strip() != "yes":
+                return fail("Nothing was deleted.")
+        say(f"{delete_user(store, args.user):,} events deleted.")
+    return 0
+
+
+def _report(progress: Progress) -> None:
+    done = progress.sent + progress.refused
+    sys.stdout.write(f"\r{done:,} of {progress.total:,}")
+    sys.stdout.flush()

@@ -1,0 +1,98 @@
+"""Taking events out again: a person's, when they ask for it, and those that are too old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import TYPE_CHECKING
+
+from trubrics_instrument.collector import sums
+from trubrics_instrument.collector.fields import to_timestamp
+from trubrics_instrument.collector.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trubrics_instrument.collector.store import Store
+
+logger = logging.getLogger(__name__)
+
+TIDY_EVERY_S = 3600
+EVENTS_PER_STEP = 2_000
+_PAGES_PER_MERGE = 500
+_COLUMNS = ", ".join(Row._fields)
+
+
+def delete_user(store: Store, user_id: str) -> int:
+    """Delete every event of a user, and return how many there were.
+
+    What was said is overwritten in the file, and merged out of the index of words.
+    """
+    deleted = _delete(store, "user_id = ?", user_id)
+    _merge_index(store)
+    store.empty_log()
+    return deleted
+
+
+def delete_before(store: Store, timestamp: str) -> int:
+    """Delete every event before a moment, and return how many there were."""
+    return _delete(store, "timestamp < ?", timestamp)
+
+
+async def keep_tidy(store: Store, retention: timedelta) -> None:
+    """Delete what is too old, now and every hour, until cancelled."""
+    while True:
+        oldest = to_timestamp(datetime.now(timezone.utc) - retention)
+        try:
+            deleted = await asyncio.to_thread(delete_before, store, oldest)
+        except sqlite3.Error as error:
+            logger.warning("Old events were not deleted: %s", error)
+        else:
+            logger.info("%d events were older than %s", deleted, retention)
+        await asyncio.sleep(TIDY_EVERY_S)
+
+
+def _delete(store: Store, condition: str, value: str) -> int:
+    """Delete step by step, so that events which arrive meanwhile need not wait long."""
+    deleted = 0
+    while step := store.writer.submit(_delete_some(condition, value)).result():
+        deleted += step
+    return deleted
+
+
+def _delete_some(condition: str, value: str) -> Callable[[sqlite3.Connection], int]:
+    def work(db: sqlite3.Connection) -> int:
+        db.execute("PRAGMA secure_delete = ON")
+        found = db.execute(
+            f"SELECT id, {_COLUMNS} FROM events WHERE {condition} LIMIT ?",  # noqa: S608 - see the callers
+            (value, EVENTS_PER_STEP),
+        ).fetchall()
+        rows = [Row._make(tuple(event)[1:]) for event in found]
+        db.executemany("DELETE FROM events WHERE id = ?", [(event["id"],) for event in found])
+        sums.subtract(db, rows)
+        db.execute("PRAGMA secure_delete = OFF")
+        return len(found)
+
+    return work
+
+
+def _merge_index(store: Store) -> None:
+    """Merge the index of words into one part, as deleted words stay in the older ones until then.
+
+    Source: sqlite.org/fts5.html, "merge": a negative number starts it, further calls go on with
+    it, and one that had nothing left to do makes less than two changes. In steps, as above.
+    """
+    pages = -_PAGES_PER_MERGE
+    while store.writer.submit(partial(_merge_some, pages=pages)).result():
+        pages = _PAGES_PER_MERGE
+
+
+def _merge_some(db: sqlite3.Connection, pages: int) -> bool:
+    before = db.total_changes
+    db.execute("PRAGMA secure_delete = ON")
+    db.execute("INSERT INTO search (search, rank) VALUES ('merge', ?)", (pages,))
+    db.execute("PRAGMA secure_delete = OFF")
+    return db.total_changes - before > 1
