@@ -10,7 +10,8 @@ from trubrics_instrument._privacy.recogniser import Recogniser, Span
 _CUE_CHARS = 32
 
 # The patterns start with a class of characters and look back from there: `re` leaps from one such
-# character to the next, but would try an assertion at every place.
+# character to the next, but would try an assertion at every place. Words and digits are ASCII's:
+# a number may stand right beside a word in Chinese.
 
 
 def _digits(text: str) -> list[int]:
@@ -25,7 +26,7 @@ def _before(match: re.Match[str]) -> str:
 
 _EMAIL_CHARS = "A-Za-z0-9À-ÖØ-öø-ÿ"
 _EMAIL = re.compile(
-    rf"(?<![{_EMAIL_CHARS}._%+-])[{_EMAIL_CHARS}._%+'-]{{1,200}}"
+    rf"(?<![{_EMAIL_CHARS}._%+-])[{_EMAIL_CHARS}._%+-][{_EMAIL_CHARS}._%+'-]{{0,199}}"
     rf"@(?:[{_EMAIL_CHARS}-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}(?![A-Za-z0-9])"
 )
 _FILE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
@@ -68,7 +69,7 @@ def _iban_span(match: re.Match[str]) -> Span:
     return match.start(), end
 
 
-_CARD = re.compile(r"[2-6](?<![\w.+-][2-6])\d{3}(?:[ -]?\d){9,15}(?!\w|[.-]\d)")
+_CARD = re.compile(r"[2-6](?<![\w.+-][2-6])\d{3}(?:[ -]?\d){9,15}(?!\w|[.-]\d)", re.ASCII)
 
 
 def _card_span(match: re.Match[str]) -> Span:
@@ -79,7 +80,8 @@ def _card_span(match: re.Match[str]) -> Span:
 
 
 _SSN = re.compile(
-    r"[0-8](?<![\w.-]\d)(?<!0(?=00))(?<!6(?=66))\d\d([- ]?)(?!00)\d\d\1(?!0000)\d{4}(?!\w|[.-]\d)"
+    r"[0-8](?<![\w.-]\d)(?<!0(?=00))(?<!6(?=66))\d\d([- ]?)(?!00)\d\d\1(?!0000)\d{4}(?!\w|[.-]\d)",
+    re.ASCII,
 )
 _SSN_CUE = re.compile(r"\bssn\b|social security|\bitin\b")
 
@@ -90,8 +92,8 @@ def _ssn_span(match: re.Match[str]) -> Span:
     return None
 
 
-_IPV4 = re.compile(r"\d(?<![\w.-]\d)\d{0,2}(?:\.\d{1,3}){3}(?!\w|[.-]\d)")
-_IPV6 = re.compile(r"[0-9A-Fa-f:](?<![\w:.][0-9A-Fa-f:])[0-9A-Fa-f:.]{1,44}(?![\w:])")
+_IPV4 = re.compile(r"\d(?<![\w.-]\d)\d{0,2}(?:\.\d{1,3}){3}(?!\w|[.-]\d)", re.ASCII)
+_IPV6 = re.compile(r"[0-9A-Fa-f:](?<![\w:.][0-9A-Fa-f:])[0-9A-Fa-f:.]{1,44}(?![\w:])", re.ASCII)
 _VERSION_CUE = re.compile(r"(?:version|release|build|section|chapter|clause|firmware|v)[ :=]*\Z")
 
 
@@ -111,12 +113,15 @@ def _ip_span(match: re.Match[str]) -> Span:
     return match.start(), match.start() + len(found)
 
 
-_PHONE = re.compile(r"[+(\d](?<![\w.+/-][+(\d])\+?(?:[ ()./-]{0,2}\d){6,15}(?!\w|[.:-]\d)")
-_COUNTRY_CODE = re.compile(r"\(?(?:\+|00(?=[1-9]))")
+_PHONE = re.compile(
+    r"[+(\d](?<![\w.+/-][+(\d])\+?(?:[ ()./-]{0,2}\d){6,15}(?!\w|[.:-]\d)", re.ASCII
+)
+_COUNTRY_CODE = re.compile(r"\(?(?:\+|00[1-9]\d{0,2}[ ()./-])")
 _NORTH_AMERICA = re.compile(r"\(?(?:\+?1[ .-]?)?\(?[2-9]\d\d\)?[ .-]{1,2}[2-9]\d\d[ .-]\d{4}")
 _NATIONAL = re.compile(r"\(?0[1-9]\d{0,4}\)?(?:[ ./-]\d{2,8}){1,4}")
 _PHONE_CUE = re.compile(
-    r"(?:phone|tel|mobile|cell|call|whatsapp|fax|text|sms|reach|dial|contact|number)\b(?:\W+\w{1,4}){0,2}\W*\Z"
+    r"(?:\b(?:(?:tele|cell)?phone|my number|tele?|telefon|mobile?|handy|cell|call|whatsapp|fax|text"
+    r"|sms|reach|dial|contact)\b(?:\W+number\b)?(?:\W+\w{1,4}){0,2}|电话|手机)\W*\Z"
 )
 _MORE_DIGITS = re.compile(r"\d[ ,.]\Z")
 _PHONE_DIGITS = range(8, 16)

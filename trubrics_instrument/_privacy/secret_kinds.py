@@ -158,7 +158,8 @@ OTHER_SECRETS = (
     Recogniser(
         "password",
         ("@", "://"),
-        re.compile(r"://[^\s/:@]{0,200}:(?P<value>[^\s/]+)@"),
+        # Not a port, nor what stands between two strings of a JSON text.
+        re.compile(r"://[^\s/:@]{0,200}:(?!\d{1,5}[?#])(?P<value>[^\s/\"'`<>]+)@"),
     ),
     _bearer("earer"),
     _bearer("BEARER"),
