@@ -91,7 +91,7 @@ async def test_called_off(mode: Mode, sink: Sink, server: Loopback) -> None:
     patch_openai()
     server.script(
         json_reply(response_object(ANSWER, status="queued")),
-        json_reply(response_object(ANSWER, status="cancelled") | {"output": []}),
+        json_reply({**response_object(ANSWER, status="cancelled"), "output": []}),
         json_reply({}),
     )
     client = client_of(server, mode)

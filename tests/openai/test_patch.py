@@ -183,7 +183,8 @@ def test_peeking_at_a_stream(sink: Sink, server: Loopback) -> None:
     whole: list[Any] = list(client.chat.completions.create(**ASK, stream=True))
     patch_openai()
     stream = client.chat.completions.create(**ASK, stream=True)
-    assert isinstance(stream, openai.Stream)
+    kind: Any = openai.Stream
+    assert isinstance(stream, kind)
     assert [next(iter(stream)), *stream] == whole
     assert sink.wait_for(2)[1]["properties"]["$text"] == "One two three"
     client.close()

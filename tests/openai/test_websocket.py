@@ -53,7 +53,8 @@ def websocket_server(cut_after: int | None = None) -> Generator[str]:
             if cut_after is not None:
                 return
 
-    with serve(answer, "127.0.0.1", 0) as server:
+    listening: Any = serve(answer, "127.0.0.1", 0)
+    with listening as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v1"
