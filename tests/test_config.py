@@ -37,6 +37,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"flush_interval_s": -1}, "flush_interval_s=-1 must be a number from 0 to 60"),
     ({"enabled": "no"}, "enabled='no' must be True or False"),
     ({"properties": [1]}, "properties must be a dict, not list"),
+    ({"prices": {"m": 3}}, "prices: 'm': 3 is no price"),
     ({"event_names": {"Prompt": None}}, "event_names: 'Prompt' can be renamed, but not switched"),
     ({"event_names": {"Feedback": ""}}, "event_names: the name of 'Feedback' must be a str"),
 ]
@@ -160,6 +161,41 @@ def test_before_send(sink: Sink) -> None:
     assert event["properties"]["seen"] is True
     assert _runtime.flush(5)
     assert stats().dropped == {"before_send": 1}
+
+
+@pytest.mark.parametrize("returned", ["nothing of use", KeyError("prompt text")])
+def test_before_send_at_fault(
+    returned: object, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A `before_send` that raises or returns nonsense costs that event, counted and warned of."""
+
+    def before_send(event: dict[str, Any]) -> Any:
+        if event["event"] == "Good":
+            return event
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    configure(host=sink.host, before_send=before_send)
+    for _ in range(2):
+        track("Bad", user_id="ada")
+    track("Good", user_id="ada")
+    assert [event["event"] for event in sink.wait_for(1)] == ["Good"]
+    assert _runtime.flush(5)
+    assert sum(stats().dropped.values()) == 2
+    assert len(caplog.records) == 1
+    assert "prompt text" not in caplog.text
+
+
+def test_prices(sink: Sink) -> None:
+    """An answer whose price is known carries what it cost, once; no other event does."""
+    configure(host=sink.host, prices={"my-model": (2.0, 10.0)})
+    tokens = {"model": "my-model", "input_tokens": 1_000_000, "output_tokens": 100_000}
+    track("Answered", tokens, user_id="ada")
+    track("Answered", {**tokens, "model": "unknown-model"}, user_id="ada")
+    track("Asked", {"model": "my-model"}, user_id="ada")
+    costs = [event["properties"].get("cost_usd") for event in sink.wait_for(3)]
+    assert costs == [3.0, None, None]
 
 
 def test_configuring_again(sink: Sink) -> None:

@@ -17,6 +17,9 @@ Capture: TypeAlias = Literal["full", "metadata"]
 Spool: TypeAlias = Literal["auto", "always", "strict", "off"]
 Redact: TypeAlias = "str | Callable[[str], str] | Sequence[str | Callable[[str], str]] | None"
 BeforeSend: TypeAlias = Callable[[dict[str, Any]], "dict[str, Any] | None"]
+Prices: TypeAlias = (
+    "Mapping[str, Sequence[float]] | Callable[[Mapping[str, object]], float | None] | None"
+)
 OnDrop: TypeAlias = Callable[[list[dict[str, Any]], str], None]
 
 
@@ -40,6 +43,7 @@ class Config:
     capture: Capture = "full"
     redact: Redact = "secrets"
     before_send: BeforeSend | None = None
+    prices: Prices = None
     sample_rate: float = 1.0
     max_text_chars: int = 20_000
     event_names: Mapping[str, str | None] | None = None
@@ -83,8 +87,8 @@ def build(environ: Mapping[str, str], given: Mapping[str, object]) -> Config:
         if check is not None:
             check(field.name, getattr(config, field.name))
     if from_environment.get("enabled") is False:
-        return _replaced(config, enabled=False)
-    return _replaced(config, host=config.host.rstrip("/") if config.host else None)
+        return replaced(config, enabled=False)
+    return replaced(config, host=config.host.rstrip("/") if config.host else None)
 
 
 def check_destination(*, api_key: str | None, host: str | None) -> None:
@@ -121,7 +125,8 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
-def _replaced(config: Config, **changes: Any) -> Config:
+def replaced(config: Config, **changes: Any) -> Config:
+    """Return a configuration with some values changed."""
     return Config(**{field.name: getattr(config, field.name) for field in fields(config)} | changes)
 
 

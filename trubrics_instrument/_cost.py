@@ -6,15 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CostCallable: TypeAlias = Callable[[Mapping[str, object]], "float | None"]
-Prices: TypeAlias = "Mapping[str, Sequence[float]] | CostCallable | None"
+    from trubrics_instrument._config import Prices
 
 _MTOK = 1_000_000
 _PRICE_LENGTHS = (2, 3)

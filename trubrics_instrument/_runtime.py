@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from trubrics_instrument import _config, _events, _privacy, _scope
+from trubrics_instrument import _config, _cost, _events, _privacy, _scope
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._identity import anonymous_id, new_thread_id
 from trubrics_instrument._memory import Memory
@@ -19,7 +20,7 @@ from trubrics_instrument._turns import Turns
 from trubrics_instrument._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
 
     import requests
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Config,
         Destination,
         OnDrop,
+        Prices,
         Redact,
         Spool,
     )
@@ -75,6 +77,14 @@ class Stats:
     last_error: str | None = None
 
 
+class Taker(Protocol):
+    """What events are handed to: a sender, or what stands in for each of them in a test."""
+
+    def put(self, item: object) -> bool:
+        """Take an event over; False if it is refused."""
+        ...
+
+
 @dataclass
 class _State:
     """The mutable global itself. Every change is one assignment or one `setdefault`: no lock."""
@@ -92,6 +102,7 @@ class _State:
     turns: Turns = field(default_factory=Turns)
     threads: Threads = field(default_factory=Threads)
     anonymous: str = field(default_factory=lambda: anonymous_id(new_thread_id()))
+    stand_in: Taker | None = None
     explained: bool = False
     closed: bool = False
 
@@ -110,6 +121,7 @@ def configure(
     capture: Capture = UNSET,
     redact: Redact = UNSET,
     before_send: BeforeSend | None = UNSET,
+    prices: Prices = UNSET,
     sample_rate: float = UNSET,
     max_text_chars: int = UNSET,
     event_names: Mapping[str, str | None] | None = UNSET,
@@ -138,6 +150,9 @@ def configure(
             None for nothing.
         before_send: Gets each event as it would be sent, a dict of its own, and returns it,
             changed or not, or None to drop it.
+        prices: Your own prices of models, dollars for a million tokens: `{model: (input, output)}`
+            or `(input, output, cached input)`; or a callable of an event's properties. Others are
+            looked up if the extra `cost` is installed.
         sample_rate: The share of conversations to send, 0 to 1; a conversation stays whole.
         max_text_chars: Longer texts are cut, and marked `text_truncated`.
         event_names: New names of events, such as `{"Prompt": "Question", "Tool call": None}`;
@@ -280,6 +295,29 @@ def forget() -> None:
     _state = None
 
 
+@contextmanager
+def standing_in(taker: Taker) -> Generator[None, None, None]:
+    """Hand every event to `taker` instead of the senders while the block runs; for tests.
+
+    It is on and samples nothing away, whatever is configured; turns and threads start anew. What
+    is configured inside ends with the block, what is patched stays.
+    """
+    global _state  # noqa: PLW0603 - this module's purpose
+    before = state()
+    fresh = _start(_config.replaced(before.config, enabled=True, sample_rate=1.0))
+    fresh.stand_in, fresh.senders = taker, {}
+    fresh.turns, fresh.threads, fresh.pending = Turns(), Threads(), Memory()
+    try:
+        yield
+    finally:
+        _state = before
+
+
+def prepared(item: object, event_id: str) -> Outgoing | Skip:
+    """Return an accepted event as it would be sent."""
+    return _prepare(state(), item, event_id)
+
+
 def stats() -> Stats:
     """Return what has happened in this process since it started."""
     each = [sender.stats() for sender in _senders()]
@@ -302,6 +340,7 @@ def stats() -> Stats:
 def _start(config: Config) -> _State:
     """Put a configuration in force; senders of the old one deliver what they hold."""
     global _state  # noqa: PLW0603 - this module's purpose
+    _cost.check_prices("prices", config.prices)
     rules = _privacy.Rules(
         capture=config.capture,
         redactors=_privacy.redactors_from(config.redact),
@@ -319,6 +358,7 @@ def _start(config: Config) -> _State:
             "turns",
             "threads",
             "anonymous",
+            "stand_in",
         ):
             setattr(fresh, kept, getattr(_state, kept))
     _state = fresh
@@ -333,9 +373,11 @@ def _anonymous(thread_id: str | None) -> str:
     return anonymous_id(thread_id) if thread_id else state().anonymous
 
 
-def _sender(target: Destination | None) -> Sender | None:
+def _sender(target: Destination | None) -> Taker | None:
     """Return the sender to a destination, built on first use."""
     now = state()
+    if now.stand_in is not None:
+        return now.stand_in
     target = target or now.config.destination(api_key=None, host=None)
     if target is None:
         _explain(now)
@@ -371,18 +413,29 @@ def _explain(now: _State) -> None:
 def _prepare(origin: _State, item: object, event_id: str) -> Outgoing | Skip:
     """Turn an accepted event into what is sent, on the sender's thread."""
     now = _state or origin
-    event = _privacy.protect(cast("Event", item), now.rules)
-    if event is None:
+    event = cast("Event", item)
+    own = {**(now.config.properties or {}), **(event.properties or {})}
+    protected = _privacy.protect(event._replace(properties=own), now.rules)
+    if protected is None:
         return Skip("sampled")
-    config = now.config
-    properties = {**(config.properties or {}), **(event.properties or {})}
-    properties |= {"source": SOURCE, "event_id": event_id}
+    completed = protected._replace(properties=_completed(protected, now.config, event_id))
+    wire = _events.to_wire(completed, (now.config.event_names or {}).get(event.name))
+    body = cast("dict[str, object]", wire)
+    if now.config.before_send is not None:
+        changed = now.config.before_send(body)
+        if changed is None:
+            return Skip("before_send")
+        if not isinstance(changed, dict):  # pyright: ignore[reportUnnecessaryIsInstance] # the app's code
+            raise TypeError("before_send must return the event, or None")
+        body = changed
+    return Outgoing(event.thread_id or event.user_id, body)
+
+
+def _completed(event: Event, config: Config, event_id: str) -> dict[str, object]:
+    """Return an event's properties with what every event carries, and what it cost."""
+    properties = dict(event.properties or {})
     if config.environment:
         properties.setdefault("environment", config.environment)
-    event = event._replace(properties=properties)
-    wire = _events.to_wire(event, (config.event_names or {}).get(event.name))
-    key = event.thread_id or event.user_id
-    if config.before_send is None:
-        return Outgoing(key, cast("dict[str, object]", wire))
-    changed = config.before_send(cast("dict[str, object]", wire))
-    return Skip("before_send") if changed is None else Outgoing(key, changed)
+    if "output_tokens" in properties and "cost_usd" not in properties:
+        properties["cost_usd"] = _cost.cost_of(properties, config.prices, event.time_s)
+    return {**properties, "source": SOURCE, "event_id": event_id}
