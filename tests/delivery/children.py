@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -29,7 +30,9 @@ def prepare(item: object, event_id: str) -> Outgoing:
 
 def new_sender(url: str, spool: SpoolMode, spool_dir: str) -> Sender:
     """Return a sender whose replays do not wait for a random while."""
-    options = SenderOptions(url, "secret-key", spool=spool, spool_dir=spool_dir, replay_spread_s=0)
+    options = SenderOptions(
+        url, "secret-key", spool=spool, spool_dir=spool_dir, look_s=0.5, replay_spread_s=0
+    )
     return Sender(options, prepare)
 
 
@@ -69,9 +72,21 @@ def announce_and_wait(sender: Sender) -> None:
     signal.pause()
 
 
+def track_on_a_full_disk(sender: Sender) -> None:
+    """Track where no file may grow beyond 100 kB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    for _ in range(8):
+        track(sender)
+    assert sender.flush(10)
+
+
+def _leave(_number: int, _frame: object) -> None:
+    sys.exit(0)
+
+
 def exit_on_sigterm(sender: Sender) -> None:
     """Track and wait; SIGTERM ends the process as sys.exit does."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _leave)
     announce_and_wait(sender)
 
 
@@ -85,7 +100,7 @@ def shut_down(sender: Sender) -> None:
 
 def carry_on(sender: Sender) -> None:
     """Track one event more, then live until SIGTERM: the process that comes after an accident."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _leave)
     sender.put(COUNT)
     signal.pause()
 
@@ -147,6 +162,7 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
         exit_on_sigterm,
         shut_down,
         carry_on,
+        track_on_a_full_disk,
         fork,
         fork_and_flush,
         join_pool,

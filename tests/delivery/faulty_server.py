@@ -191,13 +191,14 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.owner.connected(self.connection)
 
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_POST(self) -> None:
         """Read a request and do what the mood says."""
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body: Any = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        endpoint = self.path.rsplit("/", 1)[-1]
         request = Request(
             time.monotonic(),
-            self.path.rsplit("/", 1)[-1],
-            body if isinstance(body, list) else [body],
+            endpoint,
+            body if endpoint == "publish_events" else [body],
             {name.lower(): value for name, value in self.headers.items()},
             self.client_address,
         )

@@ -98,22 +98,22 @@ def test_one_poisoned_event_of_a_hundred_takes_no_neighbour_along(
     poison: int, *, named: bool
 ) -> None:
     """99 arrive in order, with one request more when it is named, with at most 13 when not."""
-    dropped: list[tuple[list[dict[str, object]], str]] = []
+    dropped: list[tuple[object, str]] = []
+
+    def on_drop(events: list[dict[str, object]], reason: str) -> None:
+        dropped.extend((event["n"], reason) for event in events)
+
     with (
         FaultyServer(_rejecting(poison, named=named)) as server,
-        sending(
-            server, flush_interval_s=5, on_drop=lambda events, why: dropped.append((events, why))
-        ) as sender,
+        sending(server, flush_interval_s=5, on_drop=on_drop) as sender,
     ):
         for n in range(100):
             sender.put(n)
         assert sender.flush(5)
         by_key = {key: [n for n in server.numbers() if n % 10 == key] for key in range(10)}
-        assert by_key == {
-            key: [n for n in range(key, 100, 10) if n != poison] for key in range(10)
-        }
+        assert by_key == {key: [n for n in range(key, 100, 10) if n != poison] for key in range(10)}
         assert len(server.requests) <= (2 if named else 14)
-        assert [(events[0]["n"], why) for events, why in dropped] == [(poison, "rejected")]
+        assert dropped == [(poison, "rejected")]
         assert sender.stats().dropped == {"rejected": 1}
 
 

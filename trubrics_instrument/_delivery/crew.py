@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CORE = 2
 CHUNK = 100
+SPILL = 500
 READY_BATCHES = 8
 TICK_S = 0.02
 ALWAYS_LINGER_S = 0.03
@@ -58,6 +59,14 @@ class Crew:
     def is_me(self) -> bool:
         """Tell whether the caller is one of the threads."""
         return threading.current_thread() in self._threads
+
+    def is_ready(self) -> bool:
+        """Tell whether the next step takes events: the outbox, or the disk."""
+        run = self._run
+        self._measure()
+        outbox, most = run.outbox, READY_BATCHES * self._options.max_batch
+        has_room = outbox.waiting() < most and outbox.bytes < self._options.max_memory_bytes / 4
+        return has_room or run.keeper.is_diverting()
 
     def step(self, wait_s: float, timeout_s: float) -> None:
         """Do a piece of the work on the calling thread, because the threads are gone."""
@@ -136,9 +145,8 @@ class Crew:
             self._sleep(run.keeper.nap_s())
             return
         self._linger()
-        while run.queue and self._is_ready():
-            run.encoder.move(CHUNK)
-            run.make_room()
+        while run.queue and self.is_ready():
+            run.encoder.move(SPILL if run.keeper.is_diverting() else CHUNK)
             self._hire()
             self._tend()
         if run.queue:
@@ -146,16 +154,15 @@ class Crew:
 
     def _tend(self) -> None:
         run = self._run
+        self._measure()
         with run.encoder.lock:
-            run.keeper.tend(len(run.queue) * run.encoder.mean_bytes)
+            run.keeper.tend()
         run.make_room()
         held = bool(run.queue or run.outbox.waiting() or run.outbox.in_flight())
         run.keeper.warn_of_blackout(holds_events=held or bool(run.keeper.parked()))
 
-    def _is_ready(self) -> bool:
-        """Tell whether the next step takes events: the outbox, or the disk."""
-        enough = READY_BATCHES * self._options.max_batch
-        return self._run.outbox.waiting() < enough or self._run.keeper.is_diverting()
+    def _measure(self) -> None:
+        self._run.keeper.measure(len(self._run.queue) * self._run.encoder.mean_bytes)
 
     def _sleep(self, nap_s: float) -> None:
         run = self._run
@@ -168,9 +175,9 @@ class Crew:
         """Give the first event of a batch some company."""
         run, clock = self._run, self._options.clock
         until = clock() + self._linger_s
-        while len(run.queue) < self._options.max_batch and not run.hurrying and not self._stopped:
+        while len(run.queue) < min(self._options.max_batch, run.room):
             left = until - clock()
-            if left <= 0:
+            if left <= 0 or run.hurrying or self._stopped:
                 return
             run.bell.sleep(min(left, TICK_S))
 

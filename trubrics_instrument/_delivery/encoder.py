@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # What an item's Python objects take besides the text that its JSON holds too.
 OBJECTS_BYTES = 900
+# Until the first item was seen: so much that a burst of large ones cannot pass unmeasured.
+FIRST_GUESS_BYTES = 16_384.0
 STUCK_S = 1.0
 
 
@@ -46,7 +48,7 @@ class Encoder:
     ) -> None:
         self.lock = threading.Lock()
         self.drained = 0
-        self.mean_bytes = 2048.0
+        self.mean_bytes = FIRST_GUESS_BYTES
         self._queue = queue
         self._keeper = keeper
         self._tally = tally

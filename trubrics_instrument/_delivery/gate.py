@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .options import SenderOptions
     from .retry import Answer
 
+HURRY_S = 1.0
+
 
 class Gate:
     """The state of the host as we know it; guarded by the outbox's lock.
@@ -31,6 +33,7 @@ class Gate:
         self.failing_since_s: float | None = None
         self.last_trouble_s: float | None = None
         self.passed_at_s = options.clock()
+        self._may_hurry = False
         self.endpoint = BATCH_ENDPOINT
         self.max_bytes = options.max_batch_bytes
 
@@ -58,7 +61,14 @@ class Gate:
             action, answer, self.failures, self._options.chance(), self._options.wall_clock()
         )
         self.open_at_s = max(self.open_at_s, now + wait)
+        self._may_hurry = action is Action.RETRY and answer.retry_after is None
         return wait
+
+    def hurry(self) -> None:
+        """Try again now, because somebody waits; never against the host's own word."""
+        trouble = self.last_trouble_s
+        if self._may_hurry and trouble is not None and self._options.clock() - trouble > HURRY_S:
+            self.open_at_s = 0.0
 
     def in_trouble_for_s(self) -> float:
         """Return how long the host has been failing; 0 when it is well."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 TROUBLE_S = 1.0
 CALM_S = 60.0
-LOOK_S = 60.0
 CHECK_S = 2.0
 BLACKOUT_S = 60.0
 SOON_S = 0.1
@@ -88,6 +87,8 @@ class Keeper:
         except Unavailable:
             self._outbox.add(events)
             return
+        if not self._parked:
+            self._replay_at_s = min(self._replay_at_s, self._options.clock())
         with self._lock:
             self._parked.update(event.key for event in events if not event.replayed)
 
@@ -105,10 +106,14 @@ class Keeper:
                 if event.replayed and self._spool.is_mine(event.row or 0):
                     self._unpark(event.key)
 
-    def tend(self, queued_bytes: float) -> None:
-        """Do what is due: spill, replay, keep the lease, warn."""
+    def measure(self, queued_bytes: float) -> None:
+        """Find out whether memory is half full; it is over when it is less than a quarter full."""
+        share = (self._outbox.bytes + queued_bytes) / self._options.max_memory_bytes
+        self._overflowing = share > (0.25 if self._overflowing else 0.5)
+
+    def tend(self) -> None:
+        """Do what is due: spill, replay, keep the lease."""
         now = self._options.clock()
-        self._measure(queued_bytes)
         if not self._spool.file.is_usable():
             return
         self._spill()
@@ -119,7 +124,10 @@ class Keeper:
             return
 
     def hurry(self) -> None:
-        """Replay what is ours now rather than after a random while."""
+        """Somebody waits: try now rather than after a random while."""
+        with self._outbox.changed:
+            self._gate.hurry()
+            self._outbox.changed.notify_all()
         if self._parked:
             self._replay_at_s = min(self._replay_at_s, self._options.clock())
 
@@ -158,13 +166,10 @@ class Keeper:
         except Unavailable:
             return
 
-    def _measure(self, queued_bytes: float) -> None:
-        share = (self._outbox.bytes + queued_bytes) / self._options.max_memory_bytes
-        self._overflowing = share > (0.25 if self._overflowing else 0.5)
-
     def _spill(self) -> None:
-        """Bring to disk what waits in memory for a host that is in trouble."""
-        if self._gate.in_trouble_for_s() <= TROUBLE_S:
+        """Bring to disk what waits in memory for a host that is in trouble, or fills it."""
+        filled = self._overflowing and self._outbox.bytes > self._options.max_memory_bytes / 4
+        if self._gate.in_trouble_for_s() <= TROUBLE_S and not filled:
             return
         with self._outbox.changed:
             may_go = self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
@@ -179,7 +184,7 @@ class Keeper:
         if not may_go or self._outbox.waiting() >= self._options.max_batch:
             return
         if not self._parked and not self._spool.file.path.exists():
-            self._replay_at_s = now + LOOK_S
+            self._replay_at_s = now + self._options.look_s
             return
         rows = self._spool.claim(self._options.max_batch)
         self._replay_at_s = now + self._pause_after(rows, now)
@@ -188,7 +193,7 @@ class Keeper:
     def _pause_after(self, rows: Sequence[Row], now: float) -> float:
         """Return the pause before the next rows: after an outage, nobody storms the host."""
         if not rows:
-            return CHECK_S if self._parked else LOOK_S
+            return CHECK_S if self._parked else self._options.look_s
         trouble = self._gate.last_trouble_s
         if trouble is not None and now - trouble < CALM_S:
             return self._options.replay_gap_s

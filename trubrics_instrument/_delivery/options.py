@@ -56,6 +56,18 @@ class SenderOptions:
         spool_dir: Where; None is the user's state directory.
         on_drop: Called on a sender's thread with events that were given up, and the reason.
         session: The app's own `requests.Session` (proxies, certificates); copied, never shared.
+        max_batch_bytes: A request's size, smaller once the host has answered 413.
+        max_memory_bytes: What accepted events may take; then the disk, then `put` refuses.
+        max_connections: To a host that is slower than the app.
+        connect_timeout_s: For a connection.
+        read_timeout_s: For each piece of an answer.
+        exit_timeout_s: What the end of the process may be delayed by.
+        spool_quota_bytes: On disk; then the oldest are dropped.
+        spool_age_s: On disk; older ones are dropped.
+        lease_s: After this silence of its process, an event on disk is anybody's.
+        look_s: How often to look for events that other processes left.
+        replay_spread_s: A new process looks after a random part of this.
+        replay_gap_s: Between batches from disk after an outage.
         clock: Monotonic seconds.
         wall_clock: Seconds since the epoch.
         chance: A random number from 0 to 1.
@@ -78,6 +90,7 @@ class SenderOptions:
     spool_quota_bytes: int = 256 * MIB
     spool_age_s: float = 72 * 3600.0
     lease_s: float = 15.0
+    look_s: float = 60.0
     replay_spread_s: float = 5.0
     replay_gap_s: float = 0.1
     clock: Callable[[], float] = time.monotonic

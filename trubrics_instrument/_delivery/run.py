@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .options import Prepare, SenderOptions
 
 CHUNK = 500
+PAUSES = 1000
+PAUSE_S = 0.0002
 GLANCE_S = 0.1
 LAST_WORDS_S = 0.2
 
@@ -58,6 +61,7 @@ class Run:
         self._options = options
         self._crew = Crew(self, options)
         self._lock = threading.Lock()
+        self._in_vain_at = -1
         self._refused = count(1)
         self._refusals = 0
 
@@ -67,12 +71,32 @@ class Run:
             return False
         if self.room < 0:
             self._start()
+        if len(self.queue) >= self.room:
+            self._give_way()
         if len(self.queue) < self.room:
             self.queue.append(item)
             self.bell.ring()
             return True
         self._refusals = next(self._refused)  # no lock: this may run in a finaliser
         return False
+
+    def _give_way(self) -> None:
+        """Let the worker have the interpreter for a moment, if that is all that it lacks.
+
+        A burst outruns the worker by ten to one. Where the host is what it waits for, a pause
+        would only slow the app.
+        """
+        drained = self.encoder.drained
+        if drained == self._in_vain_at:
+            return
+        self.bell.ring()
+        for _ in range(PAUSES):
+            if not self._crew.is_ready():
+                return
+            time.sleep(PAUSE_S)
+            if len(self.queue) < self.room:
+                return
+        self._in_vain_at = drained
 
     def secure(self, item: object) -> object:
         """Return the item as an event that is on disk already, if the disk takes it."""

@@ -92,8 +92,7 @@ class Spool:
             if replaying is not None and replaying[0] != self.owner:
                 return [], []
             old = _delete(db, "id < ?", (int(oldest_s * MICRO) << WRITER_BITS,))
-            select = "SELECT id, key, body FROM event WHERE owner IS NULL ORDER BY id LIMIT ?"
-            rows = [Row(*row) for row in db.execute(select, (limit,))]
+            rows = _oldest(db, limit, self._options.max_batch_bytes)
             mine = [(self.owner, row.id) for row in rows]
             db.executemany("UPDATE event SET owner = ? WHERE id = ?", mine)
             db.execute("DELETE FROM replay")
@@ -183,6 +182,18 @@ def _adopt(db: sqlite3.Connection, me: int, now_s: float) -> None:
         db.execute("UPDATE event SET owner = NULL WHERE owner = ?", (owner,))
         db.execute("DELETE FROM replay WHERE owner = ?", (owner,))
         db.execute("DELETE FROM owner WHERE id = ?", (owner,))
+
+
+def _oldest(db: sqlite3.Connection, limit: int, most_bytes: int) -> list[Row]:
+    rows: list[Row] = []
+    size = 0
+    select = "SELECT id, key, body FROM event WHERE owner IS NULL ORDER BY id LIMIT ?"
+    for row in db.execute(select, (limit,)):
+        rows.append(Row(*row))
+        size += len(rows[-1].body)
+        if size >= most_bytes:
+            break
+    return rows
 
 
 def _is_gone(pid: int) -> bool:

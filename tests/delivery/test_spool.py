@@ -1,0 +1,230 @@
+"""What is on disk is safe, private, bounded, and nobody's alone; a disk that fails is no fault."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import stat
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.delivery.children import COUNT
+from tests.delivery.faulty_server import FaultyServer, Reply, Request, hang, refuse, take
+from tests.delivery.processes import Child, run
+from tests.delivery.senders import sending, wait_until
+from trubrics_instrument._delivery import Outgoing
+from trubrics_instrument._delivery.spool_file import spool_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPOOLING = pytest.mark.parametrize("spool", ["auto", "always", "strict"])
+
+
+def test_the_files_are_private_and_hold_no_key(tmp_path: Path) -> None:
+    """Folder 0700, files 0600, and the key in none of them, nor in their names."""
+    folder = tmp_path / "spool"
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(server, spool="always", spool_dir=str(folder)) as sender,
+    ):
+        sender.put(1)
+        server.wait_until(lambda: bool(server.requests))
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+        assert (stat.S_IMODE(folder.stat().st_mode), modes) == (0o700, {0o600})
+        for path in folder.iterdir():
+            assert b"secret-key" not in path.read_bytes()
+            assert "secret" not in path.name
+
+
+@SPOOLING
+def test_what_was_delivered_leaves_no_trace_on_disk(tmp_path: Path, spool: str) -> None:
+    """Prompts are personal data: their bytes are gone once they are delivered."""
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(server, _secretive, spool=spool, spool_dir=str(tmp_path)) as sender,
+    ):
+        for n in range(200):
+            sender.put(n)
+        wait_until(lambda: sender.stats().spooled == 200)
+        assert any(b"a very private" in path.read_bytes() for path in tmp_path.iterdir())
+        server.mood = take
+        assert sender.flush(20)
+        sender.shutdown(3)
+    assert [path for path in tmp_path.iterdir() if b"a very private" in path.read_bytes()] == []
+
+
+@SPOOLING
+@pytest.mark.parametrize("place", ["a file", "nowhere"])
+def test_a_disk_that_cannot_be_written_degrades_to_memory(
+    tmp_path: Path, spool: str, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One WARNING; everything arrives all the same."""
+    (tmp_path / "a file").write_text("")
+    spool_dir = str(tmp_path / "a file") if place == "a file" else "/proc/nowhere"
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(server, spool=spool, spool_dir=spool_dir) as sender,
+    ):
+        for n in range(300):
+            assert sender.put(n)
+        wait_until(lambda: any("spool cannot be used" in line for line in caplog.messages))
+        server.mood = take
+        assert sender.flush(20)
+        assert Counter(server.numbers()) == Counter(range(300))
+        assert sum("spool cannot be used" in line for line in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("spool", ["always", "strict"])
+def test_a_full_disk_degrades_to_memory(tmp_path: Path, spool: str) -> None:
+    """Events are accepted and delivered though no file can grow."""
+    with FaultyServer() as server:
+        assert run("track_on_a_full_disk", server, spool, tmp_path).code == 0
+        assert Counter(server.numbers()) == Counter(list(range(COUNT)) * 8)
+        assert set(server.taken.values()) == {1}
+
+
+@SPOOLING
+def test_a_corrupt_file_is_set_aside(
+    tmp_path: Path, spool: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is kept for a human to look at, a new one is begun, and nothing is lost meanwhile."""
+    with FaultyServer(refuse(503)) as server:
+        path = spool_path(str(tmp_path), server.url, "secret-key")
+        path.write_bytes(b"this is no database" * 1000)
+        with sending(server, spool=spool, spool_dir=str(tmp_path)) as sender:
+            for n in range(300):
+                sender.put(n)
+            wait_until(lambda: sender.stats().spooled == 300)
+            server.mood = take
+            assert sender.flush(20)
+            assert Counter(server.numbers()) == Counter(range(300))
+        (aside,) = tmp_path.glob("*.corrupt-*")
+        assert aside.read_bytes().startswith(b"this is no database")
+        assert sum("set aside" in line for line in caplog.messages) == 1
+
+
+def test_a_living_process_adopts_what_a_killed_one_left(tmp_path: Path) -> None:
+    """Two processes share a spool; one is killed in mid-send; the other delivers for both."""
+    with FaultyServer() as server:
+        dead: list[int] = []
+
+        def mood(request: Request) -> Reply:
+            return take(request) if request.events[0]["pid"] not in dead else hang(request)
+
+        server.mood = mood
+        with (
+            Child("carry_on", server, "always", tmp_path) as other,
+            Child("announce_and_wait", server, "always", tmp_path) as victim,
+        ):
+            dead.append(victim.process.pid)
+            server.wait_until(lambda: len(server.requests) >= 2)  # both are sending
+            victim.signal(signal.SIGKILL)
+            victim.end()
+            dead.clear()
+            server.wait_for(COUNT + 1, 20)
+            other.signal(signal.SIGTERM)
+            assert other.end().code == 0
+        assert Counter(server.numbers()) == Counter(range(COUNT + 1))
+
+
+def test_processes_that_share_a_spool_deliver_each_event_once(tmp_path: Path) -> None:
+    """A row is claimed by one process only, however many come at the same time."""
+    with FaultyServer() as server:
+        server.down()
+        writers = [Child("exit_at_once", server, "auto", tmp_path) for _ in range(3)]
+        assert [writer.end().code for writer in writers] == [0, 0, 0]
+        server.up()
+        with (
+            Child("carry_on", server, "auto", tmp_path) as one,
+            Child("carry_on", server, "auto", tmp_path) as two,
+        ):
+            server.wait_for(3 * COUNT + 2, 20)
+            for child in (one, two):
+                child.signal(signal.SIGTERM)
+                assert child.end().code == 0
+        assert Counter(server.numbers()) == Counter([*list(range(COUNT)) * 3, COUNT, COUNT])
+        assert set(server.taken.values()) == {1}
+
+
+def test_the_quota_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
+    """Each event is delivered or handed to `on_drop`, and the newest are those that stay."""
+    dropped: list[object] = []
+
+    def on_drop(events: list[dict[str, object]], _reason: str) -> None:
+        dropped.extend(event["n"] for event in events)
+
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(
+            server,
+            _large,
+            spool="auto",
+            spool_dir=str(tmp_path),
+            spool_quota_bytes=1_000_000,
+            on_drop=on_drop,
+        ) as sender,
+    ):
+        for n in range(3000):
+            assert sender.put(n)
+        wait_until(lambda: sender.stats().queued == 0 and bool(dropped))
+        wait_until(
+            lambda: sum(sender.stats().dropped.values()) + _on_disk(server, tmp_path) >= 3000
+        )
+        assert sum(path.stat().st_size for path in tmp_path.glob("*.sqlite")) < 1_800_000
+        assert sender.stats().dropped == {"spool full": len(dropped)}
+        assert 0 in dropped
+        assert 2999 not in dropped
+
+
+def test_events_past_their_age_are_dropped_and_counted(tmp_path: Path) -> None:
+    """After 72 hours on disk nobody wants to know."""
+    shift = [0.0]
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(
+            server,
+            spool="auto",
+            spool_dir=str(tmp_path),
+            wall_clock=lambda: time.time() + shift[0],
+        ) as sender,
+    ):
+        for n in range(50):
+            sender.put(n)
+        wait_until(lambda: sender.stats().spooled == 50)
+        shift[0] = 73 * 3600.0
+        server.mood = take
+        wait_until(lambda: sender.stats().dropped == {"too old": 50})
+        assert sender.flush(10)
+        assert server.numbers() == []
+
+
+@pytest.fixture(autouse=True)
+def _files_are_closed() -> Iterator[None]:
+    """A sender that is shut down holds no file of the spool."""
+    yield
+    links = list(Path("/proc/self/fd").iterdir())
+    held = [str(link.readlink()) for link in links if link.is_symlink() and link.exists()]
+    assert [name for name in held if ".sqlite" in name] == []
+
+
+def _on_disk(server: FaultyServer, folder: Path) -> int:
+    path = spool_path(str(folder), server.url, "secret-key")
+    db = sqlite3.connect(path)
+    try:
+        return int(db.execute("SELECT count(*) FROM event").fetchone()[0])
+    finally:
+        db.close()
+
+
+def _secretive(item: object, event_id: str) -> Outgoing:
+    text = "a very private question " * 20
+    return Outgoing(str(item), {"event_id": event_id, "n": item, "text": text})
+
+
+def _large(item: object, event_id: str) -> Outgoing:
+    return Outgoing(str(item), {"event_id": event_id, "n": item, "text": "x" * 1000})
