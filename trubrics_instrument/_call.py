@@ -82,7 +82,7 @@ class ModelCall:
         self._open = [True]
         said = self._start.said
         claim = _claim(asked, observer, said)
-        self._retry_key = ("failed", claim, asked.question)
+        self._retry_key = ("failed", claim, hash(asked.question))
         self._asker = claim.user_id
         self._turn, self._asks = self._find_turn(said)
         self._who = settle(claim, lambda: self._turn.thread_id or new_thread_id())
@@ -208,7 +208,8 @@ class ModelCall:
                 counted = {}
 
     def _named(self, keys: Iterable[Hashable]) -> list[Hashable]:
-        return [(self._asker, key) for key in keys]
+        """Return names that hold no text: ten thousand long prompts are not to be kept."""
+        return [(self._asker, hash(key)) for key in keys]
 
     def _generation(
         self, answer: Answer, choice: Choice, index: int, now_s: float, counted: dict[str, object]

@@ -12,7 +12,7 @@ from responses_wire import response_events, response_object
 from tests.openai.asking import MODES, Mode, client_of, close_client, pieces, settled
 from tests.replies import chat_stream, error_reply, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import context, patch_openai
+from trubrics_instrument import _runtime, context, patch_openai
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -225,3 +225,19 @@ async def test_previous_response_keeps_the_thread(sink: Sink, server: Loopback) 
         ("Prompt", "Bye", "prompt 2", "thread 1"),
         ("Generation", "Bye", "prompt 2", "thread 1"),
     ]
+
+
+def test_no_text_is_remembered(sink: Sink, server: Loopback) -> None:
+    """What waits for a retry or for tool results holds no text, however long the question was."""
+    patch_openai()
+    long = {"role": "user", "content": "secret " * 20_000}
+    server.script(error_reply(500), json_reply(chat_completion(CALLS)))
+    client = client_of(server, "sync")
+    with pytest.raises(openai.InternalServerError):
+        client.chat.completions.create(model="gpt-4o", messages=[long])
+    client.chat.completions.create(model="gpt-4o", messages=[{**long, "name": "ada"}])
+    client.close()
+    assert [event["event"] for event in told(sink, 3)][1:] == ["Generation failed", "Tool call"]
+    remembered = repr([*_runtime.state().turns._open._entries])
+    assert remembered != "[]"
+    assert "secret" not in remembered
