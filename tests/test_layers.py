@@ -20,17 +20,25 @@ ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_around", "_version", "_shield"}),
     frozenset({"_config", "_events", "_memory", "_scope"}),
-    frozenset({"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns"}),
+    frozenset(
+        {"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns", "_web"}
+    ),
     frozenset({"_runtime", "_reader"}),
     frozenset({"_call"}),
     frozenset({"_patch", "_stream"}),
     frozenset({"asgi", "django", "feedback", "langchain", "providers", "wsgi"}),
     frozenset({"collector", "spool_cli", "testing", "ui"}),
+    frozenset({"doctor", "pytest_plugin", "zero_code"}),
     frozenset({"cli"}),
 )
 # The package's front door looks everything up by name, and only when it is asked for.
 FRONT_DOOR = "trubrics_instrument"
-FOREIGN = {"openai": "providers", "langchain_core": "langchain", "starlette": "collector"}
+FOREIGN = {
+    "django": "django",
+    "openai": "providers",
+    "langchain_core": "langchain",
+    "starlette": "collector",
+}
 COLLECTOR_MAY_IMPORT = frozenset({"_events", "_version", "collector"})
 
 

@@ -1,0 +1,1 @@
+"""The middleware, inside real web frameworks and behind real servers."""

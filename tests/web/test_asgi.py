@@ -1,0 +1,107 @@
+"""The ASGI middleware: WebSockets, the lifespan, and apps left exactly as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trubrics_instrument import _runtime, _scope, identify
+from trubrics_instrument.asgi import TrubricsMiddleware
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
+
+pytestmark = pytest.mark.anyio
+
+
+async def receive() -> Any:
+    """Return what nobody asks for."""
+    return {}
+
+
+def http(**headers: str) -> dict[str, Any]:
+    """Return the scope of a request."""
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "headers": pairs}
+
+
+async def test_the_last_words_come_after_the_delivery() -> None:
+    """When the app has shut down, what it told has arrived: uvicorn may end the process then."""
+    from tests.sink import Sink
+
+    with Sink() as sink:
+        _runtime.configure(host=sink.host, flush_interval_s=30.0)
+        arrived: list[tuple[str, int]] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "lifespan.startup.complete"})
+            _runtime.track("Converted", user_id="ada")
+            await send({"type": "lifespan.shutdown.complete"})
+
+        async def send(message: Any) -> None:
+            arrived.append((message["type"], len(sink.events)))
+
+        await TrubricsMiddleware(app)({"type": "lifespan"}, receive, send)
+    assert arrived == [("lifespan.startup.complete", 0), ("lifespan.shutdown.complete", 1)]
+
+
+async def test_a_websocket_is_one_request(sink: Sink) -> None:
+    """Whoever is identified on a connection stays so until it is closed."""
+    seen: list[str | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        identify("ada")
+        for _ in range(2):
+            await send({"type": "websocket.send", "text": "hi"})
+            seen.append(_scope.said().user_id)
+
+    async def send(message: Any) -> None:
+        """Take a message."""
+
+    await TrubricsMiddleware(app)({"type": "websocket", "headers": []}, receive, send)
+    assert seen == ["ada", "ada"]
+    assert _scope.said() == _scope.Said()
+
+
+async def test_the_app_is_left_as_it_is() -> None:
+    """It gets the very objects of the server, and its exception passes untouched."""
+    error = KeyError("the app's own")
+    given = (http(), receive, receive)
+    got: list[Any] = []
+
+    async def app(*arguments: Any) -> None:
+        got.extend(arguments)
+        raise error
+
+    with pytest.raises(KeyError) as caught:
+        await TrubricsMiddleware(app)(*given)  # type: ignore[arg-type] # `send` is never called
+    assert caught.value is error
+    assert all(one is other for one, other in zip(got, given, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("headers", "user", "thread"),
+    [
+        ({"x_user": "ada", "x_thread": "t"}, "ada", "t"),
+        ({"x_user": "josé", "x_other": "t"}, "josÃ©", None),
+        ({"x_user": ""}, None, None),
+    ],
+)
+async def test_headers(headers: dict[str, str], user: str | None, thread: str | None) -> None:
+    """A header's name is compared without regard to case; a header without words says nothing."""
+    seen: list[_scope.Said] = []
+
+    async def app(*_: Any) -> None:
+        seen.append(_scope.said())
+
+    ours = TrubricsMiddleware(app, user_id="X-User", thread_id="X-THREAD")
+    await ours(http(**headers), receive, receive)  # type: ignore[arg-type] # as above
+    assert seen == [_scope.Said(user_id=user, thread_id=thread)]
+
+
+@pytest.mark.parametrize("name", ["user_id", "thread_id", "properties"])
+def test_impossible_arguments(name: str) -> None:
+    """A mistake at set-up is told at once."""
+    with pytest.raises(ValueError, match=f"{name} must be .* or a callable, not int"):
+        TrubricsMiddleware(receive, **{name: 7})  # type: ignore[arg-type] # on purpose

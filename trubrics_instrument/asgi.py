@@ -1,0 +1,78 @@
+"""A middleware for FastAPI, Starlette, Quart, Litestar, Django's ASGI: whatever speaks ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from trubrics_instrument import _runtime
+from trubrics_instrument._shield import shield
+from trubrics_instrument._web import Sources
+
+if TYPE_CHECKING:
+    from trubrics_instrument._web import Properties, Source
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_LAST_S = 3.0
+_LAST_WORDS = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+
+
+class TrubricsMiddleware:
+    """Gives each request (and each WebSocket) a scope of its own, which `identify()` fills.
+
+        app.add_middleware(TrubricsMiddleware, thread_id="x-conversation-id")
+
+    When the server shuts down, what is not delivered yet is: uvicorn runs no `atexit` on SIGTERM.
+
+    Args:
+        app: The ASGI app inside.
+        user_id: Who asks: a header's name, if you trust that header, or a callable of the ASGI
+            scope, which is asked when a model is called.
+        thread_id: The conversation: the same.
+        properties: Properties of every event of a request: a dict, or a callable of the scope.
+
+    Raises:
+        ValueError: An argument that is neither.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        *,
+        user_id: Source = None,
+        thread_id: Source = None,
+        properties: Properties = None,
+    ) -> None:
+        self.app = app
+        self._sources = Sources(_header, user_id, thread_id, properties)
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Run the app on one request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, _flushing(send))
+            return
+        with self._sources.request(scope):
+            await self.app(scope, receive, send)
+
+
+def _flushing(send: Send) -> Send:
+    """Return `send`, which delivers what is left before it says that the app has shut down."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] in _LAST_WORDS:
+            with shield("delivering what is left at shutdown"):
+                await _runtime.aflush(_LAST_S)
+        await send(message)
+
+    return sending
+
+
+def _header(scope: MutableMapping[str, Any], name: str) -> str | None:
+    wanted = name.lower().encode("latin-1", "replace")
+    found = (value for key, value in scope["headers"] if key.lower() == wanted)
+    value: bytes | None = next(found, None)
+    return None if value is None else value.decode("latin-1")
