@@ -82,17 +82,15 @@ def test_a_line_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     lines = [json.dumps(event()), "", "{", json.dumps({"user_id": "ada"}), json.dumps(event())]
     file.write_text("\n".join(lines))
+    refusals = (
+        "line 3: line: JSON decode error\n"
+        "line 4: event: Field required; timestamp: Field required\n"
+        "2 lines were not taken.\n"
+    )
     assert command(tmp_path / "db", "import", str(file)) == (
         1,
         "2 events taken in, 0 were there already.\n",
-        "\n".join(
-            (
-                "line 3: line: JSON decode error",
-                "line 4: event: Field required; timestamp: Field required",
-                "2 lines were not taken.",
-                "",
-            )
-        ),
+        refusals,
     )
     missing = tmp_path / "none"
     assert command(tmp_path / "db", "import", str(missing)) == (

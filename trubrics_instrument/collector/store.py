@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,9 @@ _INSERT = (
     f"INSERT INTO events ({COLUMNS}) "  # noqa: S608 - the names are ours
     f"VALUES ({', '.join('?' * len(Row._fields))})"
 )
+_READER_CACHE_MIB = 64
+_WRITER_CACHE_MIB = 256
+_PAGES_PER_CHECKPOINT = 10_000  # 40 MiB: the same few pages change again and again
 _BACKFILL_ROWS = 10_000
 INDEXED_AT_ONCE = 10_000
 
@@ -65,7 +69,7 @@ class Store:
             raise
         except (sqlite3.DatabaseError, ForeignDatabaseError) as error:
             raise ForeignDatabaseError(f"{self.path} is not used: {error}") from error
-        self.writer = Writer(self._connect, index_some)
+        self.writer = Writer(partial(self._connect, _WRITER_CACHE_MIB), index_some)
 
     def add(self, rows: Sequence[Row], size_bytes: int = 0) -> Future[Added]:
         """Store the rows, each `event_id` once; done means on disk."""
@@ -93,7 +97,7 @@ class Store:
             prepare(db, STEPS)
             db.execute("PRAGMA journal_mode = WAL")
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_mib: int = _READER_CACHE_MIB) -> sqlite3.Connection:
         # A page is read by whichever thread is free: one connection each, never two at a time.
         db = sqlite3.connect(
             self.path,
@@ -105,7 +109,8 @@ class Store:
         try:
             # NORMAL: in WAL mode a killed process loses nothing that it had committed.
             db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA cache_size = -65536")
+            db.execute(f"PRAGMA cache_size = -{cache_mib * 1024}")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_PER_CHECKPOINT}")
         except sqlite3.Error:
             db.close()
             raise

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 TITLE_CHARS = 160
 _COLUMNS = ", ".join(Row._fields)
 LATENCY_STEP = 1.05  # a latency is known to within 2.5 %
-_COUNTED_KINDS = (
-    kinds.PROMPT,
-    kinds.GENERATION,
-    kinds.TOOL_CALL,
-    kinds.FAILURE,
-    kinds.FEEDBACK,
-)
+_AT = {name: index for index, name in enumerate(MEASURES)}
+_COUNTED_KINDS = {
+    kinds.PROMPT: _AT["prompts"],
+    kinds.GENERATION: _AT["generations"],
+    kinds.TOOL_CALL: _AT["tool_calls"],
+    kinds.FAILURE: _AT["failures"],
+    kinds.FEEDBACK: _AT["feedback"],
+}
 _Sums = dict[tuple[object, ...], list[float]]
 
 
@@ -58,7 +59,7 @@ def add(db: sqlite3.Connection, rows: Iterable[Row], sign: int = 1) -> None:
     """Add rows to the sums, or subtract them (`sign` -1) when they are deleted."""
     by_model: _Sums = {}
     by_user: _Sums = {}
-    latencies: _Sums = {}
+    latencies: dict[tuple[object, ...], int] = {}
     users: dict[str, _Group] = {}
     threads: dict[str, _Group] = {}
     for row in rows:
@@ -67,14 +68,14 @@ def add(db: sqlite3.Connection, rows: Iterable[Row], sign: int = 1) -> None:
             _sum(by_model, (grain, period, row.assistant_id or ""), measures)
             if row.kind == kinds.GENERATION and row.latency_s is not None:
                 key = (grain, period, row.assistant_id or "", to_bucket(row.latency_s))
-                _sum(latencies, key, [sign])
+                latencies[key] = latencies.get(key, 0) + sign
         _sum(by_user, (row.user_id, row.timestamp[:10]), measures)
         users.setdefault(row.user_id, _Group(row)).take(row, measures)
         if row.thread_id is not None:
             threads.setdefault(row.thread_id, _Group(row)).take(row, measures)
     db.executemany(_ADD_TO_MODEL_SUM, _flat(by_model))
     db.executemany(_ADD_TO_USER_DAY, _flat(by_user))
-    db.executemany(_ADD_TO_LATENCY, _flat(latencies))
+    db.executemany(_ADD_TO_LATENCY, [(*key, count) for key, count in latencies.items()])
     db.executemany(_ADD_TO_USER, [group.as_user() for group in users.values()])
     db.executemany(_ADD_TO_THREAD, [group.as_thread() for group in threads.values()])
 
@@ -143,12 +144,13 @@ class _Group:
         self._assistant_id: str | None = None
         self._prompt: Row | None = None
         self._first_at = self._last_at = row.timestamp
-        self._measures = [0.0] * len(MEASURES)
+        self._measures: list[float] = [0] * len(MEASURES)
 
-    def take(self, row: Row, measures: list[float]) -> None:
+    def take(self, row: Row, measures: list[tuple[int, float]]) -> None:
         self._first_at = min(self._first_at, row.timestamp)
         self._last_at = max(self._last_at, row.timestamp)
-        self._measures = [a + b for a, b in zip(self._measures, measures, strict=True)]
+        for index, amount in measures:
+            self._measures[index] += amount
         self._assistant_id = row.assistant_id or self._assistant_id
         asked = row.kind == kinds.PROMPT and row.text
         if asked and (self._prompt is None or row.timestamp < self._prompt.timestamp):
@@ -170,22 +172,27 @@ class _Group:
         )
 
 
-def _measures(row: Row, sign: int) -> list[float]:
-    counts = [sign if row.kind == kind else 0 for kind in _COUNTED_KINDS]
-    return [sign, *counts, sign * (row.tokens or 0), sign * (row.cost_usd or 0.0)]
+def _measures(row: Row, sign: int) -> list[tuple[int, float]]:
+    """Return what one event adds, as (which of `MEASURES`, how much); most add to few of them."""
+    added: list[tuple[int, float]] = [(_AT["events"], sign)]
+    counted = _COUNTED_KINDS.get(row.kind)
+    if counted is not None:
+        added.append((counted, sign))
+    if row.tokens:
+        added.append((_AT["tokens"], sign * row.tokens))
+    if row.cost_usd:
+        added.append((_AT["cost_usd"], sign * row.cost_usd))
+    return added
 
 
 def _periods(timestamp: str) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("day", timestamp[:10]), ("hour", timestamp[:13])
 
 
-def _sum(sums: _Sums, key: tuple[object, ...], values: list[float]) -> None:
-    held = sums.get(key)
-    if held is None:
-        sums[key] = list(values)
-        return
-    for index, value in enumerate(values):
-        held[index] += value
+def _sum(sums: _Sums, key: tuple[object, ...], measures: list[tuple[int, float]]) -> None:
+    held = sums.setdefault(key, [0] * len(MEASURES))
+    for index, amount in measures:
+        held[index] += amount
 
 
 def _flat(sums: _Sums) -> Iterator[tuple[object, ...]]:
