@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WRITER_BITS = 12
 WRITERS = 1 << WRITER_BITS
-MAKE_ROOM_ROWS = 500
+MAKE_ROOM_ROWS = 100
 MICRO = 1_000_000
 
 
@@ -57,7 +57,7 @@ class Spool:
 
         def insert(db: sqlite3.Connection) -> list[bytes]:
             self._keep_lease(db)
-            lost = self._make_room(db)
+            lost = self._make_room(db, sum(len(event.body) for event in events))
             owner = self.owner if keep else None
             rows = [(self._new_row(event), owner, event.key, event.body) for event in events]
             db.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
@@ -157,12 +157,16 @@ class Spool:
         self._leased_in = self.file.openings
         self._renew_at_s = now + self._options.lease_s / 3
 
-    def _make_room(self, db: sqlite3.Connection) -> list[bytes]:
-        """Delete the oldest waiting rows when the quota is used up; return their bodies."""
-        if _used_bytes(db) < self._options.spool_quota_bytes:
-            return []
+    def _make_room(self, db: sqlite3.Connection, coming_bytes: int) -> list[bytes]:
+        """Delete the oldest waiting rows as the quota demands; return their bodies."""
         oldest = "id IN (SELECT id FROM event WHERE owner IS NULL ORDER BY id LIMIT ?)"
-        return _delete(db, oldest, (MAKE_ROOM_ROWS,))
+        lost: list[bytes] = []
+        while _used_bytes(db) + coming_bytes > self._options.spool_quota_bytes:
+            more = _delete(db, oldest, (MAKE_ROOM_ROWS,))
+            if not more:
+                break
+            lost += more
+        return lost
 
 
 def node_name() -> str:
