@@ -1,0 +1,66 @@
+"""What the rules of privacy mean at the other end, and on the disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trubrics_instrument import configure, flush, track
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.sink import Sink
+
+KEY = "sk-" + "proj-" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ"
+
+
+def test_secrets_are_redacted_by_default(sink: Sink) -> None:
+    """Nobody has to ask: text, own properties and configured ones arrive without the key."""
+    configure(host=sink.host, properties={"banner": f"v1 {KEY}"})
+
+    assert track("Note", {"$text": f"use {KEY}", "deep": {"k": [KEY]}}, user_id="ada")
+
+    (event,) = sink.wait_for(1)
+    properties = event["properties"]
+    assert properties["$text"] == "use [API_KEY]"
+    assert properties["deep"] == {"k": ["[API_KEY]"]}
+    assert properties["banner"] == "v1 [API_KEY]"
+
+
+def test_before_send_sees_what_would_be_sent(sink: Sink) -> None:
+    """It comes after the redaction, so that it cannot log a secret."""
+    seen: list[object] = []
+
+    def look(event: dict[str, object]) -> dict[str, object]:
+        seen.append(event["properties"])
+        return event
+
+    configure(host=sink.host, before_send=look)
+    assert track("Note", {"$text": KEY}, user_id="ada")
+
+    (event,) = sink.wait_for(1)
+    assert seen == [event["properties"]]
+    assert KEY not in str(seen)
+
+
+def test_nothing_unredacted_reaches_the_disk(tmp_path: Path) -> None:
+    """Even `spool="strict"`, which writes before the call returns, writes redacted events."""
+    configure(host="http://127.0.0.1:9", spool="strict", spool_dir=str(tmp_path))
+
+    assert track("Note", {"$text": f"use {KEY} now"}, user_id="ada")
+    flush(1)
+
+    written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert b"use [API_KEY] now" in written
+    assert KEY.encode() not in written
+
+
+def test_no_text_with_metadata_only(sink: Sink) -> None:
+    """The event arrives, with its ids and properties and without a word."""
+    configure(host=sink.host, capture="metadata")
+
+    assert track("Note", {"$text": "private words", "plan": "pro"}, user_id="ada")
+
+    (event,) = sink.wait_for(1)
+    assert event["properties"]["plan"] == "pro"
+    assert "$text" not in event["properties"]
