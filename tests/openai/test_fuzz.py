@@ -67,13 +67,13 @@ RESPONSES: dict[str, Any] = {
     "previous_response_id": "resp_0",
     "prompt": {"id": "pmpt_1", "variables": {"line": "4"}},
 }
-REQUESTS = {
+REQUESTS: dict[str, list[dict[str, Any]]] = {
     "/chat/completions": [CHAT],
     "/responses": [RESPONSES],
     "/completions": [{"model": "gpt-4o", "prompt": ["Once", "upon"]}, {"prompt": [[1, 2], [3]]}],
 }
 FUZZ = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     database=None,

@@ -11,11 +11,14 @@ from trubrics_instrument.providers.openai._fields import (
     content_text,
     each,
     get,
+    get_index,
+    get_text,
     mapping,
     no_answer,
     text_or_none,
     usage,
 )
+from trubrics_instrument.providers.openai._history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -44,11 +47,12 @@ class ChatReader:
             stream=stream,
             continues=bool(results),
             turn_keys=tuple(
-                (get(one, "tool_call_id") or get(one, "name"), text) for one in results
+                (get_text(one, "tool_call_id") or get_text(one, "name"), text) for one in results
             ),
             question=(text, len(messages), _text_before(messages, question)),
             claim=claim(request),
             metadata=mapping(request.get("metadata")),
+            history=history_of(messages, question),
         )
 
     def answer(self, body: Any) -> Answer:
@@ -90,7 +94,7 @@ class ChatGathering:
         if counted is not None:
             self._usage = usage(counted)
         for choice in each(get(piece, "choices")):
-            index = get(choice, "index") or 0
+            index = get_index(choice) or 0
             self._choices.setdefault(index, _ChoiceSoFar()).add(choice)
 
     def answer(self, *, ended: bool) -> Answer:
@@ -123,7 +127,7 @@ class _ChoiceSoFar:
         _append(self.transcript, get(get(delta, "audio"), "transcript"))
         self.finish_reason = text_or_none(get(choice, "finish_reason")) or self.finish_reason
         for position, call in enumerate(each(get(delta, "tool_calls"))):
-            index = get(call, "index")
+            index = get_index(call)
             self._add_tool(position if index is None else index, call)
         if get(delta, "function_call") is not None:
             self._add_tool("function_call", {"function": get(delta, "function_call")})
@@ -181,7 +185,7 @@ def _last_tool_results(messages: list[Any]) -> list[Any]:
     """Return the tool results at the end, if the messages end with tool results."""
     results: list[Any] = []
     for message in reversed(messages):
-        role = get(message, "role")
+        role = get_text(message, "role")
         if role in _TOOL_RESULTS:
             results.append(message)
         elif role not in _INSTRUCTIONS:

@@ -9,6 +9,7 @@ from trubrics_instrument.providers.openai._fields import (
     claim,
     each,
     get,
+    get_index,
     mapping,
     no_answer,
     text_or_none,
@@ -77,7 +78,7 @@ class CompletionGathering:
         if counted is not None:
             self._usage = usage(counted)
         for choice in each(get(piece, "choices")):
-            index = get(choice, "index") or 0
+            index = get_index(choice) or 0
             self._texts.setdefault(index, []).append(text_or_none(get(choice, "text")) or "")
             reason = text_or_none(get(choice, "finish_reason"))
             self._finish_reasons[index] = reason or self._finish_reasons.get(index)

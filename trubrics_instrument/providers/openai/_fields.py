@@ -35,6 +35,16 @@ def get(value: Any, name: str) -> Any:
     return getattr(value, name, None)
 
 
+def get_text(value: Any, name: str) -> str | None:
+    """Return a field that is a str and says something: what it is may not even be hashable."""
+    return text_or_none(get(value, name))
+
+
+def get_index(value: Any) -> int | None:
+    """Return the `index` of a choice or a tool call; a str has a method of that name."""
+    return _count(get(value, "index"))
+
+
 def each(value: Any) -> list[Any]:
     """Return the items of a list, and none of anything else."""
     return list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else []
@@ -60,7 +70,7 @@ def content_text(content: Any) -> str | None:
 
 def attachments(parts: Iterable[Any]) -> str | None:
     """Return what a list of parts holds besides text, such as "image:2,file:1"."""
-    kinds = (_ATTACHMENTS.get(get(part, "type")) for part in parts)
+    kinds = (_ATTACHMENTS.get(get_text(part, "type") or "") for part in parts)
     counts = Counter(kind for kind in kinds if kind)
     return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
 
@@ -101,7 +111,7 @@ def claim(request: Mapping[str, Any], thread_id: object = None) -> Claim:
 
 
 def _part_text(part: Any) -> str | None:
-    return text_or_none(get(part, "text")) if get(part, "type") in _TEXT_PARTS else None
+    return text_or_none(get(part, "text")) if get_text(part, "type") in _TEXT_PARTS else None
 
 
 def _either(value: Any, name: str, other_name: str) -> int | None:

@@ -102,7 +102,7 @@ class Request:
     def _take(self, parsed: Any) -> None:
         if hasattr(parsed, "_iterator"):
             self._record(parsed)
-        elif not isinstance(parsed, (str, bytes)) and not hasattr(parsed, "iter_bytes"):
+        else:
             self._call.read(parsed)
 
     def _record(self, stream: Any) -> None:

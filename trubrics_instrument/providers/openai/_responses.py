@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._reader import Answer, Asked, Choice, Status, ToolUse
+from trubrics_instrument._threads import History
 from trubrics_instrument.providers.openai._fields import (
     attachments,
     claim,
     content_text,
     each,
     get,
+    get_text,
     mapping,
     text_or_none,
     usage,
 )
+from trubrics_instrument.providers.openai._history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -56,11 +59,12 @@ class ResponsesReader:
             attachments=attachments(each(get(question, "content"))),
             stream=stream,
             continues=bool(results),
-            turn_keys=tuple((get(one, "call_id"), text) for one in results),
+            turn_keys=tuple((get_text(one, "call_id"), text) for one in results),
             question=(text, len(items), previous),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
+            history=history_of(items, question) if items else History(text, begins=True),
             resumable=request.get("background") is True,
         )
 
@@ -104,7 +108,7 @@ class ResponsesGathering:
 
     def add(self, piece: Any) -> None:
         """Take one event."""
-        kind = get(piece, "type")
+        kind = get_text(piece, "type")
         if kind in _TEXT_DELTAS:
             delta = text_or_none(get(piece, "delta"))
             self._parts.setdefault(_TEXT_DELTAS[kind], []).append(delta or "")
@@ -176,7 +180,7 @@ def _last_tool_results(items: list[Any]) -> list[Any]:
     for item in reversed(items):
         if (text_or_none(get(item, "type")) or "").endswith("_output"):
             results.append(item)
-        elif get(item, "role") not in _INSTRUCTIONS:
+        elif get_text(item, "role") not in _INSTRUCTIONS:
             break
     return results
 
