@@ -36,6 +36,8 @@ _QUESTION_KEYS = (
     "text",
     "messages",
 )
+# What `create_agent` and `with_structured_output(include_raw=True)` make of an answer.
+_STRUCTURED_KEYS = ("structured_response", "parsed")
 _ANSWER_KEYS = ("output", "answer", "result", "response", "text", "content", "messages")
 
 
@@ -160,10 +162,11 @@ def _reply(given: Any) -> Reply | None:
     fields = _fields(given)
     found = (_reply(fields[name]) for name in _ANSWER_KEYS if fields.get(name) is not None)
     reply = next((one for one in found if one is not None), None)
-    structured = fields.get("structured_response")
-    if structured is not None and (reply is None or reply.tool_uses or not reply.message_id):
-        return Reply(as_text(structured), reply.message_id if reply else None)
-    return reply
+    structured = next((fields[name] for name in _STRUCTURED_KEYS if fields.get(name)), None)
+    if structured is None:
+        return reply
+    seen = reply or _reply(fields.get("raw"))
+    return Reply(as_text(structured), seen.message_id if seen else None)
 
 
 def _last_reply(messages: Sequence[Any]) -> Reply | None:

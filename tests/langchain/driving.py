@@ -1,0 +1,186 @@
+"""Drives any runnable in each mode, and says what Trubrics was told of it."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import re
+import uuid
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+
+from tests.told import told
+from trubrics_instrument import TrubricsCallbackHandler, flush
+from trubrics_instrument.langchain import model, observed, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tests.sink import Sink
+
+Mode: TypeAlias = Literal["invoke", "ainvoke", "stream", "astream", "batch", "abatch", "events"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+STREAMED = frozenset({"stream", "astream", "events"})
+BATCH = 3
+_RUN_MESSAGE = re.compile(r"(lc_)?run-+[0-9a-f-]{36}(-\d+)?")
+
+
+class Shape(NamedTuple):
+    """A way in which apps are built.
+
+    Attributes:
+        name: What it is.
+        build: Makes it.
+        given: What it is asked.
+        events: What Trubrics is to be told. `stream: True` is said in the streamed modes only, and
+            `stream: "events"` in `astream_events` only, which makes every model stream.
+        modes: Those that it knows.
+        config: Its config, besides the handler.
+        handler: The handler's arguments.
+        raises: What the app itself gets to see.
+    """
+
+    name: str
+    build: Callable[[], Any]
+    given: Any
+    events: Sequence[Mapping[str, Any]]
+    modes: Sequence[Mode] = MODES
+    config: Mapping[str, Any] = {}
+    handler: Mapping[str, Any] = {}
+    raises: type[Exception] | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def cases(shapes: Sequence[Shape]) -> list[Any]:
+    """Return each shape in each of its modes."""
+    names = [shape.name for shape in shapes]
+    assert len(set(names)) == len(names)
+    return [(shape, mode) for shape in shapes for mode in shape.modes]
+
+
+def case_id(value: Any) -> str:
+    """Return a readable name of a shape, or of a mode."""
+    return str(value)
+
+
+async def drive(mode: Mode, runnable: Any, given: Any, config: Any) -> Any:
+    """Run it to its end, and return what the app gets."""
+    if mode == "astream":
+        return [piece async for piece in runnable.astream(given, config)]
+    if mode == "events":
+        return [one async for one in runnable.astream_events(given, config, version="v2")]
+    batched = [given] * BATCH if mode in {"batch", "abatch"} else given
+    result = getattr(runnable, mode)(batched, config)
+    if inspect.isawaitable(result):
+        return await result
+    return list(result) if mode == "stream" else result
+
+
+async def drive_shape(shape: Shape, mode: Mode) -> None:
+    """Run a shape with a handler, and catch what it is meant to raise."""
+    arguments: dict[str, Any] = {"user_id": "ada", "thread_id": "t-1", **shape.handler}
+    config = {"callbacks": [TrubricsCallbackHandler(**arguments)], **shape.config}
+    try:
+        await drive(mode, shape.build(), shape.given, config)
+    except Exception as error:
+        if shape.raises is None or not isinstance(error, shape.raises):
+            raise
+    else:
+        assert shape.raises is None
+
+
+def expected(shape: Shape, mode: Mode) -> list[list[dict[str, Any]]]:
+    """Return what Trubrics is to be told, turn by turn."""
+    events: list[dict[str, Any]] = []
+    for one in shape.events:
+        event = {**one}
+        if mode != "events" and event.get("stream") == "events":
+            event.pop("stream")
+        elif mode not in STREAMED:
+            event.pop("stream", None)
+        elif "stream" in event:
+            event["stream"] = True
+        events.append({key: value for key, value in event.items() if value is not None})
+    count = BATCH if mode in {"batch", "abatch"} else 1
+    return [events] * count if events else []
+
+
+def turns_told(sink: Sink) -> list[list[dict[str, Any]]]:
+    """Return what Trubrics was told, turn by turn, each as if it were the only one."""
+    gc.collect()
+    assert flush(5)
+    turns: dict[str, list[dict[str, Any]]] = {}
+    for event in told(sink, 0):
+        prompt_id = event.pop("$prompt_id")
+        if "$generation_id" in event:
+            event["$generation_id"] = kind_of_id(event["$generation_id"])
+        turns.setdefault(prompt_id, []).append(event)
+    return list(turns.values())
+
+
+def kind_of_id(value: str) -> str:
+    """Return what an answer's id is: a message's, or a run's."""
+    if _RUN_MESSAGE.fullmatch(value):
+        return "message"
+    try:
+        uuid.UUID(value)
+    except ValueError:
+        return value
+    return "run"
+
+
+def assert_nothing_left() -> None:
+    """Check that no run is remembered any more, anywhere."""
+    gc.collect()
+    assert (len(runs._open), len(runs._watches)) == (0, 0)
+    assert (len(observed._open), len(model.awaiting)) == (0, 0)
+
+
+COMMON = {
+    "user_id": "ada",
+    "$thread_id": "thread 1",
+    "framework": "langchain",
+    "provider": "local",
+    "operation": "chat",
+    "model": "model-1",
+}
+GRAPH = {"framework": "langgraph"}
+
+
+def prompt(text: str | None, **more: Any) -> dict[str, Any]:
+    """Return a prompt as it is to be told; None takes a property away."""
+    return {"event": "Prompt", **COMMON, "$text": text, **more}
+
+
+def generation(text: str | None, **more: Any) -> dict[str, Any]:
+    """Return an answer as it is to be told, with the tokens of one call."""
+    return {
+        "event": "Generation",
+        **COMMON,
+        "$text": text,
+        "$assistant_id": "model-1",
+        "$generation_id": "run",
+        "status": "ok",
+        "model_calls": 1,
+        **tokens(1),
+        **more,
+    }
+
+
+def failed(error_type: str = "Refused", **more: Any) -> dict[str, Any]:
+    """Return a failure as it is to be told."""
+    event = {"event": "Generation failed", **COMMON, "$assistant_id": "model-1"}
+    return {**event, "status": "error", "error_type": error_type, **more}
+
+
+def tool_call(name: str, **more: Any) -> dict[str, Any]:
+    """Return a tool's run as it is to be told."""
+    event = {"event": "Tool call", **COMMON, "$assistant_id": "model-1", "tool_name": name}
+    return {**event, **more}
+
+
+def tokens(model_calls: int) -> dict[str, Any]:
+    """Return the tokens of so many calls of a `Scripted` model; of none, no count at all."""
+    counts = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+    return {name: count * model_calls or None for name, count in counts.items()}

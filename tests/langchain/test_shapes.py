@@ -1,0 +1,36 @@
+"""Whatever an app is built like: one prompt, one answer, nothing else, and nothing left behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.langchain.chains import BARE, CHAINS
+from tests.langchain.driving import (
+    Mode,
+    Shape,
+    assert_nothing_left,
+    case_id,
+    cases,
+    drive_shape,
+    expected,
+    turns_told,
+)
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
+
+pytestmark = [
+    pytest.mark.anyio,
+    # Deprecated since langchain-core 1.6, and in use everywhere.
+    pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated"),
+]
+
+
+@pytest.mark.parametrize(("shape", "mode"), cases((*BARE, *CHAINS)), ids=case_id)
+async def test_shape(shape: Shape, mode: Mode, sink: Sink) -> None:
+    """Each shape is told exactly as written beside it, in each of its modes."""
+    await drive_shape(shape, mode)
+    assert turns_told(sink) == expected(shape, mode)
+    assert_nothing_left()
