@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hypothesis import strategies as st
 from openai_wire import SSE_DONE, sse
@@ -74,11 +74,10 @@ def _event(body: Json) -> bytes:
 
 def _places(value: Any, path: Path = ()) -> list[Path]:
     items: list[tuple[Any, Any]] = []
-    kind: object = type(value)
-    if kind is dict:
-        items = list(value.items())
-    elif kind is list:
-        items = list(enumerate(value))
+    if isinstance(value, dict):
+        items = list(cast("Json", value).items())
+    elif isinstance(value, list):
+        items = list(enumerate(cast("list[object]", value)))
     inner = [place for key, item in items for place in _places(item, (*path, key))]
     return [*((*path, key) for key, _ in items), *inner]
 
