@@ -148,9 +148,9 @@ def test_tags_are_not_redacted_again() -> None:
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     """200,000 characters that begin a match again and again are done with soon."""
     text = (piece * HOSTILE_CHARS)[:HOSTILE_CHARS]
-    started = time.perf_counter()
+    started = time.process_time()
 
     redact_secrets(text)
     redact_pii(text)
 
-    assert time.perf_counter() - started < HOSTILE_S
+    assert time.process_time() - started < HOSTILE_S
