@@ -24,6 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = (
         {"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns", "_web"}
     ),
     frozenset({"_runtime", "_reader"}),
+    frozenset({"_conversation"}),
     frozenset({"_call"}),
     frozenset({"_patch", "_stream"}),
     frozenset({"asgi", "django", "feedback", "langchain", "providers", "wsgi"}),

@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument import _events, _runtime, _scope
+from trubrics_instrument._conversation import Conversation
 from trubrics_instrument._events import Event
 from trubrics_instrument._identity import (
     OWN_KEYS,
@@ -18,12 +19,9 @@ from trubrics_instrument._identity import (
     claimed_by,
     claimed_by_own_keys,
     first_of,
-    new_thread_id,
-    settle,
 )
 from trubrics_instrument._reader import Answer, Choice
 from trubrics_instrument._shield import shield
-from trubrics_instrument._turns import Turn, new_turn
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from trubrics_instrument._config import Destination
     from trubrics_instrument._reader import AnswerReader, Asked
     from trubrics_instrument._scope import Said
+    from trubrics_instrument._turns import Turn
 
 _NO_CHOICE = Choice()
 _NOT_PROPERTIES = OWN_KEYS | {*USER_KEYS, *THREAD_KEYS}
@@ -82,11 +81,9 @@ class ModelCall:
         self._open = [True]
         said = self._start.said
         claim = _claim(asked, observer, said)
-        self._retry_key = ("failed", claim, hash(asked.question))
-        self._asker = claim.user_id
-        self._turn, self._asks = self._find_turn(said)
-        self._who = settle(claim, lambda: self._turn.thread_id or new_thread_id())
-        self._turn.thread_id = self._who.thread_id
+        self._conversation = Conversation(asked, said, claim, self._start.prompt_id)
+        self._turn = self._conversation.turn
+        self._who = self._conversation.who
         self._named_assistant = said.assistant_id or observer.assistant_id
         self._assistant_id = self._named_assistant or asked.model
         self._generation_id = said.generation_id
@@ -111,7 +108,7 @@ class ModelCall:
     def begin(self) -> None:
         """Tell the prompt, unless it was told by an earlier call of its turn."""
         self._turn.model_calls += 1
-        if self._asks:
+        if self._conversation.asks:
             own = {"attachments": self._asked.attachments}
             self._emit(_events.PROMPT, self._start.time_s, text=self._prompt, properties=own)
 
@@ -132,7 +129,7 @@ class ModelCall:
 
     def keep(self, keys: Iterable[Hashable]) -> None:
         """Keep its turn open, under names by which a later call will ask for it."""
-        _runtime.state().turns.remember(self._turn, self._named(keys))
+        self._conversation.keep(keys)
 
     def read(self, body: object) -> None:
         """Tell a whole answer; one that cannot be read is told as `unread`."""
@@ -165,21 +162,6 @@ class ModelCall:
         elif self._close():
             self._failed(answer, type(error).__name__)
 
-    def _find_turn(self, said: Said) -> tuple[Turn, bool]:
-        """Return the turn of this call, and whether this call is the one that asks."""
-        turns = _runtime.state().turns
-        if said.prompt_id:
-            key = ("given", said.prompt_id)
-            known = turns.find([key])
-            turn = known or new_turn(said.prompt_id)
-            turns.remember(turn, [key])
-            return turn, known is None
-        if self._asked.continues:
-            known = turns.find(self._named(self._asked.turn_keys))
-            return known or new_turn(self._start.prompt_id), False
-        retried = turns.take(self._retry_key)
-        return retried or new_turn(self._start.prompt_id), retried is None
-
     def _close(self) -> bool:
         """Return True to the first who asks: `list.pop` is atomic, and takes no lock."""
         try:
@@ -190,12 +172,11 @@ class ModelCall:
     def _answered(self, answer: Answer) -> None:
         tool_uses = [use for choice in answer.choices for use in choice.tool_uses]
         self._turn.tool_calls += len(tool_uses)
-        turns = _runtime.state().turns
         if tool_uses:
             self.keep(self._reader.turn_keys(self._asked, answer))
         if answer.status == "incomplete":
-            turns.remember(self._turn, [self._retry_key])
-        _runtime.state().threads.remember(answer.id, self._who.thread_id)
+            self._conversation.may_be_retried()
+        self._conversation.answered(answer, self._target)
         now_s = time.time()
         counted = self._counted(answer)
         for index, choice in enumerate(answer.choices or (_NO_CHOICE,)):
@@ -207,26 +188,25 @@ class ModelCall:
                 self._emit(_events.TOOL_CALL, now_s, properties=own, assistant=True)
                 counted = {}
 
-    def _named(self, keys: Iterable[Hashable]) -> list[Hashable]:
-        """Return names that hold no text: ten thousand long prompts are not to be kept."""
-        return [(self._asker, hash(key)) for key in keys]
-
     def _generation(
         self, answer: Answer, choice: Choice, index: int, now_s: float, counted: dict[str, object]
     ) -> None:
         given = self._generation_id or choice.id or answer.id or str(uuid.uuid4())
         unique = given == choice.id or not index
+        generation_id = given if unique else f"{given}:{index}"
+        self._conversation.told(generation_id, self._target)
         self._emit(
             _events.GENERATION,
             now_s,
             text=choice.text,
-            generation_id=given if unique else f"{given}:{index}",
+            generation_id=generation_id,
             assistant=True,
             properties={
                 "status": answer.status if choice.complete else "incomplete",
                 "response_model": answer.model,
                 "finish_reason": choice.finish_reason,
                 "attachments": choice.attachments,
+                "regenerated": self._conversation.again or None,
                 "model_calls": self._turn.model_calls,
                 "tool_calls": self._turn.tool_calls or None,
                 **counted,
@@ -234,7 +214,7 @@ class ModelCall:
         )
 
     def _failed(self, answer: Answer, error_type: str | None) -> None:
-        _runtime.state().turns.remember(self._turn, [self._retry_key])
+        self._conversation.may_be_retried()
         self._emit(
             _events.GENERATION_FAILED,
             time.time(),
@@ -278,13 +258,14 @@ class ModelCall:
 
 def _claim(asked: Asked, observer: Observer, said: Said) -> Claim:
     """Return who asks, and where, by the first source that says so."""
+    before = _runtime.state().turns.answer(asked.previous_id)
     return first_of(
         (
             claimed_by_own_keys(asked.metadata),
             Claim(said.user_id, said.thread_id),
             claimed_by(observer.user_id, observer.thread_id),
             asked.claim,
-            Claim(None, _runtime.state().threads.of_answer(asked.previous_id)),
+            Claim(None, before.thread_id if before else None),
             Claim(_runtime.config().user_id, None),
         )
     )

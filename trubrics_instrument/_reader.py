@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from trubrics_instrument._identity import Claim
+from trubrics_instrument._threads import NO_HISTORY, History
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -32,6 +33,7 @@ class Asked(NamedTuple):
         metadata: The app's own data of this request.
         previous_id: The id of the answer that this request goes on from.
         resumable: Whether the answer can be fetched later, by its id (background work).
+        history: What it resends of its conversation.
         provider: Who serves the model: "openai", "azure", else the host's name.
     """
 
@@ -46,6 +48,7 @@ class Asked(NamedTuple):
     claim: Claim = Claim()
     metadata: Mapping[str, object] = {}
     previous_id: str | None = None
+    history: History = NO_HISTORY
     provider: str | None = None
     resumable: bool = False
 
