@@ -29,6 +29,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"capture": "some"}, "capture='some' is unknown: use one of full, metadata"),
     ({"spool": "disk"}, "spool='disk' is unknown: use one of auto, always, strict, off"),
     ({"redact": "everything"}, "everything"),
+    ({"redact": {"CODE": "("}}, "redact: the pattern of 'CODE' does not compile"),
     ({"before_send": "f"}, "before_send must be callable, not str"),
     ({"on_drop": 1}, "on_drop must be callable, not int"),
     ({"max_text_chars": 0}, "max_text_chars=0 must be a whole number from 1 to 10000000"),

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    import re
+
     import requests
 
 DEFAULT_HOST = "https://app.trubrics.com/api/ingestion"
 
 Capture: TypeAlias = Literal["full", "metadata"]
 Spool: TypeAlias = Literal["auto", "always", "strict", "off"]
-Redact: TypeAlias = "str | Callable[[str], str] | Sequence[str | Callable[[str], str]] | None"
+_Redactor: TypeAlias = "str | re.Pattern[str] | Mapping[str, str] | Callable[[str], str]"
+Redact: TypeAlias = "_Redactor | Sequence[_Redactor] | None"
 BeforeSend: TypeAlias = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 Prices: TypeAlias = (
     "Mapping[str, Sequence[float]] | Callable[[Mapping[str, object]], float | None] | None"

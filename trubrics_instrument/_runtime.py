@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from trubrics_instrument import _config, _cost, _events, _privacy, _scope
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
+from trubrics_instrument._delivery.encode import plain
 from trubrics_instrument._identity import anonymous_id, new_thread_id
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._shield import faults, logger, shield
@@ -146,8 +147,8 @@ def configure(
         environment: Such as "production", a property of every event.
         properties: Your own properties of every event: flat, JSON scalars.
         capture: "full", or "metadata" to send no text at all.
-        redact: "secrets" (default), "pii" (both), a callable `str -> str`, a list of these, or
-            None for nothing.
+        redact: "secrets" (default), "pii" (both), a callable `str -> str`, a pattern, a dict of
+            tags and patterns, a list of these, or None for nothing.
         before_send: Gets each event as it would be sent, a dict of its own, and returns it,
             changed or not, or None to drop it.
         prices: Your own prices of models, dollars for a million tokens: `{model: (input, output)}`
@@ -414,8 +415,11 @@ def _prepare(origin: _State, item: object, event_id: str) -> Outgoing | Skip:
     """Turn an accepted event into what is sent, on the sender's thread."""
     now = _state or origin
     event = cast("Event", item)
-    own = {**(now.config.properties or {}), **(event.properties or {})}
-    protected = _privacy.protect(event._replace(properties=own), now.rules)
+    # Plain before it is protected: a secret may be in an object that becomes a dict only then.
+    own = plain({**(now.config.properties or {}), **(event.properties or {})})
+    protected = _privacy.protect(
+        event._replace(properties=cast("dict[str, object]", own)), now.rules
+    )
     if protected is None:
         return Skip("sampled")
     completed = protected._replace(properties=_completed(protected, now.config, event_id))

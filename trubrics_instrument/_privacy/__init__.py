@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from trubrics_instrument._privacy.protect import Rules, protect
-from trubrics_instrument._privacy.redact import Redact, Redactor, redactors_from
+from trubrics_instrument._privacy.redact import Redactor, redactors_from
 
-__all__ = ["Redact", "Redactor", "Rules", "protect", "redactors_from"]
+__all__ = ["Redactor", "Rules", "protect", "redactors_from"]

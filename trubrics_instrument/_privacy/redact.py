@@ -10,11 +10,10 @@ from trubrics_instrument._privacy.pii_kinds import PII
 from trubrics_instrument._privacy.secret_kinds import KEY_CHARS, KEYS, OTHER_SECRETS
 
 if TYPE_CHECKING:
+    from trubrics_instrument._config import Redact
     from trubrics_instrument._privacy.recogniser import Recogniser
 
 Redactor: TypeAlias = Callable[[str], str]
-Rule: TypeAlias = "str | re.Pattern[str] | Mapping[str, str] | Redactor"
-Redact: TypeAlias = "Rule | Sequence[Rule] | None"
 
 ALLOWED = (
     '"secrets", "pii" (both), None, a callable of a str, a compiled pattern, '
