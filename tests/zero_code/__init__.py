@@ -1,0 +1,1 @@
+"""Zero code: `trubrics-instrument run`, in processes of its own."""
