@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 import wrapt
+from openai._models import FinalRequestOptions
 from openai_wire import chat_chunks, chat_completion
 
 from tests.openai.asking import client_of
@@ -95,6 +96,16 @@ def test_what_was_taken_before(sink: Sink, client: Any) -> None:
     assert [count_events(sink, way) for way in ways] == [2, 2, 2, 2]
     unpatch_openai()
     assert [count_events(sink, way) for way in ways] == [0, 0, 0, 0]
+
+
+def test_the_apps_own_options(sink: Sink, client: Any) -> None:
+    """Options that the app made itself stay as they are, and may be used again."""
+    options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=ASK)
+    before = dict(vars(options))
+    patch_openai()
+    assert count_events(sink, partial(client.request, object, options)) == 2
+    assert count_events(sink, partial(client.request, cast_to=object, options=options)) == 2
+    assert vars(options) == before
 
 
 @pytest.mark.parametrize("theirs_first", [True, False])
