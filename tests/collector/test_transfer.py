@@ -117,14 +117,14 @@ def test_an_export_can_be_one_users(server: Collector) -> None:
 def test_a_user_is_deleted_by_command(server: Collector) -> None:
     """After a question, unless it is told not to ask."""
     server.post("publish_events", [event(), event(user_id="bob")])
-    asked = "Delete 1 events of bob? This cannot be undone. Type yes:\n"
+    asked = "Delete 1 event of bob? This cannot be undone. Type yes:\n"
     assert command(server.db, "delete-user", "bob", typed="no\n") == (
         2,
         asked,
         "Nothing was deleted.\n",
     )
     assert command(server.db, "delete-user", "bob", typed="yes\n").out == (
-        f"{asked}1 events deleted.\n"
+        f"{asked}1 event deleted.\n"
     )
     assert command(server.db, "delete-user", "bob", "--yes").err == "There is no event of bob.\n"
     assert server.select("SELECT user_id FROM events") == [("ada",)]

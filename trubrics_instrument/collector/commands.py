@@ -20,6 +20,7 @@ from trubrics_instrument.collector.forward import (
 from trubrics_instrument.collector.removal import delete_user
 from trubrics_instrument.collector.schema import ForeignDatabaseError
 from trubrics_instrument.collector.store import Store
+from trubrics_instrument.collector.wording import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -93,10 +94,12 @@ def delete_events(args: argparse.Namespace) -> int:
         if not count:
             return fail(f"There is no event of {args.user}.")
         if not args.yes:
-            say(f"Delete {count:,} events of {args.user}? This cannot be undone. Type yes:")
+            say(
+                f"Delete {counted(count, 'event')} of {args.user}? This cannot be undone. Type yes:"
+            )
             if sys.stdin.readline().strip() != "yes":
                 return fail("Nothing was deleted.")
-        say(f"{delete_user(store, args.user):,} events deleted.")
+        say(f"{counted(delete_user(store, args.user), 'event')} deleted.")
     return 0
 
 

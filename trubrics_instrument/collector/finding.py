@@ -23,6 +23,8 @@ BUDGET_S = 0.15
 _FIRST_WINDOW = 20_000
 _WIDEST_WINDOW = 2_000_000
 _QUICK_S = 0.03
+_CONTEXT_BEFORE = 24  # so that the match is seen on a phone
+_CONTEXT_AFTER = 120
 _LARGEST_ID = 2**62
 _END_OF_DAY = "~"  # sorts after every time of that day
 _TERM = re.compile(r'"([^"]+)"|(\S+)')
@@ -254,6 +256,6 @@ def _excerpt(db: sqlite3.Connection, q: str, event_id: int) -> list[str]:
     match = re.search("|".join(map(re.escape, words)), text, re.IGNORECASE)
     if not match:
         return [text[:160]]
-    start = max(0, match.start() - 60)
+    start = max(0, match.start() - _CONTEXT_BEFORE)
     before = ("…" if start else "") + text[start : match.start()]
-    return [before, match.group(), text[match.end() : match.end() + 120]]
+    return [before, match.group(), text[match.end() : match.end() + _CONTEXT_AFTER]]

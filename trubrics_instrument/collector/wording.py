@@ -46,6 +46,11 @@ def number(value: float | None) -> str:
     raise AssertionError("the last unit takes everything")
 
 
+def counted(value: float, noun: str) -> str:
+    """Write a count with what is counted: 1 event, 2 events."""
+    return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
+
+
 def money(value: float | None) -> str:
     """Write dollars with the digits that matter."""
     if not value:
@@ -110,6 +115,7 @@ def path_to(key: str, kind: str) -> str:
 FILTERS: dict[str, Callable[..., str]] = {
     "ago": ago,
     "clock": clock,
+    "counted": counted,
     "duration": duration,
     "moment": moment,
     "money": money,

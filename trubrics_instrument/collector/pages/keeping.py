@@ -12,6 +12,7 @@ from trubrics_instrument.collector.pages._render import render
 from trubrics_instrument.collector.pages.users import MISSING
 from trubrics_instrument.collector.removal import delete_user
 from trubrics_instrument.collector.security import is_same_origin
+from trubrics_instrument.collector.wording import counted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,7 +66,7 @@ def _deletion(store: Store) -> list[Route]:
         if not is_same_origin(request):
             return PlainTextResponse(_FOREIGN, 403)
         count = delete_user(store, request.query_params.get("user", ""))
-        text = f"{count:,} events were deleted, and with them every text of this user."
+        text = f"{counted(count, 'event')} deleted, and with that every text of this user."
         return render(request, "message.html", {"title": "Deleted", "text": text})
 
     return [Route("/delete", ask), Route("/delete", delete, methods=["POST"])]

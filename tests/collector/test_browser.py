@@ -1,0 +1,196 @@
+"""The pages in a real browser: clicked through, read aloud, on a phone, under attack."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from tests.collector.browsing import HOSTILE, axe, chromium, fill, picture, small_talk, watched
+from tests.collector.conftest import TIMEOUT_S, Collector, event
+from trubrics_instrument import collector
+from trubrics_instrument.collector.wording import path_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+PAGES = {
+    "overview": "/",
+    "conversations": "/threads?q=order",
+    "conversation": "/threads/thread-0",
+    "users": "/users",
+    "user": "/users/ada@example.com",
+    "live": "/live",
+    "data": "/data",
+    "delete": "/delete?user=ada@example.com",
+}
+LOOKS = {"light": ("light", 1280, 900), "dark": ("dark", 1280, 900), "phone": ("light", 390, 844)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Give one browser to every test."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def talked(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a collector that some people talked to; only for who has a browser."""
+    path = tmp_path_factory.mktemp("talked") / "db"
+    fill(path, small_talk())
+    with collector.running(path) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_is_whole(browser: Browser, talked: str, name: str, look: str) -> None:
+    """Nothing is logged, nothing is loaded from elsewhere, nothing sticks out sideways."""
+    scheme, width, height = LOOKS[look]
+    with watched(browser, talked, scheme=scheme, width=width, height=height) as page:
+        page.goto(PAGES[name])
+        if name == "live":
+            page.get_by_text("Connected").wait_for()
+        picture(page, f"{name}-{look}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.fixture(scope="module")
+def axe_source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Install axe-core beside the project."""
+    return axe(tmp_path_factory.mktemp("axe"))
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_is_accessible(
+    browser: Browser, talked: str, axe_source: str, name: str, look: str
+) -> None:
+    """axe-core finds nothing, with every detail folded out."""
+    scheme, width, height = LOOKS[look]
+    with watched(browser, talked, scheme=scheme, width=width, height=height) as page:
+        page.goto(PAGES[name])
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        page.evaluate(axe_source)
+        found = page.evaluate("axe.run().then(result => result.violations)")
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
+def test_one_can_click_through(browser: Browser, talked: str) -> None:
+    """From the overview down to one event and back, by what is on the pages."""
+    with watched(browser, talked) as page:
+        page.goto("/")
+        for name in ("24 hours", "7 days", "90 days", "All"):
+            page.get_by_role("link", name=name, exact=True).click()
+            assert page.locator(".choice [aria-current]").inner_text() == name
+        page.get_by_text("By day, in figures").click()
+        assert page.get_by_role("rowheader").first.is_visible()
+        page.get_by_role("link", name="gpt-4o-mini").first.click()
+        assert page.get_by_label("Model").input_value() == "gpt-4o-mini"
+        page.get_by_role("link", name="Older conversations").or_(
+            page.get_by_role("link", name="Clear")
+        ).first.click()
+        page.locator(".threads a").first.click()
+        assert page.locator(".said.prompt").first.is_visible()
+        page.locator(".facts a").click()
+        assert page.get_by_role("heading", name="@example.com").is_visible()
+        for name in ("Conversations", "Users", "Live", "Data", "Overview"):
+            page.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
+            assert page.get_by_role("heading", level=1).inner_text() == name
+
+
+def test_one_can_search_by_keyboard(browser: Browser, talked: str) -> None:
+    """The first stop skips to the content; the search is typed and sent with Enter."""
+    with watched(browser, talked) as page:
+        page.goto("/threads")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.type("cancel password")
+        page.keyboard.press("Enter")
+        page.get_by_text("No conversation matches").wait_for()
+        page.get_by_label("Search what was said").fill("horario")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("horario"))
+        assert page.locator("mark").first.inner_text() == "horario"
+
+
+def test_many_events_are_no_trouble(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """COLLECTOR_BROWSER_EVENTS=1000000 makes it a million."""
+    path = tmp_path_factory.mktemp("many") / "db"
+    fill(path)
+    with collector.running(path) as server, watched(browser, server.url) as page:
+        for address in ("/", "/?range=all", "/threads", "/threads?q=ban", "/users", "/live"):
+            page.goto(address)
+            assert page.get_by_role("heading", level=1).is_visible()
+        page.goto("/threads?q=ban")
+        page.get_by_role("link", name="Older conversations").click()
+        page.locator(".threads a").first.click()
+        assert page.locator(".said").first.is_visible()
+
+
+def test_a_hostile_text_stays_a_text(browser: Browser, server: Collector) -> None:
+    """No script runs, and no text leaves its place, wherever it is shown."""
+    hostile = event(
+        user_id=HOSTILE,
+        event=HOSTILE,
+        properties={"$text": HOSTILE, "$thread_id": HOSTILE, "$assistant_id": HOSTILE},
+    )
+    server.post("publish_event", hostile)
+    with watched(browser, server.url) as page:
+        page.goto(path_to(HOSTILE, "users"))
+        assert page.title().startswith("</title><script>")
+        for path in ("/?range=all", path_to(HOSTILE, "threads"), "/threads", "/users", "/data"):
+            page.goto(path)
+            assert page.title() != "owned"
+        page.goto("/live")
+        page.get_by_text("Connected").wait_for()
+        server.post("publish_event", hostile | {"user_id": f"2 {HOSTILE}"})
+        page.locator(".new .who").wait_for()
+        assert page.locator(".new .who").inner_text().startswith("2 </title><script>")
+        assert page.title() != "owned"
+
+
+def test_the_live_page_goes_on_after_a_break(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What arrived while the connection was broken is shown when it stands again."""
+    path = tmp_path_factory.mktemp("live") / "db"
+    context = browser.new_context()
+    page = context.new_page()
+    with collector.running(path) as server:
+        port = int(server.url.rpartition(":")[2])
+        url = f"{server.url}/publish_event"
+        page.goto(f"{server.url}/live")
+        page.get_by_text("Connected").wait_for()
+        requests.post(url, json=event(user_id="before"), timeout=TIMEOUT_S).raise_for_status()
+        page.get_by_text("before").wait_for()
+    page.get_by_text("Connection lost").wait_for()
+    with collector.running(path, port=port):
+        requests.post(url, json=event(user_id="between"), timeout=TIMEOUT_S).raise_for_status()
+        page.get_by_text("between").wait_for()
+        assert page.locator(".stream .who").all_inner_texts() == ["between", "before"]
+    context.close()
+
+
+def test_a_user_is_deleted_by_clicking(browser: Browser, server: Collector) -> None:
+    """From the user's page, after a question that can be answered with no."""
+    server.post("publish_events", [event(), event(user_id="bob")])
+    with watched(browser, server.url) as page:
+        page.goto("/users")
+        page.get_by_role("link", name="bob").click()
+        page.get_by_role("link", name="Delete everything about this user").click()
+        page.get_by_role("link", name="Keep them").click()
+        assert page.get_by_role("heading", name="bob").is_visible()
+        page.get_by_role("link", name="Delete everything about this user").click()
+        page.get_by_role("button", name="Delete 1 event").click()
+        page.get_by_role("heading", name="Deleted").wait_for()
+    assert server.select("SELECT user_id FROM events") == [("ada",)]
