@@ -28,6 +28,8 @@ EVENTS = int(os.environ.get("COLLECTOR_BROWSER_EVENTS", "20000"))
 PICTURES = os.environ.get("COLLECTOR_SCREENSHOTS")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 AXE = "axe-core@4.10.3"
+_HIDE_FILE = """document.querySelectorAll(".file").forEach(
+    place => { place.textContent = "~/.local/share/trubrics-instrument/collector.sqlite3" })"""
 INSTALL_TIMEOUT_S = 100
 HOSTILE = "</title><script>document.title='owned'</script><img src=x onerror=alert(1)>\u202e"
 
@@ -191,6 +193,7 @@ def _failed(status: int, url: str) -> list[str]:
 def picture(page: Page, name: str) -> None:
     """Keep what is seen, if a folder for it was named."""
     if PICTURES:
+        page.evaluate(_HIDE_FILE)
         page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 
