@@ -42,7 +42,7 @@ A_RUN: dict[str, Any] = {"$generation_id": "run"}
 MESSAGE = {"$generation_id": "message"}
 USER = {"messages": [{"role": "user", "content": QUESTION}]}
 HISTORY = {"messages": [HumanMessage("Hello"), AIMessage("Hi", id="a-1"), HumanMessage(QUESTION)]}
-TWICE = {"model_calls": 2, **tokens(2)}
+TWICE: dict[str, Any] = {"model_calls": 2, **tokens(2)}
 ALONE: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream", "events")
 
 

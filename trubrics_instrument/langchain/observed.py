@@ -48,6 +48,7 @@ def observes_this_call() -> bool:
 
 def _on_stack(frame: FrameType | None) -> bool:
     moved = False
+    foreign = False
     for _ in range(_MAX_FRAMES):
         if frame is None:
             break
@@ -56,8 +57,11 @@ def _on_stack(frame: FrameType | None) -> bool:
             return False
         if frame.f_code.co_name in _CALLING or module.startswith(_MODELS):
             run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
-            if run_id is not None and key_of(run_id) in _open:
+            if run_id is None:
+                moved = moved or frame.f_code.co_name in _CALLING
+            elif key_of(run_id) in _open:
                 return True
-            moved = moved or run_id is None
+            else:
+                foreign = True
         frame = frame.f_back
-    return moved and _last_opened.get() in _open
+    return moved and not foreign and _last_opened.get() in _open
