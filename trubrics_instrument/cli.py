@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from trubrics_instrument._version import __version__
 from trubrics_instrument.collector import cli as collector_cli
+from trubrics_instrument.doctor import cli as doctor_cli
 from trubrics_instrument.zero_code import run_cli
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run_cli.add_parser(commands)
     collector_cli.add_parser(commands)
+    doctor_cli.add_parser(commands)
     return parser
 
 

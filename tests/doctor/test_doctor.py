@@ -1,0 +1,239 @@
+"""Each finding is a line with its remedy, and the exit code is for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+import wrapt
+
+import trubrics_instrument
+from tests.replies import json_reply
+from trubrics_instrument import collector
+from trubrics_instrument.doctor import Finding, report
+from trubrics_instrument.doctor import delivery as of_delivery
+from trubrics_instrument.doctor.delivery import delivery, send_test_event
+from trubrics_instrument.doctor.installed import OLDEST, installed
+from trubrics_instrument.doctor.patched import patched
+from trubrics_instrument.doctor.seen import seen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+KEY = "a-key-that-nobody-may-see"
+TIMEOUT_S = 60
+
+
+def doctor(*arguments: str, home: Path, **variables: str) -> tuple[int, str, str]:
+    """Return the exit code, the output and the error output of the command."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("TRUBRICS_")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "trubrics_instrument.cli", "doctor", *arguments],
+        env={**plain, "XDG_DATA_HOME": str(home), "XDG_STATE_HOME": str(home), **variables},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def found(findings: Iterable[Finding], check: str) -> Finding:
+    """Return the only finding of a check."""
+    (one,) = [one for one in findings if one.check == check]
+    return one
+
+
+def of_host(host: str, **options: Any) -> list[Finding]:
+    """Return what is found of a host with these options."""
+    trubrics_instrument.configure(host=host, **options)
+    return list(delivery(trubrics_instrument._runtime.config()))
+
+
+def test_all_is_well(server: Loopback, tmp_path: Path) -> None:
+    """A line each, nothing to put right, exit code 0, and no word of the key."""
+    server.always(json_reply({"detail": [{"msg": "1 to 100"}]}, 422), path="/publish_events")
+    variables = {"TRUBRICS_HOST": server.url, "TRUBRICS_API_KEY": KEY}
+    code, out, err = doctor(home=tmp_path, **variables)
+    assert (code, err) == (0, "")
+    assert out.endswith("\nNothing is wrong.\n")
+    assert re.search(r"^ok    key +set \(it is not shown\)$", out, re.MULTILINE)
+    assert re.search(rf"^ok    host +{server.url} takes events$", out, re.MULTILINE)
+    assert re.search(r"^ok    openai patch +can be put on", out, re.MULTILINE)
+    assert re.search(r"^ok    langchain patch +can be put on", out, re.MULTILINE)
+    assert KEY not in out
+    (asked,) = server.requests
+    assert (asked.headers["x-api-key"], asked.json) == (KEY, [])
+
+
+def test_it_is_for_programs_too(tmp_path: Path) -> None:
+    """`--json` writes the same findings, and what is wrong is exit code 1."""
+    code, out, err = doctor("--json", home=tmp_path)
+    assert (code, err) == (1, "")
+    findings = [Finding(**one) for one in json.loads(out)]
+    assert found(findings, "key") == Finding(
+        "key",
+        "wrong",
+        "none, so nothing is sent",
+        "set TRUBRICS_API_KEY, or start trubrics-instrument collector and set TRUBRICS_HOST",
+    )
+    assert [one.check for one in findings if one.level == "wrong"] == ["key"]
+
+
+def test_an_impossible_setting_is_a_finding(tmp_path: Path) -> None:
+    """What `configure()` would refuse is told with its reason."""
+    code, out, _ = doctor(home=tmp_path, TRUBRICS_SPOOL="sometimes")
+    assert code == 1
+    assert (
+        "wrong configuration   spool='sometimes' is unknown: use one of auto, always, strict, off"
+        " -> correct it, or remove it\n"
+    ) in out
+
+
+def test_the_bounds_are_those_of_the_package() -> None:
+    """What is called supported is what the package asks for."""
+    text = Path("pyproject.toml").read_text()
+    stated = dict(re.findall(r'"([a-z-]+)>=([\d.]+)"', text))
+    assert OLDEST.items() <= stated.items()
+    levels = {one.check: one.level for one in installed()}
+    assert set(levels.values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "remedy"),
+    [
+        (422, "ok", None),
+        (401, "wrong", "the key is not one of this host's: set TRUBRICS_API_KEY anew"),
+        (503, "wrong", "it has trouble of its own; events wait until it is better"),
+        (405, "note", "try --send-test-event"),
+        (302, "wrong", "set TRUBRICS_HOST to https://app.trubrics.com/api/ingestion, or remove it"),
+    ],
+)
+def test_what_a_host_answers(server: Loopback, status: int, level: str, remedy: str | None) -> None:
+    """Each answer means something, and the remedy is that of its meaning."""
+    server.always(json_reply({}, status))
+    host = found(of_host(server.url), "host")
+    assert (host.level, host.remedy) == (level, remedy)
+
+
+def test_a_host_that_does_not_answer() -> None:
+    """Nobody listens: on this machine, the collector is to be started."""
+    host = found(of_host("http://127.0.0.1:9"), "host")
+    assert host == Finding(
+        "host",
+        "wrong",
+        "http://127.0.0.1:9 cannot be reached (ConnectionError)",
+        "start trubrics-instrument collector",
+    )
+
+
+def test_events_that_wait(tmp_path: Path) -> None:
+    """What an app could not deliver is counted on disk."""
+    host = "http://127.0.0.1:9"
+    options: dict[str, Any] = {"spool": "auto", "spool_dir": str(tmp_path), "flush_interval_s": 0.0}
+    empty = found(of_host(host, **options), "spool")
+    assert (empty.level, empty.said) == ("ok", f"empty, in {tmp_path}")
+    trubrics_instrument.track("Sign in")
+    trubrics_instrument.shutdown(timeout_s=0.5)
+    waiting = found(of_host(host, **options), "spool")
+    assert (waiting.level, waiting.said) == ("note", f"1 events wait in {tmp_path}")
+
+
+def test_a_test_event_goes_all_the_way(sink: Sink) -> None:
+    """`--send-test-event` delivers one event through the sender of the app."""
+    assert send_test_event().level == "ok"
+    (event,) = sink.wait_for(1)
+    assert (event["event"], event["user_id"]) == ("Test event", "trubrics-doctor")
+
+
+def test_a_test_event_that_does_not_arrive(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason of the failure is told."""
+    monkeypatch.setattr(of_delivery, "_FLUSH_S", 0.5)
+    sink.refuse("/publish_events", 401)
+    told = send_test_event()
+    assert told.level == "wrong"
+    assert "401" in told.said
+
+
+def test_who_else_is_there() -> None:
+    """Our patch and somebody else's around the same method are both named."""
+
+    def theirs(wrapped: Any, _: Any, args: Any, kwargs: Any) -> Any:
+        return wrapped(*args, **kwargs)
+
+    original = openai.OpenAI.request
+    assert found(patched(app=True), "openai patch").level == "note"
+    with trubrics_instrument.patch_openai():
+        wrapt.wrap_function_wrapper("openai", "OpenAI.request", theirs)
+        finding = found(patched(app=True), "openai patch")
+    openai.OpenAI.request = original  # type: ignore[method-assign] # as it was
+    assert finding == Finding("openai patch", "ok", "on, beside tests")
+
+
+def test_an_app_is_looked_at_once_it_is_imported(tmp_path: Path) -> None:
+    """`--import` says what the app's own set-up has patched."""
+    (tmp_path / "chatbot.py").write_text(
+        "import openai, trubrics_instrument\ntrubrics_instrument.patch_openai()\n"
+    )
+    _, out, _ = doctor("--import", "chatbot", home=tmp_path, PYTHONPATH=str(tmp_path))
+    assert re.search(r"^ok    openai patch +on", out, re.MULTILINE)
+    assert re.search(
+        r"^note  langchain patch +off.* -> call patch_langchain\(\)", out, re.MULTILINE
+    )
+    assert doctor("--import", "no_such_app", home=tmp_path) == (
+        2,
+        "",
+        "--import no_such_app: No module named 'no_such_app'\n",
+    )
+
+
+def test_how_much_is_known(tmp_path: Path, server: Loopback) -> None:
+    """The fill rates are those of what the collector has, each with its remedy."""
+    db = tmp_path / "collector.sqlite3"
+    assert [one.said for one in seen(db)] == ["nothing collected here yet"]
+    with collector.running(db) as running:
+        trubrics_instrument.configure(host=running.url)
+        _ask_as(server, "ada")
+        _ask_as(server, None)
+        assert trubrics_instrument.flush()
+    trubrics_instrument.shutdown()
+    told = {one.check: (one.level, one.said) for one in seen(db)}
+    assert told == {
+        "collector": ("ok", f"4 prompts and answers looked at, the last in {db}"),
+        "user known": ("ok", "50% of 4"),
+        "thread known": ("note", "0% of 4"),
+        "model known": ("ok", "100% of 4"),
+        "tokens known": ("note", "0% of 2"),
+    }
+
+
+def _ask_as(server: Loopback, user: str | None) -> None:
+    message = {"role": "assistant", "content": "At nine."}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    answer = {"id": "a", "object": "chat.completion", "created": 0, "model": "m"}
+    server.script(json_reply({**answer, "choices": [choice]}))
+    with (
+        trubrics_instrument.patch_openai(),
+        trubrics_instrument.context(user_id=user),
+        openai.OpenAI(api_key="k", base_url=server.base_url) as client,
+    ):
+        client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": f"I am {user}"}]
+        )
+
+
+def test_a_report_for_a_notebook(sink: Sink) -> None:
+    """The same can be had as values, in the process of the app."""
+    findings = report()
+    assert found(findings, "host").level == "ok"
+    assert not [one for one in findings if one.level == "wrong"]

@@ -1,0 +1,138 @@
+"""Where events go: the key, the host, the spool; and a test event all the way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import requests
+
+from trubrics_instrument import _config, _runtime
+from trubrics_instrument._delivery.spool_file import directory, spool_path
+from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trubrics_instrument._config import Config, Destination
+
+_TIMEOUT_S = 5.0
+_FLUSH_S = 15.0
+_OK, _CLIENT_ERROR, _SERVER_ERROR = 200, 400, 500
+_UNAUTHORIZED = (401, 403)
+_WANTS_EVENTS = (400, 422)  # what an empty array deserves
+_NO_SUCH_ENDPOINT = (404, 405)
+TEST_EVENT = "Test event"
+TEST_USER = "trubrics-doctor"
+
+
+def delivery(config: Config) -> Iterator[Finding]:
+    """Yield what is configured, and whether the host answers."""
+    if not config.enabled:
+        yield note("enabled", "no: nothing is observed", "remove TRUBRICS_ENABLED=0")
+    target = config.destination(api_key=None, host=None)
+    yield _key(config)
+    if target is not None:
+        yield _host(target)
+        yield _spool(config, target)
+
+
+def send_test_event() -> Finding:
+    """Send one event as the app's would go, and wait until it has arrived."""
+    before = _runtime.stats().delivered
+    accepted = _runtime.track(TEST_EVENT, {"$text": "A test of the delivery"}, user_id=TEST_USER)
+    if not accepted:
+        return wrong("test event", "not accepted", "see the lines on key, host and enabled")
+    _runtime.flush(_FLUSH_S)
+    stats = _runtime.stats()
+    if stats.delivered > before:
+        return ok("test event", f'"{TEST_EVENT}" of user "{TEST_USER}" has arrived')
+    why = stats.last_error or ", ".join(stats.dropped) or f"no answer within {_FLUSH_S:.0f} s"
+    return wrong("test event", f"not delivered: {why}", "see the line on the host")
+
+
+def _key(config: Config) -> Finding:
+    local = config.host is not None and _config.is_loopback(config.host)
+    if config.api_key:
+        return ok("key", "set (it is not shown)")
+    if local:
+        return ok("key", "none, and a host on this machine needs none")
+    return wrong(
+        "key",
+        "none, so nothing is sent",
+        "set TRUBRICS_API_KEY, or start trubrics-instrument collector and set TRUBRICS_HOST",
+    )
+
+
+def _host(target: Destination) -> Finding:
+    """Ask with an empty array, which changes nothing, whatever the answer."""
+    headers = {"x-api-key": target.api_key} if target.api_key else {}
+    try:
+        answer = requests.post(
+            f"{target.host}/publish_events",
+            json=[],
+            headers=headers,
+            timeout=_TIMEOUT_S,
+            allow_redirects=False,
+        )
+    except requests.RequestException as error:
+        return _unreachable(target, error)
+    return _answered(target, answer.status_code)
+
+
+def _unreachable(target: Destination, error: requests.RequestException) -> Finding:
+    remedy = "check the network and the proxy; events wait on disk until it answers"
+    if _config.is_loopback(target.host):
+        remedy = "start trubrics-instrument collector"
+    elif isinstance(error, requests.exceptions.SSLError):
+        remedy = "check the certificates: REQUESTS_CA_BUNDLE, or configure(session=...)"
+    return wrong("host", f"{target.host} cannot be reached ({type(error).__name__})", remedy)
+
+
+def _answered(target: Destination, status: int) -> Finding:
+    said = f"{target.host} answers {status}"
+    if status in _UNAUTHORIZED:
+        return wrong("host", said, "the key is not one of this host's: set TRUBRICS_API_KEY anew")
+    if status >= _SERVER_ERROR:
+        return wrong("host", said, "it has trouble of its own; events wait until it is better")
+    if status in _NO_SUCH_ENDPOINT:
+        return note("host", f"{said}, and may want one event a request", "try --send-test-event")
+    if not (status in _WANTS_EVENTS or _OK <= status < _OK + 100):
+        return wrong("host", said, f"set TRUBRICS_HOST to {_config.DEFAULT_HOST}, or remove it")
+    plain = urlsplit(target.host).scheme == "http" and not _config.is_loopback(target.host)
+    if plain and target.api_key:
+        return note("host", f"{target.host} is reached without encryption", "use https")
+    return ok("host", f"{target.host} takes events")
+
+
+def _spool(config: Config, target: Destination) -> Finding:
+    folder = directory(config.spool_dir)
+    if config.spool == "off":
+        return note("spool", "off: what cannot be delivered by the end of the process is lost")
+    if not _is_writable(folder):
+        return wrong("spool", f"{folder} cannot be written", "set TRUBRICS_SPOOL_DIR")
+    waiting = _waiting(spool_path(config.spool_dir, target.host, target.api_key))
+    if waiting:
+        remedy = "they go when an app runs and the host answers"
+        return note("spool", f"{waiting} events wait in {folder}", remedy)
+    return ok("spool", f"empty, in {folder}")
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether it can be written, or made."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return os.access(existing, os.W_OK | os.X_OK)
+
+
+def _waiting(spool: Path) -> int:
+    if not spool.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(f"{spool.as_uri()}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM event").fetchone()[0])
+    except sqlite3.Error:
+        return 0
