@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
-from tests.collector.conftest import Collector, event
+from tests.collector.conftest import TIMEOUT_S, Collector, event
 from trubrics_instrument import collector
 from trubrics_instrument.collector.ingest import MAX_BODY_BYTES
 
@@ -161,6 +162,8 @@ def test_a_body_that_is_too_large_is_refused(server: Collector) -> None:
     """413, whether the size is announced or found out while reading."""
     body = b" " * (MAX_BODY_BYTES + 1)
     assert server.post("publish_events", body).status_code == 413
+    in_pieces = requests.post(f"{server.url}/publish_events", iter([body]), timeout=TIMEOUT_S)
+    assert in_pieces.status_code == 413
     assert server.post("publish_events", [event()]).status_code == 200
 
 
