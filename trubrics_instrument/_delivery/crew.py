@@ -106,7 +106,7 @@ class Crew:
             return
         if run.outbox.waiting() < self._options.max_batch:
             return
-        if all(lane.last_post_s > SLOW_S for lane in list(self._lanes)):
+        if self._lanes[0].last_post_s > SLOW_S:
             self._add_lane(forever=False)
 
     def _new_lane(self) -> Lane:

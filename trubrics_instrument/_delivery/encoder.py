@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ OBJECTS_BYTES = 900
 # Until the first item was seen: so much that a burst of large ones cannot pass unmeasured.
 FIRST_GUESS_BYTES = 16_384.0
 STUCK_S = 1.0
+WORK_S = 0.0002
+PAUSE_S = 0.00005
 
 
 class Encoder:
@@ -65,7 +68,13 @@ class Encoder:
             return 0
         try:
             number = min(limit, len(self._queue))
-            events = [event for at in range(number) if (event := self._encoded(at)) is not None]
+            pace = Pace(self._queue)
+            events: list[Encoded] = []
+            for at in range(number):
+                event = self._encoded(at)
+                if event is not None:
+                    events.append(event)
+                pace.keep()
             self._keeper.place(events)
             for _ in range(number):
                 self._queue.popleft()
@@ -91,6 +100,30 @@ class Encoder:
             return
         fresh = sum(len(event.body) for event in events) / len(events) + OBJECTS_BYTES
         self.mean_bytes = max(fresh, 0.8 * self.mean_bytes + 0.2 * fresh)
+
+
+class Pace:
+    """Gives the interpreter back now and then, while the app is busy tracking.
+
+    A thread that wants the interpreter waits 5 ms for one that does not let go: the app would
+    feel that in each thousandth call of a burst. A sleep of nothing does not help, because the
+    sleeper is back before the other has woken up.
+    """
+
+    def __init__(self, queue: deque[object]) -> None:
+        self._queue = queue
+        self._length = len(queue)
+        self._until = time.perf_counter() + WORK_S
+
+    def keep(self) -> None:
+        """Make a pause if it is time for one."""
+        if time.perf_counter() < self._until:
+            return
+        length = len(self._queue)
+        if length > self._length:
+            time.sleep(PAUSE_S)
+        self._length = length
+        self._until = time.perf_counter() + WORK_S
 
 
 class Maker:

@@ -25,6 +25,8 @@ BLACKOUT_S = 60.0
 SOON_S = 0.1
 FOREVER_S = 3600.0
 MAX_KEYS = 20_000
+TOO_FULL = 0.75
+ENOUGH = 0.5
 
 
 class Keeper:
@@ -107,9 +109,9 @@ class Keeper:
                     self._unpark(event.key)
 
     def measure(self, queued_bytes: float) -> None:
-        """Find out whether memory is half full; it is over when it is less than a quarter full."""
+        """Find out whether memory fills up; that is over when it is half empty."""
         share = (self._outbox.bytes + queued_bytes) / self._options.max_memory_bytes
-        self._overflowing = share > (0.25 if self._overflowing else 0.5)
+        self._overflowing = share > (ENOUGH if self._overflowing else TOO_FULL)
 
     def tend(self) -> None:
         """Do what is due: spill, replay, keep the lease."""

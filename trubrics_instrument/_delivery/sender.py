@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from . import lifecycle
@@ -22,6 +23,8 @@ class Sender:
         self._options = options
         self._prepare = prepare
         self._strict = options.spool == "strict"
+        # uWSGI forks without telling Python; elsewhere `register_at_fork` saves a system call.
+        self._forks_unseen = "uwsgi" in sys.modules or not hasattr(os, "register_at_fork")
         self._run = self._new_run()
         lifecycle.enlist(self)
 
@@ -36,7 +39,7 @@ class Sender:
         Takes no lock and logs nothing once the worker runs: a finaliser may call it.
         """
         run = self._run
-        if run.pid != os.getpid():  # uWSGI forks without telling Python
+        if self._forks_unseen and run.pid != os.getpid():
             self.begin_in_child()
             run = self._run
         if self._strict and not run.closed:
