@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_conversation"}),
     frozenset({"_call"}),
     frozenset({"_patch", "_stream"}),
-    frozenset({"asgi", "django", "feedback", "langchain", "providers", "wsgi"}),
+    frozenset({"_feedback", "asgi", "django", "langchain", "providers", "wsgi"}),
     frozenset({"collector", "spool_cli", "testing", "ui"}),
     frozenset({"doctor", "pytest_plugin", "zero_code"}),
     frozenset({"cli"}),

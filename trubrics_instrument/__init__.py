@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trubrics_instrument._feedback import feedback
     from trubrics_instrument._patch import Patch
     from trubrics_instrument._runtime import (
         Stats,
@@ -38,6 +39,7 @@ __all__ = [
     "bind",
     "configure",
     "context",
+    "feedback",
     "flush",
     "identify",
     "patch_langchain",
@@ -59,6 +61,7 @@ _HOMES = {
     "bind": "_scope",
     "configure": "_runtime",
     "context": "_scope",
+    "feedback": "_feedback",
     "flush": "_runtime",
     "identify": "_scope",
     "patch_langchain": "langchain",

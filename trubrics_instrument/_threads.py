@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from trubrics_instrument._memory import MAX_REMEMBERED, Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-TAIL_MESSAGES = 4
-_LOOKED_AT_CHARS = 256
+TAIL_MESSAGES = 3
+_LOOKED_AT_CHARS = 128
 # An answer of this length is hardly given twice; "You're welcome!" is given to everybody.
 _TELLING_CHARS = 80
 _ALIKE_KEPT = 8
@@ -66,7 +66,9 @@ class Threads:
 
     def find(self, asker: str | None, history: History) -> Place | None:
         """Return where the conversation stood that a history shows, if this process has seen it."""
-        for depth, key in reversed(list(_keys(asker, history.tail))):
+        if not history.tail:
+            return None
+        for depth, key in reversed(_keys(asker, history.tail)):
             places = self._places.get(key)
             if places and (asker or depth > 1 or _is_telling(history.tail)):
                 return _latest(places)
@@ -110,11 +112,11 @@ class Threads:
                 self._put(_question_key(asker, tail), place)
 
     def _put(self, key: bytes, place: Place) -> None:
-        waiting = (
-            one
-            for one in self._places.get(key) or ()
-            if not one.continued and one.thread_id != place.thread_id
-        )
+        alike = self._places.get(key)
+        if alike is None:
+            self._places.put(key, (place,))
+            return
+        waiting = (one for one in alike if not one.continued and one.thread_id != place.thread_id)
         self._places.put(key, (*waiting, place)[-_ALIKE_KEPT:])
 
     def _is_no_conversation(self, asker: str | None, tail: tuple[str, ...]) -> bool:
@@ -134,12 +136,14 @@ def _is_telling(tail: tuple[str, ...]) -> bool:
     return len(tail) == 1 or len(tail[-1]) >= _TELLING_CHARS
 
 
-def _keys(asker: str | None, tail: tuple[str, ...]) -> Iterator[tuple[int, bytes]]:
-    """Yield a name for the last message, one for the last two, and so on."""
+def _keys(asker: str | None, tail: tuple[str, ...]) -> list[tuple[int, bytes]]:
+    """Return a name for the last message, one for the last two, and so on."""
     digest = hashlib.blake2b((asker or "").encode(errors="replace"), digest_size=16)
+    keys: list[tuple[int, bytes]] = []
     for depth, text in enumerate(reversed(tail), 1):
         digest.update(_looked_at(text))
-        yield depth, digest.digest()
+        keys.append((depth, digest.digest()))
+    return keys
 
 
 def _question_key(asker: str | None, tail: tuple[str, ...]) -> bytes:
@@ -157,5 +161,7 @@ def fingerprint(asker: str | None, *texts: str) -> bytes:
 
 def _looked_at(text: str) -> bytes:
     """Return a text's beginning and end; apps strip what they store."""
-    parts = (text[:_LOOKED_AT_CHARS].strip(), text[-_LOOKED_AT_CHARS:].strip())
-    return "\0".join(("", *parts)).encode(errors="replace")
+    text = text.strip()
+    if len(text) > 2 * _LOOKED_AT_CHARS:
+        text = f"{text[:_LOOKED_AT_CHARS]}\0{text[-_LOOKED_AT_CHARS:]}"
+    return f"\0{text}".encode(errors="replace")

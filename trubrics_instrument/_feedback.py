@@ -1,0 +1,125 @@
+"""`feedback()`: what a user thinks of an answer."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from trubrics_instrument import _events, _runtime, _scope
+from trubrics_instrument._events import Event
+from trubrics_instrument._identity import anonymous_id
+from trubrics_instrument._shield import shield
+from trubrics_instrument._turns import Told
+
+if TYPE_CHECKING:
+    from trubrics_instrument._config import Destination
+
+
+def feedback(
+    target: object,
+    score: float,
+    *,
+    comment: str | None = None,
+    user_id: object = None,
+    properties: Mapping[str, object] | None = None,
+) -> bool:
+    """Tell what a user thinks of an answer.
+
+    The conversation, and the user where nothing else says, are those of the answer, if this process
+    has told it; else those of `context()` and `identify()`.
+
+    Args:
+        target: The answer: an OpenAI response, a LangChain message, or its id. None is the last
+            answer of this request, task or thread.
+        score: A number, such as 1 for a thumb up and 0 for a thumb down, or 1 to 5; True is 1.
+        comment: What the user writes about it.
+        user_id: Who thinks so, if it is not the user who asked.
+        properties: Your own properties of the event: flat, JSON scalars.
+
+    Returns:
+        Whether it was accepted for delivery.
+
+    Raises:
+        ValueError: There is no such answer, or the score is no number.
+    """
+    number = _number(score)
+    if not _runtime.observing():
+        return False
+    told = _told(target)
+    with shield("telling a feedback"):
+        event = _event(told, number, comment, user_id, properties)
+        return _runtime.emit(event, cast("Destination | None", told.target))
+    return False
+
+
+def _event(
+    told: Told,
+    score: float,
+    comment: str | None,
+    user_id: object,
+    properties: Mapping[str, object] | None,
+) -> Event:
+    said = _scope.said()
+    known = _scope.clean_id(user_id) or said.user_id
+    known = known or (None if told.anonymous else told.user_id or None)
+    thread_id = told.thread_id or said.thread_id
+    own: dict[str, object] = {**said.properties, **(properties or {}), "score": score}
+    if known is None:
+        known = _runtime.config().user_id
+    if known is None:
+        known = told.user_id or anonymous_id(thread_id or told.generation_id)
+        own["anonymous"] = True
+    return Event(
+        name=_events.FEEDBACK,
+        user_id=known,
+        time_s=time.time(),
+        text=comment or None,
+        thread_id=thread_id or None,
+        prompt_id=told.prompt_id,
+        generation_id=told.generation_id,
+        properties=own,
+    )
+
+
+def _told(target: object) -> Told:
+    """Return where the answer was told; where this process does not know, only its id."""
+    if target is None:
+        turn = _scope.last_call()
+        if turn is None or turn.answer is None:
+            raise ValueError(
+                "feedback(None, ...) is for the last answer of this request, task or thread, and "
+                "there is none: give the answer, or its id"
+            )
+        return cast("Told", turn.answer)
+    generation_id = id_of(target)
+    known = _runtime.state().turns.answer(generation_id)
+    return known or Told(generation_id=generation_id, user_id="", thread_id="")
+
+
+def id_of(target: object) -> str:
+    """Return the id of an answer: a response, a message, the same as a dict, or the id itself.
+
+    Raises:
+        ValueError: It has none.
+    """
+    given: Any = target
+    found: Any = given
+    if isinstance(target, Mapping):
+        found = given.get("id")
+    elif not isinstance(target, str):
+        found = getattr(given, "id", None)
+    if not isinstance(found, str) or not found.strip():
+        kind = type(given).__name__
+        raise ValueError(f"feedback needs an answer or its id, and this {kind} has no id")
+    return _scope.clean_id(found) or found
+
+
+def _number(score: object) -> float:
+    """Return a score as a number."""
+    if isinstance(score, bool):
+        return int(score)
+    if isinstance(score, (int, float)) and math.isfinite(score):
+        return score
+    raise ValueError(f"score must be a number, such as 1 or 0, not {score!r}")
