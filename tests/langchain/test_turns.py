@@ -123,7 +123,8 @@ async def test_several_choices(sink: Sink) -> None:
 async def test_visible_id(sink: Sink) -> None:
     """The answer's id is the message's where the app sees one, and the prompt's is the run's."""
     run_id = uuid.uuid4()
-    message = model().invoke(QUESTION, {**handler(), "run_id": run_id})
+    config: Any = {**handler(), "run_id": run_id}
+    message = model().invoke(QUESTION, config)
     turns_told(sink)
     first, last = sink.events
     assert first["properties"]["$prompt_id"] == str(run_id)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trubrics_instrument._shield import shield
+from trubrics_instrument._threads import NO_HISTORY, TAIL_MESSAGES, History
 from trubrics_instrument.langchain.messages import (
     answered,
     attachments,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from trubrics_instrument._reader import ToolUse
     from trubrics_instrument.langchain.settings import Key
 
+# However long a history is, no more of it is looked at than this, from either end.
+_MOST_MESSAGES = 24
+_SPEAKERS = frozenset({"human", "ai"})
 _QUESTION_KEYS = (
     "input",
     "question",
@@ -49,14 +53,14 @@ class Question(NamedTuple):
         attachments: What else there was, such as "image:1".
         continues: Whether only tool calls and their results have come since.
         tool_ids: The ids of those results, the latest first.
-        last_answer_id: The id of the answer before it, which names the conversation.
+        history: What was said before it.
     """
 
     text: str | None = None
     attachments: str | None = None
     continues: bool = False
     tool_ids: tuple[str, ...] = ()
-    last_answer_id: str | None = None
+    history: History = NO_HISTORY
 
     def turn_keys(self) -> tuple[Hashable, ...]:
         """Return the names under which the turn may be known that this question goes on with."""
@@ -96,7 +100,7 @@ def last_question(messages: Sequence[Any]) -> Question:
                 attachments(message),
                 continues=bool(results),
                 tool_ids=tuple(results),
-                last_answer_id=_last_answer_id(messages[:index]),
+                history=_history(messages, index),
             )
     return Question(said(messages[-1]) if messages else None)
 
@@ -216,6 +220,21 @@ def _fields(given: Any) -> Mapping[str, Any]:
     return {}
 
 
-def _last_answer_id(messages: Sequence[Any]) -> str | None:
-    answers = (message for message in reversed(messages) if role(message) == "ai")
-    return next((first_text([field(message, "id")]) for message in answers), None)
+def _history(messages: Sequence[Any], asked_at: int) -> History:
+    """Return what comes before the question; tools are no part of it, apps leave them out."""
+    first = next((one for one in messages[:_MOST_MESSAGES] if role(one) == "human"), None)
+    tail: list[str] = []
+    for message in reversed(messages[max(0, asked_at - _MOST_MESSAGES) : asked_at]):
+        speaker = role(message)
+        text = answered(message) if speaker == "ai" else said(message)
+        if not text or speaker not in _SPEAKERS or tool_uses(message):
+            continue
+        if tail or speaker == "ai":
+            tail.append(text)
+        if len(tail) == TAIL_MESSAGES:
+            break
+    return History(
+        opening=said(first),
+        begins=first is messages[asked_at],
+        tail=tuple(reversed(tail)),
+    )

@@ -9,6 +9,7 @@ from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._identity import claimed_by
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._reader import Asked, Status, Usage
+from trubrics_instrument._threads import NO_HISTORY
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
 from trubrics_instrument.langchain.outcome import (
     ModelAnswer,
@@ -174,7 +175,7 @@ class RunTurn:
             question=("run", self.key),
             claim=claim,
             metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
-            previous_id=asked.last_answer_id,
+            history=question.history if asked.history is NO_HISTORY else asked.history,
         )
 
     def _reply(self, output: Any) -> Reply | None:

@@ -1,0 +1,116 @@
+"""A graph that stops to ask a human, and goes on with what the human says."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("langchain.agents", reason="needs langchain 1.x")
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import MemorySaver
+from langgraph.types import Command, interrupt
+
+from tests.langchain.chains import QUESTION, weather
+from tests.langchain.driving import Mode, assert_nothing_left, drive, turns_told
+from tests.langchain.models import Scripted, calls
+from trubrics_instrument import TrubricsCallbackHandler
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
+
+pytestmark = pytest.mark.anyio
+
+SINGLE: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream")
+
+
+@tool
+def refund(x: str) -> str:
+    """Ask a human first."""
+    return str(interrupt({"question": f"Refund {x}?"}))
+
+
+def config() -> Any:
+    """Return a config with a handler and a conversation."""
+    return {
+        "callbacks": [TrubricsCallbackHandler("ada")],
+        "configurable": {"thread_id": "t-1"},
+    }
+
+
+def brief(sink: Sink) -> list[list[tuple[Any, ...]]]:
+    """Return what was told of each turn: event, text, tool and status."""
+    keys = ("event", "$text", "tool_name", "status", "finish_reason")
+    return [[tuple(event.get(key) for key in keys) for event in turn] for turn in turns_told(sink)]
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_question_and_answer(mode: Mode, sink: Sink) -> None:
+    """What the graph asks is an answer to the user, and what the user says to it is a prompt."""
+    agent = create_agent(Scripted(rule=calls("refund")), [refund], checkpointer=MemorySaver())
+    await drive(mode, agent, {"messages": [("user", QUESTION)]}, config())
+    await drive(mode, agent, Command(resume="Yes, do."), config())
+    assert brief(sink) == [
+        [
+            ("Prompt", QUESTION, None, None, None),
+            ("Generation", "Refund 1?", None, "incomplete", "interrupt"),
+        ],
+        [
+            ("Prompt", "Yes, do.", None, None, None),
+            ("Tool call", None, "refund", None, None),
+            ("Generation", "Done.", None, "ok", None),
+        ],
+    ]
+    assert {event["properties"]["$thread_id"] for event in sink.events} == {"t-1"}
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_approval(mode: Mode, sink: Sink) -> None:
+    """An approval without words goes on with the same turn."""
+    agent = create_agent(
+        Scripted(rule=calls("weather")),
+        [weather],
+        middleware=[HumanInTheLoopMiddleware(interrupt_on={"weather": True})],
+        checkpointer=MemorySaver(),
+    )
+    await drive(mode, agent, {"messages": [("user", QUESTION)]}, config())
+    approved: Any = Command(resume={"decisions": [{"type": "approve"}]})
+    await drive(mode, agent, approved, config())
+    assert brief(sink) == [
+        [
+            ("Prompt", QUESTION, None, None, None),
+            ("Generation", None, None, "incomplete", "interrupt"),
+            ("Tool call", None, "weather", None, None),
+            ("Generation", "Done.", None, "ok", None),
+        ]
+    ]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_breakpoint(mode: Mode, sink: Sink) -> None:
+    """A graph that was stopped before its tools goes on with the same turn, each tool told once."""
+    agent = create_agent(
+        Scripted(rule=calls("weather")),
+        [weather],
+        interrupt_before=["tools"],
+        checkpointer=MemorySaver(),
+    )
+    await drive(mode, agent, {"messages": [("user", QUESTION)]}, config())
+    await drive(mode, agent, None, config())
+    assert brief(sink) == [
+        [
+            ("Prompt", QUESTION, None, None, None),
+            ("Tool call", None, "weather", None, None),
+            ("Generation", "Done.", None, "ok", None),
+        ]
+    ]
+    assert_nothing_left()
