@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import openai
 import pydantic
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -61,11 +63,33 @@ class Way:
         return True if self.streamed else None
 
 
+def in_this_sdk(name: str) -> bool:
+    """Whether a client of the installed SDK has it: "responses", "chat.completions.parse"."""
+    with openai.OpenAI(api_key="k") as client:
+        try:
+            operator.attrgetter(name)(client)
+        except AttributeError:
+            return False
+        return True
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    """Leave a test out where the installed SDK does not have what it tests."""
+    return pytest.mark.skipif(not in_this_sdk(name), reason=f"this SDK has no {name}")
+
+
+_NEEDS = {"parsed": "responses.parse", "helper": "responses.stream"}
+_LEFT_OUT = {
+    ("responses", shape)
+    for shape in SHAPES["responses"]
+    if not in_this_sdk(_NEEDS.get(shape, "responses"))
+}
 WAYS = [
     Way(endpoint, shape, mode)
     for endpoint, shapes in SHAPES.items()
     for shape in shapes
     for mode in MODES
+    if (endpoint, shape) not in _LEFT_OUT
 ]
 
 
@@ -104,7 +128,7 @@ async def entered(manager: Any) -> AsyncGenerator[Any]:
 @contextlib.asynccontextmanager
 async def asking(client: Any, way: Way, **more: Any) -> AsyncGenerator[Any]:
     """Ask, and give what the app gets: an answer, or a stream to iterate over."""
-    resource, arguments = _resource(client, way.endpoint)
+    resource, arguments = _resource(client, way.endpoint, way.shape)
     arguments |= more
     if way.shape == "helper":
         async with entered(resource.stream(**arguments)) as stream:
@@ -137,13 +161,15 @@ async def _created(resource: Any, way: Way, arguments: dict[str, Any]) -> Any:
     return raw if way.shape == "unparsed" else await settled(raw.parse())
 
 
-def _resource(client: Any, endpoint: str) -> tuple[Any, dict[str, Any]]:
+def _resource(client: Any, endpoint: str, shape: str) -> tuple[Any, dict[str, Any]]:
     if endpoint == "chat":
         messages = [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": QUESTION},
         ]
-        return client.chat.completions, {"model": MODEL, "messages": messages}
+        chat = client.chat if hasattr(client.chat.completions, "parse") else client.beta.chat
+        arguments = {"model": MODEL, "messages": messages}
+        return (chat if shape in {"parsed", "helper"} else client.chat).completions, arguments
     if endpoint == "responses":
         return client.responses, {"model": MODEL, "input": QUESTION, "instructions": "Be brief."}
     return client.completions, {"model": MODEL, "prompt": QUESTION}

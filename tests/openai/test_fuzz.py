@@ -19,7 +19,7 @@ from openai_wire import (
 )
 from responses_wire import response_events, response_object
 
-from tests.openai.asking import MODES, Mode, Way, ask, client_of, close_client, settled
+from tests.openai.asking import MODES, WAYS, Mode, Way, ask, client_of, close_client, settled
 from tests.openai.mutations import JUNK, mutated, streams
 from tests.replies import CLOSE, Reply, json_reply, raw_reply
 from trubrics_instrument import context, flush, patch_openai
@@ -79,7 +79,7 @@ FUZZ = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-ENDPOINTS = pytest.mark.parametrize("endpoint", BODIES)
+ENDPOINTS = pytest.mark.parametrize("endpoint", {way.endpoint: way for way in WAYS})
 
 
 class App:

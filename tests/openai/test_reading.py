@@ -8,7 +8,7 @@ import pytest
 from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_object
 
-from tests.openai.asking import client_of
+from tests.openai.asking import client_of, needs
 from tests.replies import Reply, chat_stream, json_reply
 from tests.told import told
 from trubrics_instrument import configure, patch_openai
@@ -135,6 +135,7 @@ RESPONSES_QUESTIONS = [
 ]
 
 
+@needs("responses")
 @pytest.mark.parametrize("case", RESPONSES_QUESTIONS, ids=lambda case: case.name)
 def test_question_of_responses(case: Case, sink: Sink, server: Loopback, client: Any) -> None:
     """The same over the Responses API, and what an app fills into a stored prompt."""
@@ -393,6 +394,7 @@ RESPONSES_ANSWERS = [
 ]
 
 
+@needs("responses")
 @pytest.mark.parametrize("case", RESPONSES_ANSWERS, ids=lambda case: case.name)
 def test_answer_of_responses(case: Case, sink: Sink, server: Loopback, client: Any) -> None:
     """The same over the Responses API: messages, tools of the app and built-in ones, failures."""
@@ -478,7 +480,7 @@ def test_metadata_becomes_properties(sink: Sink, server: Loopback, client: Any) 
     patch_openai()
     server.script(json_reply(chat_completion("Yes")))
     metadata = {"plan": "pro", "user_id": "bob", "session_id": "s-1"}
-    client.chat.completions.create(model="m", messages=[HI], metadata=metadata)
+    client.chat.completions.create(model="m", messages=[HI], extra_body={"metadata": metadata})
     for event in told(sink, 2):
         assert (event["user_id"], event["$thread_id"], event["plan"]) == ("bob", "thread 1", "pro")
         assert "session_id" not in event

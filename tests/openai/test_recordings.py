@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import openai
 import pytest
 
-from tests.openai.asking import MODES, Mode, client_of, close_client, pieces, settled
+from tests.openai.asking import MODES, Mode, client_of, close_client, in_this_sdk, pieces, settled
 from tests.openai.recorded import Exchange, expected, recordings
 from tests.replies import raw_reply
 from tests.told import told
@@ -35,7 +35,7 @@ async def test_a_recording(
     recording: list[Exchange], mode: Mode, sink: Sink, server: Loopback
 ) -> None:
     """What the real API was asked and answered is what the events tell, in every field."""
-    if not hasattr(openai.OpenAI, recording[0].endpoint.split("/")[1]):
+    if not in_this_sdk(recording[0].endpoint.split("/")[1]):
         pytest.skip("this SDK has no such endpoint")
     patch_openai()
     clients: dict[str, Any] = {}

@@ -9,7 +9,7 @@ import pytest
 from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_events, response_object
 
-from tests.openai.asking import MODES, Mode, client_of, close_client, pieces, settled
+from tests.openai.asking import MODES, Mode, client_of, close_client, needs, pieces, settled
 from tests.replies import chat_stream, error_reply, json_reply, response_stream
 from tests.told import told
 from trubrics_instrument import _runtime, context, patch_openai
@@ -95,6 +95,7 @@ async def test_tools(mode: Mode, stream: bool, sink: Sink, server: Loopback) -> 
     ]
 
 
+@needs("responses")
 @BOTH
 @EITHER
 @pytest.mark.parametrize("stateful", [True, False], ids=["previous_response_id", "whole input"])
@@ -208,6 +209,7 @@ async def test_several_calls_as_one_turn(mode: Mode, sink: Sink, server: Loopbac
     assert [event["properties"]["$prompt_id"] for event in sink.events] == ["p-1"] * 3
 
 
+@needs("responses")
 async def test_previous_response_keeps_the_thread(sink: Sink, server: Loopback) -> None:
     """A response that goes on from another belongs to its thread, and is a new question."""
     patch_openai()
