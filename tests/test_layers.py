@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_around", "_version", "_shield"}),
-    frozenset({"_config", "_events", "_memory", "_scope"}),
+    frozenset({"_board", "_config", "_events", "_memory", "_scope"}),
     frozenset(
         {"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns", "_web"}
     ),
     frozenset({"_runtime", "_reader"}),
     frozenset({"_conversation"}),
     frozenset({"_call"}),
-    frozenset({"_patch", "_stream"}),
+    frozenset({"_patch", "_stream", "serverless"}),
     frozenset({"_feedback", "asgi", "django", "langchain", "providers", "wsgi"}),
     frozenset({"collector", "spool_cli", "testing", "ui"}),
     frozenset({"doctor", "pytest_plugin", "zero_code"}),
