@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from trubrics_instrument import _runtime
 from trubrics_instrument._shield import shield
 from trubrics_instrument._web import Sources
+from trubrics_instrument.serverless import flush_budget_s
 
 if TYPE_CHECKING:
     from trubrics_instrument._web import Properties, Source
@@ -34,9 +35,12 @@ class TrubricsMiddleware:
             scope, which is asked when a model is called.
         thread_id: The conversation: the same.
         properties: Properties of every event of a request: a dict, or a callable of the scope.
+        flush_s: How long the end of an answer may wait until its events are delivered. If None,
+            a second where the platform freezes the process after it (AWS Lambda, Cloud Run, ...),
+            elsewhere not at all.
 
     Raises:
-        ValueError: An argument that is neither.
+        ValueError: An argument that is neither, or an impossible budget.
     """
 
     def __init__(
@@ -46,8 +50,10 @@ class TrubricsMiddleware:
         user_id: Source = None,
         thread_id: Source = None,
         properties: Properties = None,
+        flush_s: float | None = None,
     ) -> None:
         self.app = app
+        self._flush_s = flush_budget_s(flush_s)
         self._sources = Sources(_header, user_id, thread_id, properties)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -55,20 +61,28 @@ class TrubricsMiddleware:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, _flushing(send))
             return
+        if self._flush_s is not None:
+            send = _flushing(send, self._flush_s)
         with self._sources.request(scope):
             await self.app(scope, receive, send)
 
 
-def _flushing(send: Send) -> Send:
-    """Return `send`, which delivers what is left before it says that the app has shut down."""
+def _flushing(send: Send, timeout_s: float = _LAST_S) -> Send:
+    """Return `send`, which delivers what is left before the last word of a request, or of all."""
 
     async def sending(message: Message) -> None:
-        if message["type"] in _LAST_WORDS:
-            with shield("delivering what is left at shutdown"):
-                await _runtime.aflush(_LAST_S)
+        if _is_last(message):
+            with shield("delivering what is left"):
+                await _runtime.aflush(timeout_s)
         await send(message)
 
     return sending
+
+
+def _is_last(message: Message) -> bool:
+    if message["type"] == "http.response.body":
+        return not message.get("more_body", False)
+    return message["type"] in _LAST_WORDS
 
 
 def _header(scope: MutableMapping[str, Any], name: str) -> str | None:

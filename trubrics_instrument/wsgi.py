@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from trubrics_instrument import _runtime
+from trubrics_instrument._shield import shield
 from trubrics_instrument._web import Sources
+from trubrics_instrument.serverless import flush_budget_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +33,12 @@ class TrubricsMiddleware:
             environ, which is asked when a model is called.
         thread_id: The conversation: the same.
         properties: Properties of every event of a request: a dict, or a callable of the environ.
+        flush_s: How long the end of an answer may wait until its events are delivered. If None,
+            a second where the platform freezes the process after it (AWS Lambda, Cloud Run, ...),
+            elsewhere not at all.
 
     Raises:
-        ValueError: An argument that is neither.
+        ValueError: An argument that is neither, or an impossible budget.
     """
 
     def __init__(
@@ -42,8 +48,10 @@ class TrubricsMiddleware:
         user_id: Source = None,
         thread_id: Source = None,
         properties: Properties = None,
+        flush_s: float | None = None,
     ) -> None:
         self.app = app
+        self._flush_s = flush_budget_s(flush_s)
         self._sources = Sources(_header, user_id, thread_id, properties)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -51,7 +59,10 @@ class TrubricsMiddleware:
         request = self._sources.request(environ)
         with request:
             body = self.app(environ, start_response)
-        return body if _is_ready(body, environ) else _Body(body, request)
+        if not _is_ready(body, environ):
+            return _Body(body, request, self._flush_s)
+        _flush(self._flush_s)
+        return body
 
 
 class _Body:
@@ -61,9 +72,10 @@ class _Body:
     or not the server ever calls `close()`.
     """
 
-    def __init__(self, body: Iterable[bytes], request: Request) -> None:
+    def __init__(self, body: Iterable[bytes], request: Request, flush_s: float | None) -> None:
         self._body = body
         self._request = request
+        self._flush_s = flush_s
         self._steps: Iterator[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -73,7 +85,11 @@ class _Body:
         with self._request:
             if self._steps is None:
                 self._steps = iter(self._body)
-            return next(self._steps)
+            try:
+                return next(self._steps)
+            except StopIteration:
+                _flush(self._flush_s)
+                raise
 
     def close(self) -> None:
         """End the body, as the server asks."""
@@ -81,6 +97,12 @@ class _Body:
         if close is not None:
             with self._request:
                 close()
+
+
+def _flush(timeout_s: float | None) -> None:
+    if timeout_s is not None:
+        with shield("delivering what is left"):
+            _runtime.flush(timeout_s)
 
 
 def _is_ready(body: Iterable[bytes], environ: Environ) -> bool:
