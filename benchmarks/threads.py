@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument import _config, _runtime
+from trubrics_instrument._board import BOARD_BYTES, Board
 from trubrics_instrument._conversation import Conversation
 from trubrics_instrument._identity import Claim
 from trubrics_instrument._reader import Answer, Choice
@@ -47,6 +48,7 @@ class Case(NamedTuple):
     named: bool
     processes: int
     history: str
+    shared: bool = True
 
 
 class Score(NamedTuple):
@@ -79,11 +81,14 @@ class Apps:
     """The app's processes, and the threads under which they told each turn."""
 
     def __init__(self, case: Case, dice: random.Random) -> None:
+        board = Board(bytearray(BOARD_BYTES)) if case.shared else None
         config = _config.build({}, {"spool": "off"})
         self._states: list[Any] = []
         for _ in range(case.processes):
             _runtime.forget()
-            self._states.append(_runtime._start(config))
+            state = _runtime._start(config)
+            state.threads.board = board if case.processes > 1 else None
+            self._states.append(state)
         self._case = case
         self._dice = dice
         self.turns: list[tuple[int, str]] = []
@@ -198,9 +203,10 @@ def main() -> None:
     print("| user ids | processes | history | turns under the right thread | split | merged | µs |")
     print("|---|---|---|---|---|---|---|")
     for named in (True, False):
-        for processes in (1, 4):
+        for processes in ("1", "4", "4 machines"):
             for history in ("whole", "last 4", "summary"):
-                case = Case(named, processes, history)
+                count = int(processes.split()[0])
+                case = Case(named, count, history, shared=processes == "4")
                 score, seconds = run(case, arguments.conversations, arguments.seed)
                 shares = " | ".join(f"{share:.2%}" for share in score)
                 known = "yes" if named else "no"

@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument import _events, _runtime, _scope
-from trubrics_instrument._conversation import Conversation
+from trubrics_instrument._conversation import Conversation, thread_of_answer
 from trubrics_instrument._events import Event
 from trubrics_instrument._identity import (
     OWN_KEYS,
@@ -258,14 +258,13 @@ class ModelCall:
 
 def _claim(asked: Asked, observer: Observer, said: Said) -> Claim:
     """Return who asks, and where, by the first source that says so."""
-    before = _runtime.state().turns.answer(asked.previous_id)
     return first_of(
         (
             claimed_by_own_keys(asked.metadata),
             Claim(said.user_id, said.thread_id),
             claimed_by(observer.user_id, observer.thread_id),
             asked.claim,
-            Claim(None, before.thread_id if before else None),
+            Claim(None, thread_of_answer(asked.previous_id)),
             Claim(_runtime.config().user_id, None),
         )
     )

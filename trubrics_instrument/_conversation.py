@@ -59,6 +59,7 @@ class Conversation:
         if answer.id:
             told = self._told(answer.id, target)
             _runtime.state().turns.remember_answer(told, answer.id)
+            _runtime.state().threads.remember_answer(answer.id, self.who.thread_id)
 
     def told(self, generation_id: str, target: object) -> None:
         """Note that an answer is told under this id, for a feedback on it."""
@@ -127,8 +128,7 @@ class Conversation:
     def _thread_so_far(self, place: Place | None) -> str | None:
         if place is not None:
             return place.thread_id
-        before = _runtime.state().turns.answer(self._asked.previous_id)
-        return before.thread_id if before else None
+        return thread_of_answer(self._asked.previous_id)
 
     def _infer_thread(self) -> str:
         if self.turn.thread_id:
@@ -143,3 +143,11 @@ class Conversation:
     def _named(self, keys: Iterable[Hashable]) -> list[Hashable]:
         """Return names that hold no text: ten thousand long prompts are not to be kept."""
         return [(self._asker, hash(key)) for key in keys]
+
+
+def thread_of_answer(answer_id: str | None) -> str | None:
+    """Return the thread of the answer from which a request goes on, if anybody here told it."""
+    if answer_id is None:
+        return None
+    told = _runtime.state().turns.answer(answer_id)
+    return told.thread_id if told else _runtime.state().threads.of_answer(answer_id)

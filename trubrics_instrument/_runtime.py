@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from trubrics_instrument import _config, _cost, _events, _privacy, _scope
+from trubrics_instrument._board import shared_board
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._delivery.encode import plain
 from trubrics_instrument._identity import anonymous_id, new_thread_id
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     import requests
 
+    from trubrics_instrument._board import Board
     from trubrics_instrument._config import (
         BeforeSend,
         Capture,
@@ -362,8 +364,19 @@ def _start(config: Config) -> _State:
             "stand_in",
         ):
             setattr(fresh, kept, getattr(_state, kept))
+    fresh.threads.board = _board_of(config)
     _state = fresh
     return fresh
+
+
+def _board_of(config: Config) -> Board | None:
+    """Return what this project's processes on this machine know together; "off" keeps it here."""
+    target = config.destination(api_key=None, host=None)
+    if target is None or config.spool == "off" or not config.enabled:
+        return None
+    with shield("sharing memory with other processes"):
+        return shared_board(f"{target.host}\0{target.api_key}")
+    return None
 
 
 def _senders() -> list[Sender]:

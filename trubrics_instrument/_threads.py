@@ -17,6 +17,8 @@ from trubrics_instrument._memory import MAX_REMEMBERED, Memory
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trubrics_instrument._board import Board
+
 TAIL_MESSAGES = 3
 _LOOKED_AT_CHARS = 128
 # An answer of this length is hardly given twice; "You're welcome!" is given to everybody.
@@ -57,23 +59,28 @@ class Place:
 
 
 class Threads:
-    """The conversations that this process has seen last."""
+    """The conversations that this process has seen last, or any process that shares its board.
+
+    Attributes:
+        board: What several processes know together; None if this one is alone.
+    """
 
     def __init__(self, size: int = MAX_REMEMBERED) -> None:
         self._places: Memory[tuple[Place, ...]] = Memory(size * TAIL_MESSAGES)
         self._openings: Memory[str] = Memory(size)
         self._unanswered: Memory[int] = Memory(size)
+        self.board: Board | None = None
 
     def find(self, asker: str | None, history: History) -> Place | None:
         """Return where the conversation stood that a history shows, if this process has seen it."""
         if not history.tail:
             return None
         for depth, key in reversed(_keys(asker, history.tail)):
-            places = self._places.get(key)
-            if places and (asker or depth > 1 or _is_telling(history.tail)):
-                return _latest(places)
-        places = self._places.get(_question_key(asker, history.tail)) if asker else None
-        return _latest(places) if places else None
+            if asker or depth > 1 or _is_telling(history.tail):
+                place = self._stood(key)
+                if place is not None:
+                    return place
+        return self._stood(_question_key(asker, history.tail)) if asker else None
 
     def open(self, asker: str | None, history: History, question: str | None) -> str:
         """Return the thread of a history that this process has not seen.
@@ -87,12 +94,21 @@ class Threads:
         if not begins and history.tail and self._is_no_conversation(asker, history.tail):
             begins, opening = True, question or opening
         key = fingerprint(asker, "opening", opening)
-        taken = self._openings.get(key)
+        taken = self._openings.get(key) or self._on_board(key)
         if taken and not begins:
             return taken
         thread_id = str(uuid.uuid4() if taken else uuid.uuid5(_NAMESPACE, key.hex()))
         self._openings.put(key, thread_id)
+        self._to_board(key, thread_id)
         return thread_id
+
+    def of_answer(self, answer_id: str) -> str | None:
+        """Return the thread of an answer, if any process has told it."""
+        return self._on_board(fingerprint("answer", answer_id))
+
+    def remember_answer(self, answer_id: str, thread_id: str) -> None:
+        """Tell the other processes the thread of an answer."""
+        self._to_board(fingerprint("answer", answer_id), thread_id)
 
     def answered(
         self,
@@ -111,7 +127,24 @@ class Threads:
             if asker:
                 self._put(_question_key(asker, tail), place)
 
+    def _stood(self, key: bytes) -> Place | None:
+        """Return the place under a key; the latest of another process counts as this one's."""
+        places = self._places.get(key) or ()
+        shared = self._on_board(key)
+        if shared and all(place.thread_id != shared for place in places):
+            places = (*places, Place(shared))[-_ALIKE_KEPT:]
+            self._places.put(key, places)
+        return _latest(places) if places else None
+
+    def _on_board(self, key: bytes) -> str | None:
+        return None if self.board is None else self.board.get(key)
+
+    def _to_board(self, key: bytes, thread_id: str) -> None:
+        if self.board is not None:
+            self.board.put(key, thread_id)
+
     def _put(self, key: bytes, place: Place) -> None:
+        self._to_board(key, place.thread_id)
         alike = self._places.get(key)
         if alike is None:
             self._places.put(key, (place,))

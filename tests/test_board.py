@@ -1,0 +1,154 @@
+"""The board: what the processes of one machine know together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trubrics_instrument import _config, _runtime
+from trubrics_instrument._board import BOARD_BYTES, Board, shared_board
+from trubrics_instrument._threads import History, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
+
+ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+PROGRAM = """
+import sys
+from pathlib import Path
+from trubrics_instrument._board import shared_board
+from trubrics_instrument._threads import fingerprint
+board = shared_board("project", Path(sys.argv[1]))
+print(board.get(fingerprint(None, "from the parent")))
+board.put(fingerprint(None, "from the child"), sys.argv[2])
+"""
+
+
+def key(number: int) -> bytes:
+    """Return a digest."""
+    return fingerprint(None, str(number))
+
+
+def test_processes_share_it(tmp_path: Path) -> None:
+    """What one process notes, another one knows; the file is the user's alone."""
+    board = shared_board("project", tmp_path)
+    assert board is not None
+    board.put(fingerprint(None, "from the parent"), ONE)
+    child = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path), OTHER],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert child.stdout.strip() == ONE
+    assert board.get(fingerprint(None, "from the child")) == OTHER
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_size == BOARD_BYTES
+
+
+def test_projects_do_not_share_it(tmp_path: Path) -> None:
+    """Another project (another host or key) has another board."""
+    mine, theirs = (shared_board(name, tmp_path) for name in ("mine", "theirs"))
+    assert mine is not None
+    assert theirs is not None
+    mine.put(key(1), ONE)
+    assert theirs.get(key(1)) is None
+
+
+def test_the_last_word_counts() -> None:
+    """A digest that is noted again has the new thread."""
+    board = Board(bytearray(BOARD_BYTES))
+    assert board.get(key(1)) is None
+    board.put(key(1), ONE)
+    board.put(key(1), OTHER)
+    assert board.get(key(1)) == OTHER
+
+
+def test_names_of_the_app_stay_unknown() -> None:
+    """Only UUIDs fit: no word of the app's is shared, not even a thread's name."""
+    memory = bytearray(BOARD_BYTES)
+    board = Board(memory)
+    board.put(key(1), "ada-1")
+    board.put(key(1), "x" * 36)
+    assert not any(memory)
+
+
+def test_it_is_bounded() -> None:
+    """It forgets, and never grows; what was noted last is there."""
+    memory = bytearray(BOARD_BYTES)
+    board = Board(memory)
+    for number in range(100_000):
+        board.put(key(number), ONE)
+    assert len(memory) == BOARD_BYTES
+    assert board.get(key(99_999)) == ONE
+
+
+def test_a_torn_entry_is_not_there() -> None:
+    """An entry that another process is in the middle of writing is no entry."""
+    memory = bytearray(BOARD_BYTES)
+    board = Board(memory)
+    board.put(key(1), ONE)
+    written = next(position for position, byte in enumerate(memory) if byte)
+    memory[written + 12] ^= 1
+    assert board.get(key(1)) is None
+    board.put(key(1), OTHER)
+    assert board.get(key(1)) == OTHER
+
+
+def test_files_of_others_are_refused(tmp_path: Path) -> None:
+    """A file that others may read, or a link, is not used: the process stays alone."""
+    assert shared_board("project", tmp_path) is not None
+    (path,) = tmp_path.iterdir()
+    path.chmod(0o644)
+    assert shared_board("project", tmp_path) is None
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    assert shared_board("project", tmp_path) is None
+    assert not (tmp_path / "elsewhere").exists()
+    assert shared_board("project", tmp_path / "nowhere") is None
+
+
+def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A project's processes share it, unless the spool is off: then nothing leaves the process."""
+    monkeypatch.setattr(_runtime, "shared_board", partial(shared_board, folder=tmp_path))
+    for spool, shares in (("auto", True), ("off", False)):
+        settings = {"host": "http://127.0.0.1:1", "spool": spool}
+        state = _runtime._start(_config.build(dict(os.environ), settings))
+        assert (state.threads.board is not None) is shares
+    assert _runtime._start(_config.build({}, {})).threads.board is None
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[_runtime._State, _runtime._State]]:
+    """Give two processes' states with one board."""
+    states = [_runtime._start(_config.build({}, {"spool": "off"}))]
+    _runtime.forget()
+    states.append(_runtime._start(_config.build({}, {"spool": "off"})))
+    board = Board(bytearray(BOARD_BYTES))
+    for state in states:
+        state.threads.board = board
+    yield states[0], states[1]
+    _runtime.forget()
+
+
+def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State]) -> None:
+    """Another process goes on with a conversation, even where a window hides how it began."""
+    here, there = (state.threads for state in two)
+    thread = here.open("ada", History("Hi", begins=True), "Hi")
+    here.answered("ada", History("Hi", begins=True), "Hi", ["Hello"], thread)
+    place = there.find("ada", History("And now?", begins=True, tail=("Hello",)))
+    assert place is not None
+    assert place.thread_id == thread
+    assert there.find("bob", History("And now?", begins=True, tail=("Hello",))) is None
+    assert there.open("ada", History("Hi", begins=True), "Hi") != thread
