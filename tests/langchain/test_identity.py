@@ -83,15 +83,10 @@ ORDER: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], tuple[str
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize(
-    ("config", "said", "told", "expected"),
-    [row[1:] for row in ORDER],
-    ids=[row[0] for row in ORDER],
-)
-async def test_order(
-    config: Any, said: Any, told: Any, expected: tuple[str, str], mode: str, sink: Sink
-) -> None:
+@pytest.mark.parametrize("source", ORDER, ids=[row[0] for row in ORDER])
+async def test_order(source: Any, mode: str, sink: Sink) -> None:
     """The first source that says so wins: own keys, context, arguments, configurable, metadata."""
+    _, config, said, told, expected = source
     everything: Any = {**config, "callbacks": [TrubricsCallbackHandler(**told)]}
     with context(**said):
         if mode == "sync":
@@ -103,10 +98,11 @@ async def test_order(
 
 async def test_order_of_a_bare_model(sink: Sink) -> None:
     """A model that is asked directly knows the same sources, but for `configurable`."""
-    callbacks = [TrubricsCallbackHandler("told")]
-    model().invoke(QUESTION, {"callbacks": callbacks, "metadata": {**OWN, **METADATA}})
-    model().invoke(QUESTION, {"callbacks": callbacks, "metadata": METADATA})
-    model().invoke(QUESTION, {"callbacks": [TrubricsCallbackHandler()], "metadata": METADATA})
+    callbacks: list[Any] = [TrubricsCallbackHandler("told")]
+    both: dict[str, Any] = {**OWN, **METADATA}
+    model().invoke(QUESTION, {"callbacks": callbacks, "metadata": both})
+    model().invoke(QUESTION, {"callbacks": callbacks, "metadata": dict(METADATA)})
+    model().invoke(QUESTION, {"callbacks": [TrubricsCallbackHandler()], "metadata": dict(METADATA)})
     assert who(sink) == [("own", "own-t"), ("told", "meta-t"), ("meta", "meta-t")]
 
 
@@ -234,10 +230,9 @@ async def test_cancelled_runs_leave_nothing(sink: Sink) -> None:
         ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
+        assert [task.cancel() for task in tasks] == [True] * 100
         await asyncio.gather(*tasks, return_exceptions=True)
-        del tasks, task
+        del tasks
         await asyncio.sleep(0)
     turns_told(sink)
     assert_nothing_left()
