@@ -175,7 +175,9 @@ def test_the_quota_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
         wait_until(
             lambda: sum(sender.stats().dropped.values()) + _on_disk(server, tmp_path) >= 3000
         )
-        assert sum(path.stat().st_size for path in tmp_path.glob("*.sqlite")) < 1_400_000, "rows fill pages by three quarters"
+        assert sum(path.stat().st_size for path in tmp_path.glob("*.sqlite")) < 1_400_000, (
+            "rows fill pages by three quarters"
+        )
         assert sender.stats().dropped == {"spool full": len(dropped)}
         assert 0 in dropped
         assert 2999 not in dropped

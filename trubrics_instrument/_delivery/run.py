@@ -70,7 +70,7 @@ class Run:
         if self.closed:
             return False
         if self.room < 0:
-            self._start()
+            self.start()
         if len(self.queue) >= self.room:
             self._give_way()
         if len(self.queue) < self.room:
@@ -168,7 +168,8 @@ class Run:
             healthy=healthy,
         )
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the threads, once."""
         with self._lock:
             if self.room < 0 and not self.closed:
                 lifecycle.hook_exit()

@@ -52,6 +52,10 @@ class Sender:
             run.bell.ring()
         return True
 
+    def start(self) -> None:
+        """Start the threads before the first event, to deliver what waits on disk."""
+        self._current().start()
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything accepted so far is delivered; False when time ran out."""
         return self._current().flush(timeout_s)

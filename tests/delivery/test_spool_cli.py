@@ -1,0 +1,103 @@
+"""`trubrics-instrument spool` says what waits, sends it, or deletes it after asking."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.delivery.children import COUNT
+from tests.delivery.faulty_server import FaultyServer, refuse, take
+from tests.delivery.processes import run as run_child
+from trubrics_instrument import spool_cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    spool_cli.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["spool", *arguments])
+    code: int = args.run(args)
+    return code
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyServer:
+    """Give a host for which 250 events wait on disk, and the configuration that fits."""
+    server = FaultyServer(refuse(503))
+    run_child("exit_at_once", server, "auto", tmp_path)
+    monkeypatch.setenv("TRUBRICS_HOST", server.url)
+    monkeypatch.setenv("TRUBRICS_API_KEY", "secret-key")
+    monkeypatch.setenv("TRUBRICS_SPOOL_DIR", str(tmp_path))
+    return server
+
+
+def test_it_says_how_many_wait_for_whom(
+    left: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line for each spool."""
+    with left:
+        assert _run() == 0
+        assert f"{COUNT} events wait for {left.url}, since 20" in capsys.readouterr().out
+
+
+def test_an_empty_folder_is_said_to_be_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing to do is no failure."""
+    assert _run("send", "--dir", str(tmp_path)) == 0
+    assert capsys.readouterr().out == "No event waits on disk.\n"
+
+
+def test_send_delivers_them_now(left: FaultyServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each arrives once, and the progress shows on standard error."""
+    with left:
+        left.mood = take
+        assert _run("send") == 0
+        assert Counter(left.numbers()) == Counter(range(COUNT))
+        said = capsys.readouterr()
+        assert said.out == f"{COUNT} events were delivered to {left.url}, 0 refused.\n"
+        assert f"{COUNT} of {COUNT}" in said.err
+
+
+def test_send_to_a_host_in_trouble_ends_and_keeps_them(
+    left: FaultyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It gives up after its patience, says why, and fails."""
+    with left:
+        assert _run("send", "--patience", "0.5") == 1
+        assert f"{COUNT} still wait: HTTP 503." in capsys.readouterr().out
+        assert _run() == 0
+        assert f"{COUNT} events wait" in capsys.readouterr().out
+
+
+def test_send_without_the_key_says_what_is_missing(
+    left: FaultyServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is not on disk, so it must be given."""
+    monkeypatch.setenv("TRUBRICS_API_KEY", "another-key")
+    with left:
+        assert _run("send") == 1
+        assert "set TRUBRICS_HOST and TRUBRICS_API_KEY" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("answer", "waiting"), [("y\n", 0), ("\n", COUNT)])
+def test_clear_asks_first(
+    left: FaultyServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str,
+    waiting: int,
+) -> None:
+    """Only a yes deletes."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    with left:
+        assert _run("clear") == (1 if waiting else 0)
+        capsys.readouterr()
+        assert _run() == 0
+        assert capsys.readouterr().out.startswith(f"{waiting or 'No'} event")

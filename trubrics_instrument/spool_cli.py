@@ -1,0 +1,131 @@
+"""The command `trubrics-instrument spool`: what waits on disk, and what to do with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from trubrics_instrument import _config
+from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions
+from trubrics_instrument._delivery.leftovers import Leftover, clear, leftovers, look, own_path
+
+if TYPE_CHECKING:
+    import argparse
+
+GLANCE_S = 0.1
+BAR = 30
+
+
+class Subparsers(Protocol):
+    """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
+
+    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's name
+        """Add a command."""
+        ...
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the `spool` command."""
+    parser = subparsers.add_parser(
+        "spool",
+        help="see, send or delete events that wait on disk",
+        description="Say how many events wait on disk, since when, and for which host.",
+    )
+    parser.add_argument("action", nargs="?", choices=["list", "send", "clear"], default="list")
+    parser.add_argument("--dir", help="the spool's folder, if it is not the usual one")
+    parser.add_argument("--yes", action="store_true", help="clear without asking")
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds without progress")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked, and return the exit code."""
+    config = _config.build(os.environ, {})
+    found = [each for each in leftovers(args.dir or config.spool_dir) if each.events]
+    if not found:
+        _say("No event waits on disk.")
+        return 0
+    if args.action == "clear":
+        return _clear(found, yes=args.yes)
+    if args.action == "send":
+        return _send(found, args.dir or config.spool_dir, args.patience)
+    for each in found:
+        _say(_described(each))
+    return 0
+
+
+def _clear(found: list[Leftover], *, yes: bool) -> int:
+    for each in found:
+        _say(_described(each))
+    if not yes and _ask("Delete them for good? [y/N] ").strip().lower() not in {"y", "yes"}:
+        _say("Nothing was deleted.")
+        return 1
+    _say(f"{sum(clear(each) for each in found)} events were deleted.")
+    return 0
+
+
+def _send(found: list[Leftover], spool_dir: str | None, patience_s: float) -> int:
+    """Send what waits for the configured host; the key of another one is not known here."""
+    config = _config.build(os.environ, {})
+    target = config.destination(api_key=None, host=None)
+    ours = target and own_path(spool_dir, target.host, target.api_key)
+    code = 0
+    for each in found:
+        if target is None or each.path != ours:
+            _say(f"{_described(each)}: set TRUBRICS_HOST and TRUBRICS_API_KEY to send them.")
+            code = 1
+            continue
+        options = SenderOptions(
+            target.host,
+            target.api_key,
+            spool_dir=spool_dir,
+            session=config.session,
+            replay_spread_s=0.0,
+            replay_gap_s=0.0,
+        )
+        code = max(code, _deliver(options, each, patience_s))
+    return code
+
+
+def _deliver(options: SenderOptions, waiting: Leftover, patience_s: float) -> int:
+    sender = Sender(options, lambda _item, _event_id: Outgoing("", {}))
+    sender.start()
+    left, moved_at = waiting.events, time.monotonic()
+    while left and time.monotonic() - moved_at < patience_s:
+        time.sleep(GLANCE_S)
+        now = look(waiting.path).events
+        if now != left:
+            left, moved_at = now, time.monotonic()
+        _show(waiting.events - left, waiting.events)
+    sys.stderr.write("\n")
+    stats = sender.stats()
+    sender.shutdown(1.0)
+    dropped = sum(stats.dropped.values())
+    _say(f"{stats.delivered} events were delivered to {waiting.host}, {dropped} refused.")
+    if not left:
+        return 0
+    _say(f"{left} still wait: {stats.last_error or 'no answer from the host'}.")
+    return 1
+
+
+def _show(done: int, total: int) -> None:
+    filled = BAR * done // total
+    sys.stderr.write(f"\r[{'#' * filled}{'.' * (BAR - filled)}] {done} of {total}")
+    sys.stderr.flush()
+
+
+def _described(leftover: Leftover) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(leftover.since_s))
+    return f"{leftover.events} events wait for {leftover.host}, since {since}"
+
+
+def _ask(question: str) -> str:
+    sys.stdout.write(question)
+    sys.stdout.flush()
+    return sys.stdin.readline()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
