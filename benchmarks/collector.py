@@ -56,15 +56,16 @@ class Page(NamedTuple):
 def events(count: int, seed: int, start: datetime, span: timedelta) -> Iterator[Row]:
     """Yield conversations of 1 to 6 turns, in the order in which they were held."""
     draw = random.Random(seed)
+    run = f"{seed & 0xFFFFFFFFFFFF:012x}"
     made = 0
     while made < count:
         at = start + span * (made / count)
-        thread = _conversation(draw, at)
+        thread = _conversation(draw, at, f"{run}-{made}")
         made += len(thread)
         yield from thread
 
 
-def _conversation(draw: random.Random, at: datetime) -> list[Row]:
+def _conversation(draw: random.Random, at: datetime, run: str) -> list[Row]:
     busy = draw.random() < 0.3  # noqa: PLR2004 - a few users ask a great deal, most ask a little
     user_id = f"user-{int(draw.paretovariate(1)) % USERS if busy else draw.randrange(USERS)}"
     thread_id, model = str(uuid.UUID(int=draw.getrandbits(128))), draw.choice(MODELS)
@@ -72,11 +73,11 @@ def _conversation(draw: random.Random, at: datetime) -> list[Row]:
     for turn in range(draw.randint(1, 6)):
         prompt_id = f"{thread_id}-{turn}"
         shared = {"$thread_id": thread_id, "$prompt_id": prompt_id, "environment": "production"}
-        asked = {**shared, "$text": _text(draw, 12), "event_id": f"{prompt_id}-p"}
+        asked = {**shared, "$text": _text(draw, 12), "event_id": f"{run}.{turn}p"}
         rows.append(to_row(user_id, "Prompt", to_timestamp(at), asked))
         latency_s = draw.lognormvariate(0.5, 0.6)
         at += timedelta(seconds=latency_s)
-        end = {**shared, "$assistant_id": model, "event_id": f"{prompt_id}-g"}
+        end = {**shared, "$assistant_id": model, "event_id": f"{run}.{turn}g"}
         if draw.random() < FAILING:
             rows.append(
                 to_row(user_id, "Generation failed", to_timestamp(at), {**end, "status": "error"})

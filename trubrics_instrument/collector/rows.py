@@ -122,6 +122,9 @@ def _kind(
     event: str, properties: Mapping[str, object], ids: Mapping[str, str | None], *, has_text: bool
 ) -> str:
     """Event names can be changed by the app, so an unknown name is told by what it carries."""
+    known = _KINDS.get(event)
+    if known is not None:
+        return known
     generated = bool(ids["generation_id"])
     signs = {
         FAILURE: properties.get("status") == "error",
@@ -130,7 +133,7 @@ def _kind(
         GENERATION: has_text and (generated or bool(ids["assistant_id"])),
         PROMPT: has_text and bool(ids["thread_id"] or ids["prompt_id"]),
     }
-    return _KINDS.get(event) or next((kind for kind, shown in signs.items() if shown), OTHER)
+    return next((kind for kind, shown in signs.items() if shown), OTHER)
 
 
 def _amount(value: object) -> float | None:

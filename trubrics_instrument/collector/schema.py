@@ -64,7 +64,6 @@ CREATE TABLE users (
     user_id TEXT PRIMARY KEY, first_at TEXT, last_at TEXT, {_MEASURES}
 ) WITHOUT ROWID;
 CREATE INDEX users_by_last ON users (last_at);
-CREATE INDEX users_by_prompts ON users (prompts);
 
 CREATE TABLE model_sums (
     grain TEXT, period TEXT, assistant_id TEXT, {_MEASURES},
