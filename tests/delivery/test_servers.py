@@ -92,6 +92,7 @@ class Deployed:
 
 UVICORN = [sys.executable, "-m", "uvicorn", "tests.delivery.apps:asgi", "--port", "{port}"]
 GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-w", "2"]
+GUNICORN += ["--graceful-timeout", "10"]  # a worker that is still booting hears no SIGTERM
 
 
 @pytest.mark.parametrize(
