@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import fastapi_chatbot
 import langchain_chain
 import langgraph_agent
 import model_server
@@ -45,6 +46,8 @@ ADA = Script(
 BOB = Script("bob", "bob-opening-hours", ("My name is Bob.", "When do you open?", "Who am I?"))
 CAROL = Script("carol", "carol-weekend", ("How is the weather in Porto?", "And in Oslo?", "Bye!"))
 DAN = Script("dan", "dan-ticket", ("Good morning!", "Where is my ticket?", "It is 4711."))
+EVE = Script("eve", "eve-first-ride", ("My name is Eve.", "What is 3 + 4?", "Who am I?"))
+FINN = Script("finn", "finn-late", ("My name is Finn.", "When do you open?", "Who am I?"))
 COLUMNS = (("user", 6), ("thread", 18), ("event", 11), ("model", 13), ("text", 60))
 
 
@@ -116,6 +119,9 @@ def _conversations(models: Models) -> Iterator[Turn]:
     agent = langgraph_agent.build(chat_model)
     yield from _aloud("LangGraph agent", langgraph_agent.chat(agent, CAROL, handler))
     yield from _aloud("Responses API", asyncio.run(_responses(models)))
+    app = fastapi_chatbot.build(AsyncOpenAI(**models.client), models.name)
+    with fastapi_chatbot.running(app) as url:
+        yield from _aloud("FastAPI, two users at once", fastapi_chatbot.talk(url, (EVE, FINN)))
 
 
 async def _responses(models: Models) -> list[Turn]:
