@@ -263,7 +263,7 @@ def test_forwarding_by_command(tmp_path: Path) -> None:
     )
     with collector.running(tmp_path / "other", api_key="key") as other:
         to = ("forward", "--to-trubrics", "--to-host", other.url, "--api-key")
-        assert command(tmp_path / "db", *to, "wrong").code == 2
+        assert command(tmp_path / "db", *to, "wrong").code == 1
         assert command(tmp_path / "db", *to, "key") == (
             0,
             f"\r100 of 150\r150 of 150\n150 events delivered to {other.url}, 0 refused.\n",

@@ -81,10 +81,10 @@ def say(line: str = "") -> None:
     sys.stdout.flush()
 
 
-def fail(line: str) -> int:
+def fail(line: str, code: int = _USAGE_ERROR) -> int:
     """Write what is wrong, and return the exit code for it."""
     sys.stderr.write(f"{line}\n")
-    return _USAGE_ERROR
+    return code
 
 
 def _add_db(parser: argparse.ArgumentParser, default: object) -> None:

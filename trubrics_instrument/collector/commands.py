@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FAILED = 1
+_INTERRUPTED = 130
 _MOST_REFUSALS_SHOWN = 10
 
 
@@ -34,18 +35,18 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     """Run a command; what can go wrong outside of this program is one line, no traceback."""
     try:
         return run(args)
-    except (ForeignDatabaseError, NotDeliveredError) as error:
+    except (ForeignDatabaseError, sqlite3.OperationalError) as error:
         return fail(str(error))
+    except NotDeliveredError as error:
+        return fail(str(error), _FAILED)
     except BrokenPipeError:
         # Whoever read this stopped reading, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except OSError as error:
         return fail(f"Cannot open {error.filename}: {error.strerror}")
-    except sqlite3.OperationalError as error:
-        return fail(f"{args.db}: {error}")
     except KeyboardInterrupt:
-        return fail("Interrupted. Run it again to go on.")
+        return fail("Interrupted. Run it again to go on.", _INTERRUPTED)
 
 
 def export_events(args: argparse.Namespace) -> int:
