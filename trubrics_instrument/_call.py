@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from trubrics_instrument import _events, _runtime, _scope
 from trubrics_instrument._conversation import Conversation, thread_of_answer
 from trubrics_instrument._events import Event
+from trubrics_instrument._frameworks import session
 from trubrics_instrument._identity import (
     OWN_KEYS,
     THREAD_KEYS,
@@ -194,7 +195,7 @@ class ModelCall:
         given = self._generation_id or choice.id or answer.id or str(uuid.uuid4())
         unique = given == choice.id or not index
         generation_id = given if unique else f"{given}:{index}"
-        self._conversation.told(generation_id, self._target)
+        self._conversation.told(generation_id, choice.text, self._target)
         self._emit(
             _events.GENERATION,
             now_s,
@@ -258,16 +259,18 @@ class ModelCall:
 
 def _claim(asked: Asked, observer: Observer, said: Said) -> Claim:
     """Return who asks, and where, by the first source that says so."""
-    return first_of(
+    known = first_of(
         (
             claimed_by_own_keys(asked.metadata),
             Claim(said.user_id, said.thread_id),
             claimed_by(observer.user_id, observer.thread_id),
             asked.claim,
             Claim(None, thread_of_answer(asked.previous_id)),
-            Claim(_runtime.config().user_id, None),
         )
     )
+    if known.user_id and known.thread_id:
+        return known
+    return first_of((known, Claim(*session()), Claim(_runtime.config().user_id, None)))
 
 
 def _common(

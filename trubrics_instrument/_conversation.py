@@ -61,9 +61,10 @@ class Conversation:
             _runtime.state().turns.remember_answer(told, answer.id)
             _runtime.state().threads.remember_answer(answer.id, self.who.thread_id)
 
-    def told(self, generation_id: str, target: object) -> None:
+    def told(self, generation_id: str, text: str | None, target: object) -> None:
         """Note that an answer is told under this id, for a feedback on it."""
-        self.turn.answer = self._told(generation_id, target)
+        words = fingerprint(None, text) if text else None
+        self.turn.answer = self._told(generation_id, target)._replace(words=words)
         _runtime.state().turns.remember_answer(self.turn.answer, generation_id)
 
     def _told(self, generation_id: str, target: object) -> Told:

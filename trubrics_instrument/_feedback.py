@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument import _events, _runtime, _scope
 from trubrics_instrument._events import Event
+from trubrics_instrument._frameworks import session
 from trubrics_instrument._identity import anonymous_id
 from trubrics_instrument._shield import shield
 from trubrics_instrument._turns import Told
@@ -62,9 +63,10 @@ def _event(
     properties: Mapping[str, object] | None,
 ) -> Event:
     said = _scope.said()
-    known = _scope.clean_id(user_id) or said.user_id
+    around = session()
+    known = _scope.clean_id(user_id) or said.user_id or around.user_id
     known = known or (None if told.anonymous else told.user_id or None)
-    thread_id = told.thread_id or said.thread_id
+    thread_id = told.thread_id or said.thread_id or around.thread_id
     own: dict[str, object] = {**said.properties, **(properties or {}), "score": score}
     if known is None:
         known = _runtime.config().user_id

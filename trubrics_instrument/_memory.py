@@ -45,6 +45,10 @@ class Memory(Generic[V]):
         """Return what is remembered under `key`, and forget it."""
         return self._entries.pop(key, None)
 
+    def latest(self) -> list[V]:
+        """Return all that is remembered, what was used last first."""
+        return list(self._entries.values())[::-1]
+
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()

@@ -14,6 +14,7 @@ from trubrics_instrument import _config, _cost, _events, _privacy, _scope
 from trubrics_instrument._board import shared_board
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._delivery.encode import plain
+from trubrics_instrument._frameworks import session
 from trubrics_instrument._identity import anonymous_id, new_thread_id
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._shield import faults, logger, shield
@@ -251,16 +252,18 @@ def track(
         said = _scope.said()
         if not said.enabled:
             return False
-        known = _scope.clean_id(user_id) or said.user_id or config().user_id
+        around = session()
+        known = _scope.clean_id(user_id) or said.user_id or around.user_id or config().user_id
+        thread_id = said.thread_id or around.thread_id
         own = {**said.properties, **(properties or {})}
         if known is None:
             own["anonymous"] = True
         return emit(
             _events.Event(
                 name=str(event),
-                user_id=known or _anonymous(said.thread_id),
+                user_id=known or _anonymous(thread_id),
                 time_s=time.time() if timestamp is None else timestamp.timestamp(),
-                thread_id=said.thread_id,
+                thread_id=thread_id,
                 properties=own,
             )
         )

@@ -15,6 +15,7 @@ class Told(NamedTuple):
     """Where an answer was told, for a feedback on it, and for whoever goes on from it.
 
     Attributes:
+        words: A digest of its text, for a UI that knows nothing else of it.
         target: The destination of its events; None is the configured one.
     """
 
@@ -23,6 +24,7 @@ class Told(NamedTuple):
     thread_id: str
     prompt_id: str | None = None
     anonymous: bool = False
+    words: bytes | None = None
     target: object = None
 
 
@@ -62,6 +64,13 @@ class Turns:
     def answer(self, answer_id: str | None) -> Told | None:
         """Return where an answer was told, if this process has told it."""
         return self._answers.get(answer_id) if answer_id else None
+
+    def answer_with(self, thread_id: str | None, words: bytes) -> Told | None:
+        """Return the last answer of a thread with these words."""
+        for told in self._answers.latest():
+            if told.words == words and told.thread_id == thread_id:
+                return told
+        return None
 
     def remember_answer(self, told: Told, *answer_ids: str | None) -> None:
         """Note where an answer was told, under the ids by which it may be asked for."""

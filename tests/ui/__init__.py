@@ -1,0 +1,1 @@
+"""The chat UIs: their sessions, their feedback widgets, and the example apps."""

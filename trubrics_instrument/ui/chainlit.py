@@ -1,0 +1,40 @@
+"""Chainlit's feedback buttons, for answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trubrics_instrument._feedback import id_of
+from trubrics_instrument._memory import Memory
+from trubrics_instrument._shield import shield
+from trubrics_instrument.ui._once import feedback_once
+
+_answers: Memory[str] = Memory()
+
+
+def link(message: Any, answer: object) -> None:
+    """Say which answer a `cl.Message` shows, so that its buttons are about that answer.
+
+    Args:
+        message: The message, before or after it is sent.
+        answer: An OpenAI response, a LangChain message, or its id.
+
+    Raises:
+        ValueError: The answer has no id.
+    """
+    _answers.put(str(message.id), id_of(answer))
+
+
+async def on_feedback(given: Any) -> None:
+    """Tell what a user thinks of an answer; for `cl.on_feedback`.
+
+        cl.on_feedback(trubrics_instrument.ui.chainlit.on_feedback)
+
+    A message that was not linked to an answer is told under its own id.
+
+    Args:
+        given: Chainlit's `Feedback`.
+    """
+    with shield("telling a feedback"):
+        message_id = str(given.forId)
+        feedback_once(_answers.get(message_id) or message_id, given.value, given.comment or None)
