@@ -1,0 +1,1 @@
+"""Public applications, untouched, below `trubrics-instrument run`: see run.py."""
