@@ -243,6 +243,32 @@ def test_local_brings_its_own_collector(server: Loopback, tmp_path: Path) -> Non
         _until_gone(url)
 
 
+def test_local_without_the_extra_is_one_clear_line(server: Loopback) -> None:
+    """What is missing for a collector is named before the app starts."""
+    without = (
+        "import sys, importlib.util as u\n"
+        "real = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'starlette' else real(name, *rest)\n"
+        "from trubrics_instrument.zero_code import beside\n"
+        "beside.takes_events = lambda url: False\n"
+        "from trubrics_instrument.cli import main\n"
+        "sys.exit(main(['run', '--local', sys.executable, '-c', 'print(1)']))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", without],
+        env=environ(server, None),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (
+        2,
+        "",
+        "The collector needs starlette: pip install 'trubrics-instrument[collector]'\n",
+    )
+
+
 def _answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=TIMEOUT_S).ok

@@ -57,7 +57,7 @@ def default_db() -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted, and return the exit code."""
-    wrong = _missing_extra() or _wrong_port(args.port)
+    wrong = missing_extra() or _wrong_port(args.port)
     if wrong:
         return fail(wrong)
     retention = None
@@ -129,7 +129,7 @@ class _Run(Protocol):
 
 def _command(name: str) -> _Run:
     def run_command(args: argparse.Namespace) -> int:
-        missing = _missing_extra()
+        missing = missing_extra()
         if missing:
             return fail(missing)
         from trubrics_instrument.collector import commands  # noqa: PLC0415 - see the first line
@@ -140,7 +140,8 @@ def _command(name: str) -> _Run:
     return run_command
 
 
-def _missing_extra() -> str:
+def missing_extra() -> str:
+    """Return the line that says what is not installed; empty if nothing is missing."""
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if not missing:
         return ""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument.collector.cli import default_db
+from trubrics_instrument.collector.cli import default_db, missing_extra
 from trubrics_instrument.doctor.finding import Finding, note, ok
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_EXTRA = ("jinja2", "starlette", "uvicorn")
 _LAST = 5_000
 _ENOUGH = 0.5
 _LAST_EVENTS = """
@@ -33,13 +31,9 @@ class _Row(NamedTuple):
 
 def seen(db: Path | None = None) -> Iterator[Finding]:
     """Yield the state of the collector's file, and the fill rates of what is in it."""
-    missing = [name for name in _EXTRA if find_spec(name) is None]
+    missing = missing_extra()
     if missing:
-        yield note(
-            "collector",
-            f"not installed ({', '.join(missing)})",
-            "pip install 'trubrics-instrument[collector]'",
-        )
+        yield note("collector", "not installed", missing)
     file = db or default_db()
     if not file.exists():
         yield note("collector", "nothing collected here yet", "trubrics-instrument run --local ...")

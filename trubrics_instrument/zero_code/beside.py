@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from trubrics_instrument.collector.cli import default_db
+from trubrics_instrument.collector.cli import default_db, missing_extra
 
 PORT = 8782
 _PROBE_TIMEOUT_S = 2.0
@@ -33,6 +33,9 @@ def start(app_pid: int) -> dict[str, str]:
     """
     url = f"http://127.0.0.1:{PORT}"
     if not takes_events(url):
+        missing = missing_extra()
+        if missing:
+            raise NotStartedError(missing)
         url = _start(app_pid)
     _say(f"Your conversations: {url} (as long as the app runs)")
     _say("and afterwards:     trubrics-instrument collector")
