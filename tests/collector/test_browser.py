@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
+DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 PAGES = {
     "overview": "/",
     "conversations": "/threads?q=order",
@@ -135,6 +141,40 @@ def test_many_events_are_no_trouble(
         page.get_by_role("link", name="Older conversations").click()
         page.locator(".threads a").first.click()
         assert page.locator(".said").first.is_visible()
+
+
+@pytest.fixture
+def demo(browser: Browser) -> Iterator[str]:
+    """Run the demo: patched chatbots, whose users' conversations are in its collector."""
+    clean = {name: value for name, value in os.environ.items() if "TRUBRICS" not in name}
+    with subprocess.Popen(
+        [sys.executable, str(DEMO)], env=clean, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        said: list[str] = []
+        for line in process.stdout:
+            said.append(line)
+            if "Ctrl-C ends" in line:
+                break
+        found = re.search(r"http://127\.0\.0\.1:\d+", "".join(said))
+        assert found, said
+        yield found[0]
+        process.send_signal(signal.SIGINT)
+
+
+def test_what_the_demo_sends_is_shown(browser: Browser, demo: str) -> None:
+    """Real patched clients, the real sender, and each of their conversations opened."""
+    with watched(browser, demo) as page:
+        page.goto("/?range=24h")
+        assert page.get_by_role("heading", name="By model").is_visible()
+        page.goto("/threads")
+        links = page.locator(".threads a").evaluate_all("all => all.map(one => one.href)")
+        assert links
+        for link in links:
+            page.goto(link)
+            assert page.locator(".said.prompt").first.is_visible()
+        page.goto("/users")
+        assert page.locator(".people a").count() > 1
 
 
 def test_a_hostile_text_stays_a_text(browser: Browser, server: Collector) -> None:

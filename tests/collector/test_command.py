@@ -6,9 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+import pytest
 import requests
+
+from tests.collector.conftest import TIMEOUT_S, until
+from trubrics_instrument.collector.fields import to_timestamp
+from trubrics_instrument.collector.rows import to_row
+from trubrics_instrument.collector.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +29,6 @@ add_parser(parser.add_subparsers())
 arguments = parser.parse_args()
 sys.exit(arguments.run(arguments))
 """
-TIMEOUT_S = 30
 
 
 def start(*arguments: str, before: str = "") -> subprocess.Popen[str]:
@@ -94,3 +101,33 @@ def test_a_file_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
     assert fails("--port", "0", "--db", str(tmp_path)) == (
         f"Cannot open {tmp_path}: Is a directory\n"
     )
+
+
+def test_what_is_older_than_the_retention_is_deleted(tmp_path: Path) -> None:
+    """From the start on, and every hour."""
+    path = tmp_path / "db"
+    now = datetime.now(timezone.utc)
+    ages = (timedelta(days=3), timedelta(hours=23), timedelta(0))
+    with closing(Store(path)) as store:
+        store.add([to_row("ada", str(age), to_timestamp(now - age), {}) for age in ages]).result()
+        with start("--port", "0", "--db", str(path), "--retention", "1d") as process:
+            until(lambda: _events(store) == [str(age) for age in ages[1:]])
+            process.terminate()
+            process.communicate(timeout=TIMEOUT_S)
+
+
+def _events(store: Store) -> list[str]:
+    with store.reading() as db:
+        return [event for (event,) in db.execute("SELECT event FROM events ORDER BY id")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--retention", "soon"), "--retention soon: write it as 30d (days) or 12h (hours)\n"),
+        (("--port", "70000"), "--port 70000: a port is a number from 0 to 65535\n"),
+    ],
+)
+def test_an_impossible_value_is_one_clear_line(arguments: tuple[str, str], words: str) -> None:
+    """Said before anything is opened."""
+    assert fails(*arguments) == words

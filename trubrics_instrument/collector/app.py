@@ -49,6 +49,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        store.catch_up()
         tidying = asyncio.create_task(keep_tidy(store, retention)) if retention else None
         yield
         if tidying:

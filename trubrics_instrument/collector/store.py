@@ -75,6 +75,10 @@ class Store:
         """Store the rows, each `event_id` once; done means on disk."""
         return self.writer.submit(lambda db: insert(db, rows), size_bytes)
 
+    def catch_up(self) -> None:
+        """Let the index of words follow events that an earlier process left behind."""
+        self.writer.submit(lambda _: None)
+
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
         """Give a connection that sees one moment of the database, and cannot change it."""
