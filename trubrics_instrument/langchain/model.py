@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Choice
+from trubrics_instrument._reader import Answer, Choice, Usage
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed
 from trubrics_instrument.langchain.origin import UNKNOWN, Origin
@@ -62,8 +62,11 @@ class ModelRun:
         observed.closed(self.key)
         awaiting.pop(self.key, None)
         answer = Answer() if result is None else self._read(result)
+        cached = is_cached(result)
+        if cached:
+            answer = answer._replace(usage=Usage())
         if self._call is not None:
-            self._tell(self._call, answer, error, cached=is_cached(result))
+            self._tell(self._call, answer, error, cached=cached)
         if self.turn is not None:
             known = None if result is None and error is not None else self._known(answer)
             self.turn.model_ended(self.key, answer.usage, known)

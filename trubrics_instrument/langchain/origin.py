@@ -45,18 +45,23 @@ UNKNOWN = Origin(None, "unknown", None, "langchain")
 
 def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Origin:
     """Return which model is asked."""
-    built_with = mapping(field(serialized, "kwargs"))
-    names = [metadata.get("ls_model_name")]
-    names += [mapping(params).get(key) for key in _MODEL_KEYS]
-    names += [built_with.get(key) for key in _MODEL_KEYS]
-    path = field(serialized, "id")
-    kinds = [mapping(params).get("_type"), path[-1] if path else None, field(serialized, "name")]
+    model = first_text([metadata.get("ls_model_name")]) or _model_in(mapping(params))
+    kind = mapping(params).get("_type") or _kind_in(serialized)
     return Origin(
-        model=first_text(names),
-        kind=first_text(kinds) or "unknown",
+        model=model or _model_in(mapping(field(serialized, "kwargs"))),
+        kind=str(kind or "unknown"),
         provider=first_text([metadata.get("ls_provider")]),
         framework="langgraph" if "langgraph_node" in metadata else "langchain",
     )
+
+
+def _model_in(arguments: Mapping[str, Any]) -> str | None:
+    return first_text(arguments.get(key) for key in _MODEL_KEYS) if arguments else None
+
+
+def _kind_in(serialized: Any) -> Any:
+    path = field(serialized, "id")
+    return path[-1] if path else field(serialized, "name")
 
 
 def own_properties(metadata: Mapping[str, Any]) -> dict[str, object]:
@@ -74,7 +79,9 @@ def own_keys(*metadata: Mapping[str, Any]) -> dict[str, object]:
     """Return `trubrics_user_id` and `trubrics_thread_id`, by whichever metadata has them first."""
     found: dict[str, object] = {}
     for one in reversed(metadata):
-        found.update({key: one[key] for key in (OWN_USER_KEY, OWN_THREAD_KEY) if one.get(key)})
+        for key in (OWN_USER_KEY, OWN_THREAD_KEY):
+            if one.get(key):
+                found[key] = one[key]
     return found
 
 
@@ -84,7 +91,7 @@ def claim_of(*metadata: Mapping[str, Any]) -> Claim:
     Source: langgraph 0.6.11 to 1.2.2 repeat the first call's `thread_id` (langgraph#7441).
     """
     configurable = mapping(_config().get("configurable"))
-    return first_of([claimed_by_keys(one) for one in (configurable, *metadata)])
+    return first_of([claimed_by_keys(one) for one in (configurable, *metadata) if one])
 
 
 def enclosing_run_id() -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trubrics_instrument._shield import shield
@@ -21,7 +20,7 @@ from trubrics_instrument.langchain.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from trubrics_instrument._reader import ToolUse
     from trubrics_instrument.langchain.settings import Key
@@ -213,8 +212,8 @@ def _messages(given: Any) -> Sequence[Any]:
 
 def _fields(given: Any) -> Mapping[str, Any]:
     """Return the fields of a dict, a dataclass or a pydantic object."""
-    if isinstance(given, Mapping):
-        return cast("Mapping[str, Any]", given)
+    if isinstance(given, dict):
+        return cast("dict[str, Any]", given)
     if dataclasses.is_dataclass(given) or hasattr(given, "model_fields_set"):
         return cast("Mapping[str, Any]", vars(given))
     return {}
@@ -222,6 +221,8 @@ def _fields(given: Any) -> Mapping[str, Any]:
 
 def _history(messages: Sequence[Any], asked_at: int) -> History:
     """Return what comes before the question; tools are no part of it, apps leave them out."""
+    if asked_at == 0:
+        return History(said(messages[0]), begins=True)
     first = next((one for one in messages[:_MOST_MESSAGES] if role(one) == "human"), None)
     tail: list[str] = []
     for message in reversed(messages[max(0, asked_at - _MOST_MESSAGES) : asked_at]):

@@ -30,16 +30,16 @@ class ResultReader:
 
     def answer(self, body: Any) -> Answer:
         """Return what an `LLMResult` says."""
-        generations = each(next(iter(each(field(body, "generations"))), None))
+        generations = _generations(body)
         totals = mapping(field(body, "llm_output"))
         first = field(generations[0], "message") if generations else None
         known = mapping(field(first, "response_metadata"))
-        names = [known.get("model_name"), known.get("model"), totals.get("model_name")]
+        model = known.get("model_name") or known.get("model") or totals.get("model_name")
         return Answer(
             id=first_text([field(first, "id")]),
-            model=first_text(names),
-            choices=tuple(_choice(generation) for generation in generations),
-            usage=Usage() if is_cached(body) else _usage(first, totals),
+            model=first_text([model]),
+            choices=tuple([_choice(generation) for generation in generations]),
+            usage=_usage(first, totals),
             status="ok" if generations else "unread",
         )
 
@@ -54,18 +54,22 @@ def is_cached(body: Any) -> bool:
 
     Source: langchain-core 0.3.60 to 1.8.2, `BaseChatModel._convert_cached_generations`.
     """
-    generations = each(next(iter(each(field(body, "generations"))), None))
+    generations = _generations(body)
     first = field(generations[0], "message") if generations else None
     return mapping(field(first, "usage_metadata")).get("total_cost") == 0
 
 
+def _generations(body: Any) -> Sequence[Any]:
+    """Return the answers to the one prompt that a run has."""
+    prompts = each(field(body, "generations"))
+    return each(prompts[0]) if prompts else ()
+
+
 def _choice(generation: Any) -> Choice:
     message = field(generation, "message")
-    known = {
-        **mapping(field(generation, "generation_info")),
-        **mapping(field(message, "response_metadata")),
-    }
-    reason = first_text([known.get(key) for key in _FINISH_KEYS])
+    known = mapping(field(message, "response_metadata"))
+    info = mapping(field(generation, "generation_info"))
+    reason = _reason(known) or _reason(info)
     complete = (reason or "").lower() not in _CUT_SHORT
     if message is None:
         return Choice(
@@ -79,6 +83,10 @@ def _choice(generation: Any) -> Choice:
         complete=complete,
         id=first_text([field(message, "id")]),
     )
+
+
+def _reason(known: Mapping[str, Any]) -> str | None:
+    return first_text([known.get(key) for key in _FINISH_KEYS]) if known else None
 
 
 def _usage(message: Any, totals: Mapping[str, Any]) -> Usage:

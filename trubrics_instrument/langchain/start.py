@@ -45,7 +45,7 @@ class Started(NamedTuple):
     @property
     def key(self) -> Hashable:
         """The run's id as a key."""
-        return observed.key_of(self.run_id)
+        return observed.key_of(self.about["run_id"])
 
     @property
     def metadata(self) -> Mapping[str, Any]:
