@@ -137,7 +137,24 @@ def test_memory_is_bounded_while_the_host_hangs_and_the_newest_is_refused() -> N
         assert stats.queued_bytes < 1.2 * 1024 * 1024
 
 
-def test_memory_that_is_half_full_spills_to_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spool", ["auto", "off"])
+def test_a_burst_far_beyond_the_pace_of_the_worker_is_taken_whole(
+    tmp_path: Path, spool: str
+) -> None:
+    """20,000 events at once are no reason to refuse any: they fit into memory."""
+    with (
+        FaultyServer() as server,
+        sending(server, _own_key, spool=spool, spool_dir=str(tmp_path)) as sender,
+    ):
+        sender.put(0)
+        server.wait_for(1)
+        assert all([sender.put(n) for n in range(1, 20_000)])
+        assert sender.flush(60)
+        assert len(server.taken) == 20_000
+        assert not list(tmp_path.iterdir())
+
+
+def test_memory_that_fills_up_spills_to_disk(tmp_path: Path) -> None:
     """A host that only hangs is not in trouble yet, but memory is: nothing is refused."""
     with (
         FaultyServer(hang) as server,

@@ -99,7 +99,8 @@ class Encoder:
         if not events:
             return
         fresh = sum(len(event.body) for event in events) / len(events) + OBJECTS_BYTES
-        self.mean_bytes = max(fresh, 0.8 * self.mean_bytes + 0.2 * fresh)
+        known = fresh if self.mean_bytes == FIRST_GUESS_BYTES else self.mean_bytes
+        self.mean_bytes = max(fresh, 0.8 * known + 0.2 * fresh)
 
 
 class Pace:
