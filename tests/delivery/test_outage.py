@@ -148,7 +148,7 @@ def test_a_burst_far_beyond_the_pace_of_the_worker_is_taken_whole(
     ):
         sender.put(0)
         server.wait_for(1)
-        assert all([sender.put(n) for n in range(1, 20_000)])
+        assert all(sender.put(n) for n in range(1, 20_000))
         assert sender.flush(60)
         assert len(server.taken) == 20_000
         assert not list(tmp_path.iterdir())

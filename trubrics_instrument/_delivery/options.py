@@ -52,7 +52,7 @@ class SenderOptions:
         api_key: The write-only project key; None for a collector of one's own.
         flush_interval_s: How long the first event of a batch waits for company.
         max_batch: Most events in a request; the service takes 100.
-        spool: When events go to disk: see `docs/delivery.md`.
+        spool: When events go to disk: see `docs/explanation/delivery.md`.
         spool_dir: Where; None is the user's state directory.
         on_drop: Called on a sender's thread with events that were given up, and the reason.
         session: The app's own `requests.Session` (proxies, certificates); copied, never shared.

@@ -17,7 +17,7 @@ _inherited: list[Run] = []  # a child neither uses nor closes what its parent ha
 
 
 class Sender:
-    """Delivers items to one host with one key; see `docs/delivery.md`."""
+    """Delivers items to one host with one key; see `docs/explanation/delivery.md`."""
 
     def __init__(self, options: SenderOptions, prepare: Prepare) -> None:
         self._options = options
