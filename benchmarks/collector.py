@@ -40,7 +40,7 @@ BATCH = 100
 FAILING = 0.02
 FILLED_AT_ONCE = 5_000
 MEASURED_EVENTS = 200_000
-CONNECTIONS = 4
+CONNECTIONS = 16  # as four busy processes would have
 REPEATS = 11
 _WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "rs", "l", "tt", "")]
 

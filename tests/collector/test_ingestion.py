@@ -141,10 +141,9 @@ def test_a_question_and_its_answer_become_two_events(server: Collector) -> None:
             "string_too_long",
         ),
         (
-            b'[{"user_id":"a","event":"b","timestamp":"2024-10-09","properties":{"a":%s1%s}}]'
-            % (b"[" * 200, b"]" * 200),
-            ["body", 0, "timestamp"],
-            "datetime_parsing",
+            [event(properties={"deep": json.loads("[" * 200 + "]" * 200)})],
+            ["body", 0, "properties"],
+            "recursion_loop",
         ),
     ],
 )

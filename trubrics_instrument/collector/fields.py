@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TypedDict, cast
 from trubrics_instrument.collector.rows import ID_PROPERTIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAX_NAME_CHARS = 1_000
 MAX_DEPTH = 100  # SQLite's JSON functions stop at 1000, Python's somewhere below
+_CONTAINERS = (dict, list)
 MAX_LATENCY_S = 365 * 24 * 3600.0
 
 _TIMESTAMP = re.compile(
@@ -148,10 +149,15 @@ class Fields:
 
 
 def _is_shallow(value: object, depth: int) -> bool:
+    children: Iterable[object]
     if isinstance(value, dict):
-        children = list(cast("dict[str, object]", value).values())
+        children = cast("dict[str, object]", value).values()
     elif isinstance(value, list):
         children = cast("list[object]", value)
     else:
         return True
-    return depth > 0 and all(_is_shallow(child, depth - 1) for child in children)
+    if depth == 0:
+        return False
+    # Nearly every value is a scalar, and these need no call of their own.
+    nested = [child for child in children if child.__class__ in _CONTAINERS]
+    return all(_is_shallow(child, depth - 1) for child in nested)

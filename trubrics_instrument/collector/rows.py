@@ -25,6 +25,7 @@ _KINDS = {
     _events.GENERATION_FAILED: FAILURE,
     _events.FEEDBACK: FEEDBACK,
 }
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _LARGEST_EXACT = 2.0**53
 ID_PROPERTIES = {
     "$thread_id": "thread_id",
@@ -155,10 +156,9 @@ def _tokens(properties: Mapping[str, object]) -> int | None:
 
 def _to_json(properties: dict[str, object]) -> str:
     try:
-        text = json.dumps(properties, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _encode(properties)
     except ValueError:
-        finite = _without_infinity(properties)
-        text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _encode(_without_infinity(properties))
     return clean(text)
 
 
