@@ -114,8 +114,8 @@ def columns() -> list[Column]:
     found = [
         Column("invoke", lambda config: short.invoke("On time?", config), 100),
         Column("ainvoke", lambda config: short.ainvoke("On time?", config), 100),
-        Column("stream", lambda config: list(long.stream("On time?", config)), 8),
-        Column("astream", lambda config: _drain(long.astream("On time?", config)), 8),
+        Column("stream", lambda config: list(long.stream("On time?", config)), 24),
+        Column("astream", lambda config: _drain(long.astream("On time?", config)), 24),
         Column("chain", lambda config: chain.invoke(given, config), 50),
         Column("achain", lambda config: chain.ainvoke(given, config), 50),
     ]
@@ -123,7 +123,7 @@ def columns() -> list[Column]:
         agents = importlib.import_module("langchain.agents")
         agent = agents.create_agent(_Agent(responses=["x"]), [look_up])
         ask = {"messages": [("user", "On time?")]}
-        found.append(Column("agent", lambda config: agent.invoke(ask, config), 8))
+        found.append(Column("agent", lambda config: agent.invoke(ask, config), 16))
     return found
 
 

@@ -109,7 +109,7 @@ def expected(shape: Shape, mode: Mode) -> list[list[dict[str, Any]]]:
 def turns_told(sink: Sink) -> list[list[dict[str, Any]]]:
     """Return what Trubrics was told, turn by turn, each as if it were the only one."""
     gc.collect()
-    assert flush(5)
+    assert flush(30)
     turns: dict[str, list[dict[str, Any]]] = {}
     for event in told(sink, 0):
         prompt_id = event.pop("$prompt_id")

@@ -153,8 +153,19 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
             asked = Question(first_text(each(prompts)))
             start_model(self._started(serialized, about), asked, "completion")
 
-    def on_llm_new_token(self, token: Any, *, run_id: Any, **_: Any) -> None:  # noqa: ARG002 - its name is LangChain's
+    def on_llm_new_token(  # its parameters are named one by one: it is called for each token
+        self,
+        token: Any,  # noqa: ARG002 - LangChain's, as are those below
+        *,
+        run_id: Any,
+        chunk: Any = None,  # noqa: ARG002
+        parent_run_id: Any = None,  # noqa: ARG002
+        tags: Any = None,  # noqa: ARG002
+        **_: Any,
+    ) -> None:
         """Take note of the first piece of an answer; the pieces themselves come again as one."""
+        if not awaiting:
+            return
         run = awaiting.pop(observed.key_of(run_id), None)
         if run is not None:
             run.first_piece()
