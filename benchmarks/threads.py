@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import random
 import time
+import timeit
 from collections import Counter, defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument import _config, _runtime
@@ -23,10 +25,12 @@ from trubrics_instrument._conversation import Conversation
 from trubrics_instrument._identity import Claim
 from trubrics_instrument._reader import Answer, Choice
 from trubrics_instrument._scope import Said
+from trubrics_instrument._threads import Threads
 from trubrics_instrument.providers.openai._chat import ChatReader
+from trubrics_instrument.providers.openai._history import history_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 GREETINGS = ("Hi", "Hello", "Hey there", "Good morning", "Help", "Can you help me?")
 REPLIES = ("yes", "no", "ok", "thanks", "go on", "why?")
@@ -212,6 +216,37 @@ def main() -> None:
                 known = "yes" if named else "no"
                 line = f"| {known} | {processes} | {history} | {shares} | {seconds * 1e6:.0f} |"
                 print(line, flush=True)
+    _print_cost()
+
+
+def _print_cost() -> None:
+    """Print what it takes on the app's thread, for a short and for a long history."""
+    print("\n| messages in the history | µs at the question | µs at the answer |")
+    print("|---|---|---|")
+    for length in (10, 100, 1000):
+        messages: list[Any] = [
+            {"role": role, "content": f"{role} {number}: {'some more words ' * 40}"}
+            for number in range(length // 2)
+            for role in ("user", "assistant")
+        ]
+        messages.append({"role": "user", "content": "And now?"})
+        threads = Threads()
+        history = history_of(messages, messages[-1])
+        answers = ["An answer of some length. " * 20]
+        asking = partial(_find, threads, messages)
+        answering = partial(threads.answered, "ada", history, "And now?", answers, "thread")
+        costs = " | ".join(f"{_cost_us(one):.0f}" for one in (asking, answering))
+        print(f"| {length} | {costs} |")
+
+
+def _find(threads: Threads, messages: list[Any]) -> None:
+    threads.find("ada", history_of(messages, messages[-1]))
+
+
+def _cost_us(function: Callable[[], object]) -> float:
+    """Return the CPU time of one run, the best of some."""
+    runs = 2000
+    return min(timeit.repeat(function, time.process_time, number=runs, repeat=5)) / runs * 1e6
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ _ATTACHMENTS = {
 
 def get(value: Any, name: str) -> Any:
     """Return a field of an SDK object, or of the same thing as a dict; None if it is not there."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - a tenth of the time
         return cast("Mapping[str, Any]", value).get(name)
     return getattr(value, name, None)
 
