@@ -80,6 +80,14 @@ def _chainlit(place: Place) -> None:
         place.plain("python", str(SOURCES / "chainlit_user.py"), str(port), HOURS, FARE)
 
 
+def _streamlit(place: Place) -> None:
+    port = free_port()
+    app = str(SOURCES / "streamlit_app.py")
+    served = ("streamlit", "run", app, "--server.headless", "true", "--server.port", str(port))
+    with place.serving(port, *served):
+        place.plain("python", str(SOURCES / "streamlit_user.py"), str(port), HOURS, FARE)
+
+
 def _langgraph(place: Place) -> None:
     port = free_port()
     shutil.copy(SOURCES / "langgraph_app.py", place.home)
@@ -142,6 +150,12 @@ APPS = (
     App("litellm", ("litellm",), _script("litellm_app"), ASKED_HOURS + ASKED_FARE),
     App("chainlit", ("chainlit", "openai"), _chainlit, ASKED_HOURS + ASKED_FARE),
     App("gradio", ("gradio", "openai"), _gradio, ASKED_HOURS + ASKED_FARE),
+    App(
+        "streamlit",
+        ("streamlit", "websockets", "openai"),
+        _streamlit,
+        ASKED_HOURS + ASKED_FARE,
+    ),
     App(
         "langgraph",
         ("langgraph-cli[inmem]", "langchain", "langchain-openai"),
