@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tests.loopback import Loopback
     from tests.sink import Sink
 
-BASE_PYTHON: str = sys._base_executable  # type: ignore[attr-defined] # typeshed does not know it
+# The Python that the environment was made from, which has nothing installed of ours.
+BASE_PYTHON = f"{sys.base_prefix}/bin/python3"
 
 
 def told(sink: Sink, n: int) -> list[tuple[str, str]]:
