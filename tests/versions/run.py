@@ -39,11 +39,21 @@ class Environment(NamedTuple):
     python: str | None = None
 
 
+# Other instrumentations of the same SDK, beside which ours must stand.
+OTHERS = (
+    "openai",
+    "langfuse",
+    "logfire",
+    "openinference-instrumentation-openai",
+    "opentelemetry-instrumentation-openai-v2==2.4b0",
+    "opentelemetry-util-genai==1.1b0",  # 1.2b0 renamed a module that the line before imports
+)
 ENVIRONMENTS = (
     Environment("openai-1.40", ("openai==1.40.0", "httpx<0.28"), ("tests/openai",)),
     Environment("openai-1.109", ("openai==1.109.1",), ("tests/openai",)),
     Environment("openai-2", ("openai>=2,<3",), ("tests/openai",)),
     Environment("openai-3", ("openai>=3,<4",), ("tests/openai",)),
+    Environment("others", OTHERS, ("tests/openai/test_beside_others.py",)),
 )
 
 
