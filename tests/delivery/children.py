@@ -90,6 +90,13 @@ def exit_on_sigterm(sender: Sender) -> None:
     announce_and_wait(sender)
 
 
+def exit_with_two_senders(sender: Sender) -> None:
+    """Track for two hosts, and fall off the end."""
+    second = new_sender(sys.argv[2] + "/second", sys.argv[3], sys.argv[4])  # type: ignore[arg-type]  # a mode
+    track(sender, 10)
+    track(second, 10)
+
+
 def shut_down(sender: Sender) -> None:
     """Track, then close by hand with the default budget; print how long that took."""
     track(sender)
@@ -160,6 +167,7 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
         track_at_exit,
         announce_and_wait,
         exit_on_sigterm,
+        exit_with_two_senders,
         shut_down,
         carry_on,
         track_on_a_full_disk,

@@ -119,6 +119,13 @@ def test_shutdown_against_a_hanging_host_is_bounded(tmp_path: Path) -> None:
         assert Counter(server.numbers()) == WITH_NEXT
 
 
+def test_two_senders_share_the_budget_of_the_exit(tmp_path: Path) -> None:
+    """An app with two projects does not take twice as long to end."""
+    with FaultyServer(hang) as server:
+        assert run("exit_with_two_senders", server, "auto", tmp_path).took_s < 3.5 + 1.0
+        assert len(list(tmp_path.glob("*.sqlite"))) == 2
+
+
 def test_without_a_spool_the_loss_at_exit_is_bounded_in_time(tmp_path: Path) -> None:
     """`off` promises nothing but not to hang."""
     with FaultyServer(hang) as server:

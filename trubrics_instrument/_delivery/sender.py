@@ -73,9 +73,9 @@ class Sender:
         """Return how it fared so far in this process."""
         return self._current().stats()
 
-    def close_at_exit(self) -> None:
-        """Deliver what is left within the exit's budget."""
-        self._current().close(self._options.exit_timeout_s)
+    def close_at_exit(self, spent_s: float = 0.0) -> None:
+        """Deliver what is left within what others have left of the exit's budget."""
+        self._current().close(max(0.0, self._options.exit_timeout_s - spent_s))
 
     def before_fork(self) -> bool:
         """Let go of what a child must not inherit; return whether `after_fork` is due."""
