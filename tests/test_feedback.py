@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
 from openai_wire import Answer, chat_completion
 from responses_wire import response_object
 
 from tests.openai.asking import client_of
 from tests.replies import error_reply, json_reply
 from tests.told import told
-from trubrics_instrument import _runtime, _scope, context, feedback, patch_openai, suppress
+from trubrics_instrument import (
+    TrubricsCallbackHandler,
+    _runtime,
+    _scope,
+    context,
+    feedback,
+    patch_openai,
+    suppress,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +115,28 @@ def test_on_the_last_answer(client: Any, sink: Sink, server: Loopback) -> None:
     assert (event["user_id"], event["$generation_id"], event["score"]) == ("ada", "mine", 1)
 
 
+def test_on_the_last_answer_of_a_context(client: Any, sink: Sink, server: Loopback) -> None:
+    """In a context it is that context's last answer, in whatever copy of it the call was made."""
+    with context(user_id="ada"):
+        with context(properties={"step": 1}):
+            contextvars.copy_context().run(ask, client, server, id="answer-1")
+        assert feedback(None, 1)
+    with context(user_id="bob"), pytest.raises(ValueError, match="there is none"):
+        feedback(None, 1)
+    event = told(sink, 3)[-1]
+    assert (event["user_id"], event["$generation_id"]) == ("ada", "answer-1")
+
+
+def test_on_the_last_answer_of_a_chain(sink: Sink) -> None:
+    """LangChain runs the steps of a chain in copies of the context; its answer is found too."""
+    chain = RunnableLambda(str) | FakeListChatModel(responses=["Hello"])
+    with context(user_id="ada"):
+        chain.invoke("Hi", {"callbacks": [TrubricsCallbackHandler()]})
+        assert feedback(None, 1)
+    _, generation, event = told(sink, 3)
+    assert event["$generation_id"] == generation["$generation_id"]
+
+
 def test_on_the_last_answer_of_a_request(client: Any, sink: Sink, server: Loopback) -> None:
     """In a request it is that request's last answer, never the one before it."""
     with _scope.Request():
@@ -150,6 +183,7 @@ def test_when_there_was_no_answer(client: Any, sink: Sink, server: Loopback) -> 
         client.chat.completions.create(model="m", messages=QUESTION)
     with pytest.raises(ValueError, match="there is none"):
         feedback(None, 1)
+    assert [event["event"] for event in told(sink, 2)] == ["Prompt", "Generation failed"]
 
 
 @pytest.mark.parametrize("score", [None, "up", float("nan"), float("inf")], ids=repr)

@@ -72,10 +72,23 @@ class Request:
         _left(self)
 
 
+class _Entered:
+    """A context that was entered, and the last model call that was started in it.
+
+    Mutable, so that it is seen from outside what was started in a copy of the context variables.
+    """
+
+    __slots__ = ("context", "last_call")
+
+    def __init__(self, entered: context) -> None:
+        self.context = entered
+        self.last_call: Any = None
+
+
 class _Here(NamedTuple):
     """Where the present code runs: the contexts around it, innermost last, and the request."""
 
-    contexts: tuple[context, ...] = ()
+    contexts: tuple[_Entered, ...] = ()
     request: Request | None = None
     identified: Said = _NOTHING
     last_call: Any = None
@@ -91,20 +104,22 @@ def said() -> Said:
     base = here.identified if here.request is None else here.request.said()
     if not here.contexts:
         return base
-    merged = here.contexts[-1].said
+    merged = here.contexts[-1].context.said
     for outer in reversed(here.contexts[:-1]):
-        merged = _within(merged, outer.said)
+        merged = _within(merged, outer.context.said)
     return _within(merged, base)
 
 
 def is_on() -> bool:
     """Whether nothing around switches observation off."""
-    return all(one.said.enabled for one in _here.get().contexts)
+    return all(one.context.said.enabled for one in _here.get().contexts)
 
 
 def note_call(call: object) -> None:
     """Take note that a model call starts here, for a feedback that names no answer."""
     here = _here.get()
+    for entered in here.contexts:
+        entered.last_call = call
     if here.request is not None:
         here.request.last_call = call
     else:
@@ -112,9 +127,17 @@ def note_call(call: object) -> None:
 
 
 def last_call() -> Any:
-    """Return the model call that was started last in this request, task or thread; else None."""
+    """Return the model call that was started last in this scope; None if there was none.
+
+    The scope is the innermost context in which one was started, then the request. Only where there
+    is neither, it is the task or thread: what that did before may be somebody else's.
+    """
     here = _here.get()
-    return here.last_call if here.request is None else here.request.last_call
+    started = (one.last_call for one in reversed(here.contexts) if one.last_call is not None)
+    outermost = here.last_call if here.request is None else here.request.last_call
+    if here.contexts and here.request is None:
+        outermost = None
+    return next(started, outermost)
 
 
 def _within(inner: Said, outer: Said) -> Said:
@@ -196,7 +219,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
 
     def __enter__(self) -> context:
         here = _here.get()
-        _here.set(here._replace(contexts=(*here.contexts, self)))
+        _here.set(here._replace(contexts=(*here.contexts, _Entered(self))))
         return self
 
     def __exit__(
@@ -209,7 +232,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         # in, where there is nothing of ours to take back, or out of order.
         here = _here.get()
         for position in range(len(here.contexts) - 1, -1, -1):
-            if here.contexts[position] is self:
+            if here.contexts[position].context is self:
                 rest = here.contexts[:position] + here.contexts[position + 1 :]
                 _here.set(here._replace(contexts=rest))
                 return
