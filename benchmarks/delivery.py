@@ -1,6 +1,6 @@
 """Compare what delivery costs with other clients, in one interleaved run on this machine.
 
-    python benchmarks/delivery.py [--rounds 3] [--only burst] [--markdown docs/delivery-numbers.md]
+    python -m benchmarks.delivery [--rounds 3] [--only burst] [--markdown docs/delivery-numbers.md]
 
 Needs trubrics==1.8.5, posthog, segment-analytics-python, opentelemetry-sdk and
 opentelemetry-exporter-otlp-proto-http beside this package. Each number is the median of the
@@ -24,9 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_clients import CLIENTS, IMPORTS
-from delivery_measures import MEASURES
-from delivery_report import Results, table, verdicts
+from benchmarks.delivery_clients import CLIENTS, IMPORTS
+from benchmarks.delivery_measures import MEASURES
+from benchmarks.delivery_report import Results, table, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,7 +40,7 @@ def sink() -> Generator[str]:
     """Run the sink and give its URL."""
     with tempfile.TemporaryDirectory() as folder:
         port_file = Path(folder) / "port"
-        process = subprocess.Popen([sys.executable, HERE / "delivery_sink.py", port_file])
+        process = subprocess.Popen([sys.executable, str(HERE / "delivery_sink.py"), str(port_file)])
         try:
             while not port_file.exists():
                 time.sleep(0.01)
@@ -52,6 +52,8 @@ def sink() -> Generator[str]:
 
 def measure(client: str, name: str, url: str) -> dict[str, float]:
     """Make one measurement in a fresh process with an empty spool."""
+    if name == "import":
+        return import_cost(client)
     mood = {"throughput 600 B, 50 ms": "?pause=0.05", "memory": "?hang=1"}.get(name, "")
     with urllib.request.urlopen(f"{url}/reset{mood}", timeout=30):
         pass
@@ -62,7 +64,7 @@ def measure(client: str, name: str, url: str) -> dict[str, float]:
             "TRUBRICS_SPOOL_DIR": folder,
             "NO_PROXY": "127.0.0.1",
         }
-        command = [sys.executable, HERE / "delivery_measures.py", client, name, url]
+        command = [sys.executable, "-m", "benchmarks.delivery_measures", client, name, url]
         done = subprocess.run(
             command, env=environment, capture_output=True, timeout=LIMIT_S, text=True, check=False
         )

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_clients import CLIENTS
+from benchmarks.delivery_clients import CLIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from delivery_clients import Client
+    from benchmarks.delivery_clients import Client
 
 WAIT_S = 60.0
 USERS = 500
@@ -65,7 +65,7 @@ def track_all(client: Client, count: int, size: int) -> None:
 def cost(client: Client, url: str, size: int, threads: int, pace_s: float) -> dict[str, float]:
     """Time each call on the calling threads, in microseconds."""
     del url
-    count = (20_000 if size < 10_000 else 2_000) if not pace_s else 1_000
+    count = 1_000 if pace_s else 12_000_000 // size
     filler = "w" * (size - 150)
     timings: list[list[float]] = [[] for _ in range(threads)]
 

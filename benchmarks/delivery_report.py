@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 Results: TypeAlias = "Mapping[tuple[str, str, str], float]"
 
+MANY = 100
 US = "trubrics-instrument"
 OFFICIAL = "trubrics"
 UNITS = {
@@ -93,7 +94,9 @@ def _rate(results: Results) -> list[Target]:
         official = _get(results, OFFICIAL, name, "per_s")
         best = max(_others(results, name, "per_s"), default=math.nan)
         rows += [
-            Target(f"{name}: {factor} × trubrics (1/s)", ours, factor * official, at_most=False),
+            Target(
+                f"{name}: {factor} times trubrics (1/s)", ours, factor * official, at_most=False
+            ),
             Target(f"{name}: above every other (1/s)", ours, best, at_most=False),
         ]
     cpu = "throughput 600 B"
@@ -129,4 +132,4 @@ def _others(results: Results, name: str, unit: str) -> list[float]:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= MANY else f"{value:.3g}"

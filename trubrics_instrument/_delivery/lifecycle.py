@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from trubrics_instrument._shield import shield
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 class Mortal(Protocol):
     """What has something to do at the end of a process, and in a forked child."""
 
-    def close_at_exit(self) -> None:
-        """Deliver or save what is left."""
+    def close_at_exit(self, spent_s: float) -> None:
+        """Deliver or save what is left; so many seconds of the budget are spent already."""
         ...
 
     def before_fork(self) -> bool:
@@ -82,13 +83,14 @@ def _hook_celery() -> None:
 
 
 def _close_all(*_: object, **__: object) -> None:
-    for mortal in _all:
+    started = time.monotonic()
+    for mortal in _all[:]:
         with shield("closing at exit"):
-            mortal.close_at_exit()
+            mortal.close_at_exit(time.monotonic() - started)
 
 
 def _before_fork() -> None:
-    for mortal in _all:
+    for mortal in _all[:]:
         with shield("preparing for a fork"):
             if mortal.before_fork():
                 _paused.append(mortal)
@@ -102,7 +104,7 @@ def _go_on_in_parent() -> None:
 
 def _begin_in_child() -> None:
     _paused.clear()
-    for mortal in _all:
+    for mortal in _all[:]:
         with shield("starting in a forked child"):
             mortal.begin_in_child()
 
