@@ -37,6 +37,7 @@ from tests.langchain.driving import (
     Mode,
     Shape,
     failed,
+    failed_tool,
     generation,
     prompt,
     tokens,
@@ -597,9 +598,7 @@ CHAINS = (
         GIVEN,
         [
             ASKED,
-            tool_call(
-                "broken", tool_call_id="call-broken", status="error", error_type="LookupError"
-            ),
+            failed_tool("broken"),
             failed("LookupError", **tokens(1)),
         ],
         modes=("invoke", "ainvoke", "stream", "astream"),

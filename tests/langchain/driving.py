@@ -6,6 +6,7 @@ import gc
 import inspect
 import re
 import uuid
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from tests.told import told
@@ -146,6 +147,18 @@ COMMON = {
     "model": "model-1",
 }
 GRAPH = {"framework": "langgraph"}
+
+
+# From langchain-core 1.2 on, a tool that fails can be told with the id of its call.
+_CORE = tuple(int(part) for part in version("langchain-core").split(".")[:2])
+FAILED_TOOL_ID = _CORE >= (1, 2)
+
+
+def failed_tool(name: str, **more: Any) -> dict[str, Any]:
+    """Return a failed tool's run as it is to be told."""
+    call_id = f"call-{name}" if FAILED_TOOL_ID else None
+    failure = {"status": "error", "error_type": "LookupError"}
+    return tool_call(name, **{"tool_call_id": call_id, **failure, **more})
 
 
 def prompt(text: str | None, **more: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from tests.langchain.driving import (
     Mode,
     Shape,
     failed,
+    failed_tool,
     generation,
     prompt,
     tokens,
@@ -280,7 +281,7 @@ GRAPHS = (
         USER,
         [
             ASKED,
-            used("broken", status="error", error_type="LookupError"),
+            failed_tool("broken", **GRAPH),
             failed("LookupError", **tokens(1), **GRAPH, **EVENTS),
         ],
         ALONE,

@@ -10,7 +10,7 @@ from langchain_core.callbacks.base import BaseCallbackHandler
 from trubrics_instrument import _runtime
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed, runs
-from trubrics_instrument.langchain.messages import each, first_text
+from trubrics_instrument.langchain.messages import each, field, first_text
 from trubrics_instrument.langchain.model import ModelRun, awaiting
 from trubrics_instrument.langchain.question import Question, last_question
 from trubrics_instrument.langchain.settings import settings_of
@@ -194,7 +194,8 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
         with shield("reading the end of a tool"):
             run = _end_step(output, about)
             if isinstance(run, ToolRun):
-                run.ended()
+                # Source: langchain-core 0.3.10 to 1.0.0, where the start does not tell it.
+                run._replace(call_id=run.call_id or field(output, "tool_call_id")).ended()
 
     def on_tool_error(self, error: BaseException, **about: Any) -> None:
         """Take note of its failure."""
