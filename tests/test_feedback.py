@@ -127,6 +127,15 @@ def test_on_the_last_answer_of_a_context(client: Any, sink: Sink, server: Loopba
     assert (event["user_id"], event["$generation_id"]) == ("ada", "answer-1")
 
 
+def test_a_context_takes_nothing_from_its_thread(client: Any, sink: Sink, server: Loopback) -> None:
+    """What the thread did before a context may be somebody else's."""
+    ask(client, server, id="answer-1")
+    with context(user_id="bob"), pytest.raises(ValueError, match="there is none"):
+        feedback(None, 1)
+    assert feedback(None, 1)
+    assert [event["event"] for event in told(sink, 3)] == ["Prompt", "Generation", "Feedback"]
+
+
 def test_on_the_last_answer_of_a_chain(sink: Sink) -> None:
     """LangChain runs the steps of a chain in copies of the context; its answer is found too."""
     chain = RunnableLambda(str) | FakeListChatModel(responses=["Hello"])

@@ -30,11 +30,16 @@ class Conversation:
 
     def __init__(self, asked: Asked, said: Said, claim: Claim, prompt_id: str | None) -> None:
         self._asked = asked
+        # What the user typed is what apps keep, and resend, where the model gets something longer.
+        self._question = said.prompt or asked.text
+        self._history = asked.history
+        if said.prompt and asked.history.begins:
+            self._history = asked.history._replace(opening=said.prompt)
         self._asker = claim.user_id
         self._claim = claim
         self._retry_key = ("failed", claim, hash(asked.question))
         self.again = False
-        self._place = _runtime.state().threads.find(claim.user_id, asked.history)
+        self._place = _runtime.state().threads.find(claim.user_id, self._history)
         self.turn, self.asks = self._find_turn(said, prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id = self.who.thread_id
@@ -54,7 +59,7 @@ class Conversation:
         """Note where the conversation stands now, for whoever goes on from this answer."""
         texts = [choice.text for choice in answer.choices if choice.text and not choice.tool_uses]
         _runtime.state().threads.answered(
-            self._asker, self._asked.history, self._asked.text, texts, self.who.thread_id
+            self._asker, self._history, self._question, texts, self.who.thread_id
         )
         if answer.id:
             told = self._told(answer.id, target)
@@ -117,7 +122,7 @@ class Conversation:
         if place is None:
             return None
         turns = _runtime.state().turns
-        said = (self._asked.text or "", *self._asked.history.tail, self._asked.previous_id or "")
+        said = (self._question or "", *self._history.tail, self._asked.previous_id or "")
         key = ("again", self._claim, place, fingerprint(self._asker, *said))
         earlier = turns.find([key])
         turn = new_turn(earlier.prompt_id if earlier else None)
@@ -136,10 +141,10 @@ class Conversation:
             return self.turn.thread_id
         if self._place is not None:
             return self._place.thread_id
-        if self._asked.history.opening is None:
+        if self._history.opening is None:
             return new_thread_id()
         threads = _runtime.state().threads
-        return threads.open(self._asker, self._asked.history, self._asked.text)
+        return threads.open(self._asker, self._history, self._question)
 
     def _named(self, keys: Iterable[Hashable]) -> list[Hashable]:
         """Return names that hold no text: ten thousand long prompts are not to be kept."""

@@ -238,6 +238,39 @@ def test_a_named_thread_that_loses_its_name(bots: Any, sink: Sink) -> None:
     assert [event["properties"]["$thread_id"] for event in sink.wait_for(4)] == ["support-7"] * 4
 
 
+@pytest.mark.parametrize("typed", [True, False], ids=["context(prompt=...)", "nothing said"])
+def test_documents_around_the_question(
+    typed: bool, bots: Any, sink: Sink, server: Loopback
+) -> None:
+    """An app that sends documents with the question, and keeps the question, is told right."""
+    bot = bots()
+    for number in range(3):
+        question, answer = f"Question {number}?", f"Answer {number}: {'some words ' * 10}."
+        template = {"role": "user", "content": f"Documents: ... Question: {question}"}
+        server.script(json_reply(chat_completion(Answer(answer, usage=None))))
+        with context(prompt=question if typed else None):
+            bot.client.chat.completions.create(model="m", messages=[*bot.messages, template])
+        bot.messages.append({"role": "user", "content": question})
+        bot.messages.append({"role": "assistant", "content": answer})
+    assert {event["$thread_id"] for event in told(sink, 6)} == {"thread 1"}
+
+
+def test_what_the_user_typed_is_the_opening(bots: Any, sink: Sink, server: Loopback) -> None:
+    """What was typed opens the conversation, even where answers are too short to tell."""
+    bot = bots()
+    server.script(json_reply(chat_completion(Answer("Yes.", usage=None))))
+    with context(prompt="Open?"):
+        bot.client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Documents: ... Open?"}]
+        )
+    bot.messages = [
+        {"role": "user", "content": "Open?"},
+        {"role": "assistant", "content": "Yes. [1]"},
+    ]
+    bot.ask("And on Sundays?", "No.")
+    assert {event["$thread_id"] for event in told(sink, 4)} == {"thread 1"}
+
+
 def test_tools_in_the_history(bots: Any, sink: Sink, server: Loopback) -> None:
     """Tool calls and their results do not hide how a conversation went."""
     bot = bots(4)
