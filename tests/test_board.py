@@ -10,7 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from openai_wire import Answer, chat_completion
 
+from tests.replies import json_reply
+from tests.told import told
 from trubrics_instrument import _config, _runtime
 from trubrics_instrument._board import BOARD_BYTES, Board, shared_board
 from trubrics_instrument._threads import History, fingerprint
@@ -19,9 +22,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
 
 ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+TALKS = """
+import sys
+import openai
+import trubrics_instrument
+trubrics_instrument.patch_openai(user_id="ada")
+messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+messages += [{"role": "user", "content": "And now?"}]
+with openai.OpenAI() as client:
+    client.chat.completions.create(model="m", messages=eval(sys.argv[1], {"messages": messages}))
+"""
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -119,6 +135,18 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     assert shared_board("project", tmp_path / "nowhere") is None
 
 
+def test_old_boards_are_removed(tmp_path: Path) -> None:
+    """A board that nobody has opened for a month goes; one that is opened again is young."""
+    assert shared_board("old", tmp_path) is not None
+    (old,) = tmp_path.iterdir()
+    os.utime(old, (0, 0))
+    assert shared_board("old", tmp_path) is not None
+    assert old.exists()
+    os.utime(old, (0, 0))
+    assert shared_board("new", tmp_path) is not None
+    assert not old.exists()
+
+
 def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A project's processes share it, unless the spool is off: then nothing leaves the process."""
     monkeypatch.setattr(_runtime, "shared_board", partial(shared_board, folder=tmp_path))
@@ -152,3 +180,21 @@ def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State])
     assert place.thread_id == thread
     assert there.find("bob", History("And now?", begins=True, tail=("Hello",))) is None
     assert there.open("ada", History("Hi", begins=True), "Hi") != thread
+
+
+def test_worker_processes(server: Loopback, sink: Sink) -> None:
+    """Two processes answer in turn, each sees a window, and it is one conversation."""
+    server.always(lambda _: json_reply(chat_completion(Answer("Hello.", usage=None))))
+    environ = {
+        **os.environ,
+        "OPENAI_API_KEY": "k",
+        "OPENAI_BASE_URL": server.base_url,
+        "TRUBRICS_HOST": sink.host,
+        "TRUBRICS_SPOOL": "auto",
+    }
+    for window in ("messages[:1]", "messages[1:]"):
+        command = [sys.executable, "-c", TALKS, window]
+        subprocess.run(command, check=True, env=environ, timeout=60)
+    events = told(sink, 4)
+    assert [one["event"] for one in events] == ["Prompt", "Generation"] * 2
+    assert {(one["user_id"], one["$thread_id"]) for one in events} == {("ada", "thread 1")}

@@ -7,6 +7,7 @@ not there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -31,6 +32,7 @@ BOARD_BYTES = _BUCKETS * _BUCKET_BYTES
 _KEY_BYTES = 8
 _OURS_ALONE = 0o600
 _UUID_CHARS = 36
+_KEPT_S = 30 * 24 * 3600
 
 
 class Board:
@@ -98,9 +100,12 @@ def shared_board(project: str, folder: Path = FOLDER) -> Board | None:
         return None
     name = hashlib.sha256(f"{os.getuid()}\0{project}".encode()).hexdigest()[:24]
     try:
-        return Board(_open(folder / f"trubrics-{name}"))
+        board = Board(_open(folder / f"trubrics-{name}"))
     except OSError:
         return None
+    with contextlib.suppress(OSError):  # another process may be doing the same
+        _sweep(folder)
+    return board
 
 
 def _open(path: Path) -> mmap.mmap:
@@ -113,6 +118,15 @@ def _open(path: Path) -> mmap.mmap:
             raise PermissionError(f"{path.name} is not this user's alone")
         if about.st_size < BOARD_BYTES:
             os.ftruncate(descriptor, BOARD_BYTES)
+        os.utime(descriptor)
         return mmap.mmap(descriptor, BOARD_BYTES)
     finally:
         os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove this user's boards that no process has opened for a month."""
+    for path in folder.glob("trubrics-*"):
+        about = path.lstat()
+        if about.st_uid == os.getuid() and time.time() - about.st_mtime > _KEPT_S:
+            path.unlink()
