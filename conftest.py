@@ -46,6 +46,6 @@ def a_users_machine() -> Iterator[Sink]:
 
 pytest_collect_file = Sybil(
     parsers=[CodeBlockParser("python", PythonEvaluator())],
-    patterns=["README.md", "docs/**/*.md"],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
     fixtures=["a_users_machine"],
 ).pytest()
