@@ -121,7 +121,8 @@ def test_the_bounds_are_those_of_the_package() -> None:
 )
 def test_what_a_host_answers(server: Loopback, status: int, level: str, remedy: str | None) -> None:
     """Each answer means something, and the remedy is that of its meaning."""
-    server.always(json_reply({}, status))
+    server.always(json_reply({}, status, location="/elsewhere"))
+    server.always(json_reply({}, 422), path="/elsewhere")
     host = found(of_host(server.url), "host")
     assert (host.level, host.remedy) == (level, remedy)
 
@@ -193,7 +194,7 @@ def test_an_app_is_looked_at_once_it_is_imported(tmp_path: Path) -> None:
     assert doctor("--import", "no_such_app", home=tmp_path) == (
         2,
         "",
-        "--import no_such_app: No module named 'no_such_app'\n",
+        "--import no_such_app: ModuleNotFoundError: No module named 'no_such_app'\n",
     )
 
 

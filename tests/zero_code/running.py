@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from tests.replies import json_reply
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.loopback import Loopback
 
 TIMEOUT_S = 60
@@ -50,10 +52,13 @@ def environ(server: Loopback, host: str | None, **more: str) -> dict[str, str]:
     return {**plain, **own, **host_variable, **more}
 
 
-def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+def start(
+    environment: dict[str, str], *arguments: str, cwd: Path | None = None
+) -> subprocess.Popen[str]:
     """Start `trubrics-instrument run` with these arguments."""
     return subprocess.Popen(
         [*RUN, *arguments],
+        cwd=cwd,
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -62,8 +67,10 @@ def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
     )
 
 
-def run(environment: dict[str, str], *arguments: str, typed: str = "") -> tuple[int, str, str]:
+def run(
+    environment: dict[str, str], *arguments: str, typed: str = "", cwd: Path | None = None
+) -> tuple[int, str, str]:
     """Return the exit code, the output and the error output of a run."""
-    with start(environment, *arguments) as process:
+    with start(environment, *arguments, cwd=cwd) as process:
         out, err = process.communicate(typed, timeout=TIMEOUT_S)
     return process.returncode, out, err

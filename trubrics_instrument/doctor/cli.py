@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
         try:
             importlib.import_module(args.module)
-        except ImportError as error:
-            return fail(f"--import {args.module}: {error}")
+        except Exception as error:
+            return fail(f"--import {args.module}: {type(error).__name__}: {error}")
     findings = report(app=bool(args.module), send=args.send_test_event)
     if args.json:
         say(json.dumps([one._asdict() for one in findings], indent=2))

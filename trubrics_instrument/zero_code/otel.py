@@ -8,7 +8,7 @@ from trubrics_instrument import _config
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import unpatch_langchain
 from trubrics_instrument.providers.openai import unpatch_openai
-from trubrics_instrument.zero_code.imports import patch_on_import
+from trubrics_instrument.zero_code.imports import PATCHES, patch_library
 
 
 class TrubricsInstrumentor:
@@ -21,11 +21,12 @@ class TrubricsInstrumentor:
     """
 
     def instrument(self, **_: object) -> None:
-        """Patch what the app imports, if there is somewhere to send it."""
+        """Patch what the app imports, now or later, if there is somewhere to send it."""
         with shield("starting from OpenTelemetry"):
             config = _config.build(os.environ, {})
             if config.enabled and config.destination(api_key=None, host=None) is not None:
-                patch_on_import()
+                for name in PATCHES:
+                    patch_library(name)
 
     def uninstrument(self, **_: object) -> None:
         """Take the patches off."""

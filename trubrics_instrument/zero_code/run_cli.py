@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SITE = Path(__file__).parent / "_site"
-RUN_PID = "TRUBRICS_RUN_PID"
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell says it
 
 
@@ -79,7 +78,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which each Python process patches what it imports."""
     before = environ.get("PYTHONPATH")
     paths = [str(SITE), *([before] if before else [])]
-    return {**environ, "PYTHONPATH": os.pathsep.join(paths), RUN_PID: str(os.getpid())}
+    return {**environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _not_found(name: str) -> int:
