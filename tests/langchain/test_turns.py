@@ -29,6 +29,7 @@ from tests.langchain.chains import (
     refusing,
 )
 from tests.langchain.driving import (
+    FULL_REPORTS,
     Mode,
     assert_nothing_left,
     drive,
@@ -131,6 +132,7 @@ async def test_visible_id(sink: Sink) -> None:
     assert last["properties"]["$generation_id"] == message.id
 
 
+@FULL_REPORTS
 async def test_cache(sink: Sink) -> None:
     """An answer out of the cache is told as such, and its tokens are not counted again."""
     talker = model()
@@ -144,6 +146,7 @@ async def test_cache(sink: Sink) -> None:
     ]
 
 
+@FULL_REPORTS
 async def test_stream_left_early(sink: Sink) -> None:
     """A stream that the app leaves is told with what had come by then."""
     stream = (TEMPLATE | model("One two three") | WORDS).astream(GIVEN, handler())
@@ -158,6 +161,7 @@ async def test_stream_left_early(sink: Sink) -> None:
     assert_nothing_left()
 
 
+@FULL_REPORTS
 async def test_bare_stream_left_early(sink: Sink) -> None:
     """The same for a model's own stream, in either kind."""
     for _ in model("One two three").stream(QUESTION, handler(thread_id="t-1")):

@@ -123,7 +123,14 @@ def _run(package: Package, source: Path, options: Sequence[str], *, patched: boo
     if patched:
         environ["TRUBRICS_PATCHED"] = "1"
     command = [str(PYTHON), "-m", "pytest", "-q", "--tb=no", "-p", "langchain_sdk_plugin"]
-    command += ["-p", "no:cacheprovider", "--timeout=120", "--continue-on-collection-errors"]
+    command += [
+        "-o",
+        "addopts=",
+        "-p",
+        "no:cacheprovider",
+        "--timeout=120",
+        "--continue-on-collection-errors",
+    ]
     command += [*package.options, *options, *package.tests]
     subprocess.run(command, cwd=source, check=False, env=environ)
     return Run(**json.loads(report.read_text(encoding="utf-8")))
