@@ -246,9 +246,17 @@ def test_an_on_drop_that_raises_is_ignored() -> None:
 
 
 def test_order_within_a_key_holds_over_parallel_connections() -> None:
-    """Behind a slow host the sender opens more connections, and no event overtakes its like."""
+    """Behind a slow host the sender opens more connections, and no event overtakes its like.
+
+    One of the requests is refused late, when others have passed: its events come again.
+    """
+
+    def mood(_: Request) -> Reply:
+        is_late = len(server.requests) == 15
+        return Reply(503 if is_late else 200, takes=not is_late, pause_s=0.2 if is_late else 0.05)
+
     with (
-        FaultyServer(lambda _: Reply(pause_s=0.05)) as server,
+        FaultyServer(mood) as server,
         sending(server, prepare=_many_keys, max_batch=20) as sender,
     ):
         for n in range(1000):
