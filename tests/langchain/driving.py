@@ -156,7 +156,7 @@ _CORE = tuple(int(part) for part in version("langchain-core").split(".")[:2])
 FAILED_TOOL_ID = _CORE >= (1, 2)
 FULL_REPORTS = pytest.mark.skipif(
     tuple(int(part) for part in version("langchain-core").split(".")[:3]) < (0, 3, 86),
-    reason="langchain-core marks no cached answer, nor tells the last piece of a stream that is left",
+    reason="it marks no cached answer, and loses the last piece of a stream that is left",
 )
 
 
