@@ -119,9 +119,10 @@ def test_a_living_process_adopts_what_a_killed_one_left(tmp_path: Path) -> None:
         server.mood = mood
         with (
             Child("carry_on", server, "always", tmp_path) as other,
-            Child("announce_and_wait", server, "always", tmp_path) as victim,
+            Child("announce_and_wait", server, "strict", tmp_path) as victim,
         ):
             dead.append(victim.process.pid)
+            victim.wait_for_line()
             server.wait_until(lambda: len(server.requests) >= 2)  # both are sending
             victim.signal(signal.SIGKILL)
             victim.end()
