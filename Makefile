@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PACKAGES := trubrics_instrument tests examples benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-apps test-versions test-openai-sdk check bench docs format clean
+.PHONY: help demo test test-apps test-versions test-openai-sdk check bench measure docs format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s '	'
@@ -33,7 +33,10 @@ check: $(READY)-test $(READY)-check ## Lint, check the format and the types
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(READY)-bench ## Measure, as ratios within one run
+bench: ## Measure beside others, as ratios within one run (ARGS="delivery threads" for some)
+	@$(MAKE) --no-print-directory VENV=.venv-bench measure
+
+measure: $(READY)-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(READY)-docs ## Build the documentation into site/
