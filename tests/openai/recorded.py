@@ -61,33 +61,48 @@ def recordings() -> list[list[Exchange]]:
 
 
 class _Turn:
-    def __init__(self, number: int) -> None:
-        self.prompt = f"prompt {number}"
+    def __init__(self, prompt: str, *, regenerated: bool) -> None:
+        self.prompt = prompt
+        self.regenerated = regenerated
         self.model_calls = self.tool_calls = 0
 
 
 def expected(recording: list[Exchange]) -> list[Json]:
     """Return the events, as `told` gives them, that a recording calls for."""
-    turns: dict[tuple[str | None, str | None], _Turn] = {}
-    failed: dict[tuple[str | None, int], _Turn] = {}
+    turns: dict[object, _Turn] = {}
     events: list[Json] = []
     numbers = itertools.count(1)
     for exchange in recording:
         question, results = _question(exchange)
-        retried = failed.pop((question, len(_items(exchange.request))), None)
-        known = (turns[key] for key in ((one, question) for one in results) if key in turns)
-        turn = retried or next(known, None) or _Turn(next(numbers))
+        failed, whole = ("failed", question), ("whole", json.dumps(_items(exchange.request)))
+        earlier = turns.pop(failed, None) or next(
+            (turns[key] for key in [(one, question) for one in results] if key in turns), None
+        )
+        again = turns.get(whole)
+        if earlier:
+            turn = earlier
+        elif again:
+            turn = _Turn(again.prompt, regenerated=True)
+        else:
+            turn = _Turn(f"prompt {next(numbers)}", regenerated=False)
         turn.model_calls += 1
         common = _common(exchange) | {"$prompt_id": turn.prompt}
-        if not results and not retried:
+        if not results and not earlier and not again:
             asked = {"event": "Prompt", "$text": question, "attachments": _images(exchange)}
             events.append(_known({**common, **asked}))
         ends = list(_ends(exchange, turn))
         events += [_known({**common, "$assistant_id": common["model"], **end}) for end in ends]
         turns |= {(end.get("tool_call_id"), question): turn for end in ends}
+        if _goes_on(exchange):
+            turns[whole] = turn
         if ends[0].get("status") == "error":
-            failed[question, len(_items(exchange.request))] = turn
+            turns[failed] = turn
     return events
+
+
+def _goes_on(exchange: Exchange) -> bool:
+    """Whether it resends an answer: then the same again is the wish for another answer to it."""
+    return any(item.get("role") == "assistant" for item in _items(exchange.request))
 
 
 def _dict(value: Any) -> Json:
@@ -181,6 +196,7 @@ def _generation(one: Json, index: int, turn: _Turn) -> Json:
         "status": "incomplete" if one["finish"] in {"length", "content_filter"} else "ok",
         "model_calls": turn.model_calls,
         "tool_calls": turn.tool_calls or None,
+        "regenerated": turn.regenerated or None,
     }
 
 

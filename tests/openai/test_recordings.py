@@ -47,8 +47,11 @@ async def test_a_recording(
     for client in clients.values():
         await close_client(client)
     assert flush()
-    events = expected(recording)
-    assert told(sink, len(events)) == events
+    wanted = expected(recording)
+    events = told(sink, len(wanted))
+    for event in events:
+        assert event.pop("cost_usd", 0.0) >= 0  # no recording knows its price
+    assert events == wanted
 
 
 async def _replay(exchange: Exchange, client: Any, server: Loopback) -> None:
