@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PACKAGES := trubrics_instrument tests examples benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-apps test-versions test-openai-sdk check bench measure docs format clean
+.PHONY: help demo test test-apps test-langchain-sdk test-versions test-openai-sdk check bench measure docs format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s '	'
@@ -23,6 +23,9 @@ test-versions: $(READY)-test ## Run the suites at the SDKs' oldest and newest ve
 
 test-openai-sdk: $(READY)-test ## Run the newest openai's own tests, without the patch and with it
 	$(BIN)/python tests/sdk/run_openai.py $(ARGS)
+
+test-langchain-sdk: $(READY)-test ## Run LangChain's own tests, without the handler and with it
+	$(BIN)/python -m tests.sdk.run_langchain $(ARGS)
 
 test-apps: $(READY)-test ## Run public applications, untouched, observed (ARGS="llm gradio" for some)
 	$(BIN)/python -m tests.apps.run $(ARGS)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.loopback import Loopback
 from tests.sink import Sink
-from trubrics_instrument import _runtime, _shield, unpatch_openai
+from trubrics_instrument import _runtime, _shield, unpatch_langchain, unpatch_openai
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _shield.set_strict(strict=True)
     yield
     unpatch_openai()
+    unpatch_langchain()
     _runtime.shutdown(timeout_s=2)
     _runtime.forget()
     _shield.set_strict(strict=False)
