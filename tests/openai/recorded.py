@@ -78,7 +78,7 @@ def expected(recording: list[Exchange]) -> list[Json]:
         earlier = turns.pop(failed, None) or next(
             (turns[key] for key in [(one, question) for one in results] if key in turns), None
         )
-        again = turns.get(whole)
+        again = None if results else turns.get(whole)
         if earlier:
             turn = earlier
         elif again:
