@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, cast
 
+from trubrics_instrument import spool_cli
 from trubrics_instrument._version import __version__
 from trubrics_instrument.collector import cli as collector_cli
 from trubrics_instrument.doctor import cli as doctor_cli
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     run_cli.add_parser(commands)
     collector_cli.add_parser(commands)
     doctor_cli.add_parser(commands)
+    spool_cli.add_parser(commands)
     return parser
 
 
