@@ -91,8 +91,9 @@ class Deployed:
 
 
 UVICORN = [sys.executable, "-m", "uvicorn", "tests.delivery.apps:asgi", "--port", "{port}"]
-GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-w", "2"]
-GUNICORN += ["--graceful-timeout", "10"]  # a worker that is still booting hears no SIGTERM
+# A worker that is still booting hears no SIGTERM: hence the short patience.
+SHORT = ["--graceful-timeout", "10"]
+GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-w", "2", *SHORT]
 
 
 @pytest.mark.parametrize(
