@@ -266,7 +266,8 @@ async def test_connection_lost(way: Way, sink: Sink, server: Loopback) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b'{"choices": null, "output": null}', b'{"choices": [], "output": 3}', b"[]"]
+    "body",
+    [b"{}", b'{"choices": null, "output": null}', b'{"choices": [], "output": 3}', b"[]"],
 )
 @pytest.mark.parametrize("way", [way for way in WAYS if way.shape in {"whole", "raw"}], ids=str)
 async def test_unreadable(way: Way, body: bytes, sink: Sink, server: Loopback) -> None:
@@ -280,3 +281,14 @@ async def test_unreadable(way: Way, body: bytes, sink: Sink, server: Loopback) -
     assert [event["event"] for event in events] == ["Prompt", "Generation"]
     assert events[1]["status"] == "unread"
     assert "$text" not in events[1]
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.shape == "unparsed"], ids=str)
+async def test_no_json(way: Way, sink: Sink, server: Loopback) -> None:
+    """A raw answer that is no JSON is told as unread: no fault of ours."""
+    patch_openai()
+    server.script(raw_reply(b"no"), path=way.path)
+    client = client_of(server, way.mode)
+    await ask(client, way)
+    await close_client(client)
+    assert [event.get("status") for event in told(sink, 2)] == [None, "unread"]

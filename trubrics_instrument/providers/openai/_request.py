@@ -117,9 +117,17 @@ class Request:
             return
         raw = getattr(result, "http_response", result)
         if getattr(raw, "is_stream_consumed", False):
-            self._call.read(json.loads(raw.content))
+            self._call.read(_json_or_none(raw.content))
         elif raw is result:
             self._call.end(Answer(status="unread"))
+
+
+def _json_or_none(content: bytes) -> Any:
+    """Return a body, or None if it is no JSON: a fault of the host, and not of ours."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:

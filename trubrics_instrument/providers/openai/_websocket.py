@@ -13,7 +13,7 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall
 from trubrics_instrument._shield import shield
 from trubrics_instrument._stream import Recording
-from trubrics_instrument.providers.openai._fields import get, mapping
+from trubrics_instrument.providers.openai._fields import get, get_text, mapping
 from trubrics_instrument.providers.openai._request import RESPONSES
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def parse_event(
     """Read an event that was received, on its way to the app."""
     event = wrapped(*args, **kwargs)
     with shield("reading what is received"):
-        waiting = _lanes(connection).get(get(event, "stream_id"))
+        waiting = _lanes(connection).get(get_text(event, "stream_id"))
         if waiting:
             waiting[0].take(event)
-            if get(event, "type") in _ENDS:
+            if get_text(event, "type") in _ENDS:
                 waiting.popleft().finish()
     return event
 
@@ -62,7 +62,7 @@ def _ask(connection: Any, event: Any) -> None:
     body = mapping(event) or event.to_dict()
     asked = RESPONSES.asked(body, stream=True)
     call = ModelCall(RESPONSES, asked, _runtime.state().patches["openai"].observer)
-    waiting = _lanes(connection).setdefault(get(event, "stream_id"), deque())
+    waiting = _lanes(connection).setdefault(get_text(event, "stream_id"), deque())
     waiting.append(Recording(call, RESPONSES.gathering()))
     call.begin()
 
