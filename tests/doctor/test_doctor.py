@@ -172,12 +172,11 @@ def test_who_else_is_there() -> None:
     def theirs(wrapped: Any, _: Any, args: Any, kwargs: Any) -> Any:
         return wrapped(*args, **kwargs)
 
-    original = openai.OpenAI.request
     assert found(patched(app=True), "openai patch").level == "note"
     with trubrics_instrument.patch_openai():
         wrapt.wrap_function_wrapper("openai", "OpenAI.request", theirs)
         finding = found(patched(app=True), "openai patch")
-    openai.OpenAI.request = original  # type: ignore[method-assign] # as it was
+    del openai.OpenAI.request  # it was inherited
     assert finding == Finding("openai patch", "ok", "on, beside tests")
 
 

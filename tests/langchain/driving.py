@@ -135,9 +135,13 @@ def kind_of_id(value: str) -> str:
 
 def assert_nothing_left() -> None:
     """Check that no run is remembered any more, anywhere."""
-    gc.collect()
-    assert (len(runs._open), len(runs._watches)) == (0, 0)
-    assert (len(observed._open), len(model.awaiting)) == (0, 0)
+    if any(_left()):  # a run whose end was never told goes with its garbage
+        gc.collect()
+    assert _left() == (0, 0, 0, 0)
+
+
+def _left() -> tuple[int, int, int, int]:
+    return len(runs._open), len(runs._watches), len(observed._open), len(model.awaiting)
 
 
 COMMON = {

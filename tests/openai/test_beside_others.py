@@ -5,7 +5,6 @@ They run in an environment of their own: `make test-versions ARGS=others`.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODULES = {
     "openinference": "openinference",
-    "opentelemetry": "opentelemetry",
+    "opentelemetry": "opentelemetry.instrumentation.openai_v2",
     "langfuse": "langfuse",
     "logfire": "logfire",
 }
@@ -50,8 +49,7 @@ def observed(name: str, order: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", MODULES)
 def test_beside(name: str, on: str, off: str) -> None:
     """Both see each question once, the app's answers stay, and each leaves the other in place."""
-    if importlib.util.find_spec(MODULES[name]) is None:
-        pytest.skip(f"{name} is not installed")
+    pytest.importorskip(MODULES[name], reason=f"{name} is not installed")
     stages = observed(name, f"{on},{off}")
     answers = stages["nobody"]["answers"]
     spans = stages["both"]["spans"]
