@@ -40,7 +40,7 @@ from tests.langchain.driving import (
     turns_told,
 )
 from tests.langchain.models import Completing, Refused, Scripted, Stuck, calls, says
-from trubrics_instrument import TrubricsCallbackHandler, context
+from trubrics_instrument import TrubricsCallbackHandler, configure, context
 from trubrics_instrument.langchain import runs
 
 if TYPE_CHECKING:
@@ -289,3 +289,15 @@ async def test_other_handlers_are_served(sink: Sink) -> None:
     await Completing().ainvoke(QUESTION, {"callbacks": [*handler()["callbacks"], other]})
     assert other.seen == ("start", "end")
     assert len(turns_told(sink)) == 1
+
+
+@pytest.mark.parametrize(("second", "cost"), [("model-1", True), ("model-2", False)])
+async def test_what_a_turn_of_several_models_cost(second: str, cost: bool, sink: Sink) -> None:
+    """Tokens of one model have a price, however often it is called; those of several have none."""
+    prices = {"model-1": (1.0, 2.0), "model-2": (10.0, 20.0)}
+    configure(host=sink.host, prices=prices)
+    both = model() | (lambda message: message.content) | model(name=second)
+    await drive("invoke", both, QUESTION, {"callbacks": [TrubricsCallbackHandler()]})
+    ((_, answer),) = turns_told(sink)
+    assert ("cost_usd" in answer) is cost
+    assert answer["model_calls"] == 2

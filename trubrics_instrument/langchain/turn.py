@@ -93,6 +93,7 @@ class RunTurn:
         self._untold = [True]
         self._call: ModelCall | None = None
         self._models_started: list[Hashable] = []
+        self._models: set[str | None] = set()
         self._models_open: dict[Hashable, None] = {}
         self._usages: list[Usage] = []
         self._answers: deque[ModelAnswer] = deque(maxlen=_ANSWERS_KEPT)
@@ -108,6 +109,7 @@ class RunTurn:
         """Take note of a model's start; the first one settles who asks, and where."""
         self._models_open[key] = None
         self._models_started.append(key)
+        self._models.add(origin.model)
         if self._asked is None:
             self._first = origin
             self._asked = self._asks(origin, question, metadata)
@@ -244,6 +246,8 @@ class RunTurn:
             if answering.first_piece_s is not None:
                 call.first_piece(answering.first_piece_s)
                 call.note({"stream": True})
+        if len(self._models) > 1:
+            call.note({"cost_usd": None})  # the tokens of several models have no one price
         if self._documents:
             call.note({"documents": sum(self._documents)})
         answer = answer_of(outcome, answering, self._usages, self._interrupts)
