@@ -64,7 +64,7 @@ class Config:
         brings its own key, or is served by a loopback host, which needs none.
         """
         own_host = self.host or DEFAULT_HOST
-        target = host or own_host
+        target = (host or own_host).rstrip("/")
         key = api_key or (self.api_key if target == own_host else None)
         if key is None and not is_loopback(target):
             return None

@@ -49,7 +49,7 @@ class Conversation:
 
     def keep(self, keys: Iterable[Hashable]) -> None:
         """Keep the turn open, under names by which a later call will ask for it."""
-        _runtime.state().turns.remember(self.turn, self._named(keys))
+        _runtime.state().turns.remember(self.turn, self._named(keys, wide=True))
 
     def may_be_retried(self) -> None:
         """Keep the turn open: the call failed, or was left half way."""
@@ -86,13 +86,14 @@ class Conversation:
         """Return the turn of the call, and whether the call is the one that asks."""
         turns = _runtime.state().turns
         if said.prompt_id:
-            key = ("given", said.prompt_id)
+            key = ("given", self._claim, said.prompt_id)
             known = turns.find([key])
             turn = known or new_turn(said.prompt_id)
             turns.remember(turn, [key])
             return turn, known is None
         if self._asked.continues:
-            known = turns.find(self._named(self._asked.turn_keys))
+            wide = self._asked.previous_id is not None
+            known = turns.find(self._named(self._asked.turn_keys, wide=wide))
             return known or new_turn(prompt_id), False
         retried = self._retried()
         if retried is not None:
@@ -124,7 +125,10 @@ class Conversation:
         turns = _runtime.state().turns
         said = (self._question or "", *self._history.tail, self._asked.previous_id or "")
         key = ("again", self._claim, place, fingerprint(self._asker, *said))
-        earlier = turns.find([key])
+        # Where an answer has just been given, nobody has asked yet: "more" is a new question there,
+        # although the exchange before it was the same.
+        fresh = self._place is not None and not self._place.continued
+        earlier = None if fresh else turns.find([key])
         turn = new_turn(earlier.prompt_id if earlier else None)
         turn.thread_id = place
         turns.remember(turn, [key])
@@ -146,9 +150,16 @@ class Conversation:
         threads = _runtime.state().threads
         return threads.open(self._asker, self._history, self._question)
 
-    def _named(self, keys: Iterable[Hashable]) -> list[Hashable]:
-        """Return names that hold no text: ten thousand long prompts are not to be kept."""
-        return [(self._asker, hash(key)) for key in keys]
+    def _named(self, keys: Iterable[Hashable], *, wide: bool) -> list[Hashable]:
+        """Return names that hold no text: ten thousand long prompts are not to be kept.
+
+        They hold who asks and where, for the ids of tool calls are not unique on every host; in a
+        `wide` search they do without the thread, which a request that goes on from an answer may
+        know when the first one did not.
+        """
+        names = [hash(key) for key in keys]
+        askers = [self._claim, Claim(self._asker)] if wide else [self._claim]
+        return [(asker, name) for asker in askers for name in names]
 
 
 def thread_of_answer(answer_id: str | None) -> str | None:

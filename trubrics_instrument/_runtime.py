@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     )
     from trubrics_instrument._events import Event
 
+# Background work holds its question until its answer is fetched, so fewer than elsewhere.
+MAX_PENDING = 1_000
+_NOT_CONFIGURED = (
+    "Trubrics: nothing is sent, because there is neither a key nor a host. Either set "
+    "TRUBRICS_API_KEY (or configure(api_key=...)), or run `trubrics-instrument collector` "
+    "and set TRUBRICS_HOST to the address that it prints."
+)
 SOURCE = f"trubrics-instrument/{__version__}"
 
 
@@ -101,7 +108,7 @@ class _State:
     observers: dict[str, Callable[[], bool]] = field(
         default_factory=dict[str, "Callable[[], bool]"]
     )
-    pending: Memory[Any] = field(default_factory=Memory[Any])
+    pending: Memory[Any] = field(default_factory=lambda: Memory[Any](MAX_PENDING))
     patches: dict[str, Any] = field(default_factory=dict[str, Any])
     turns: Turns = field(default_factory=Turns)
     threads: Threads = field(default_factory=Threads)
@@ -179,7 +186,7 @@ def configure(
 
 def state() -> _State:
     """Return the state, made from the environment if nobody has configured anything."""
-    return _state or _start(_config.build(os.environ, {}))
+    return _state or _start(_from_environment())
 
 
 def config() -> Config:
@@ -201,12 +208,18 @@ def destination(*, api_key: str | None, host: str | None) -> Destination | None:
     """Return an observer's own destination; None means the configured one.
 
     Raises:
-        ValueError: An impossible `api_key` or `host`.
+        ValueError: An impossible `api_key` or `host`, an impossible environment, or a host that
+            is neither the configured one nor on this machine, without a key of its own.
     """
+    if _state is None:
+        _start(_config.build(os.environ, {}))
     _config.check_destination(api_key=api_key, host=host)
     if api_key is None and host is None:
         return None
-    return config().destination(api_key=api_key, host=host)
+    found = config().destination(api_key=api_key, host=host)
+    if found is None:
+        raise ValueError(f"host={host!r} needs its own api_key: the configured one stays at home")
+    return found
 
 
 def prepare_sender(target: Destination | None) -> None:
@@ -343,9 +356,23 @@ def stats() -> Stats:
     )
 
 
+def _from_environment() -> Config:
+    """Return the environment's configuration; an impossible one, met at run time, is switched off.
+
+    Set-up raises instead: `configure()`, a patch, a handler.
+    """
+    try:
+        return _config.build(os.environ, {})
+    except ValueError as error:
+        with suppress(Exception):
+            logger.error("Trubrics: nothing is sent, because %s.", error)
+        return _config.Config(enabled=False)
+
+
 def _start(config: Config) -> _State:
     """Put a configuration in force; senders of the old one deliver what they hold."""
     global _state  # noqa: PLW0603 - this module's purpose
+    config = _config.replaced(config, user_id=_scope.clean_id(config.user_id))
     _cost.check_prices("prices", config.prices)
     rules = _privacy.Rules(
         capture=config.capture,
@@ -420,11 +447,8 @@ def _explain(now: _State) -> None:
     if now.explained:
         return
     now.explained = True
-    logger.info(
-        "Trubrics: nothing is sent, because there is neither a key nor a host. Either set "
-        "TRUBRICS_API_KEY (or configure(api_key=...)), or run `trubrics-instrument collector` "
-        "and set TRUBRICS_HOST to the address that it prints."
-    )
+    with suppress(Exception):  # a log handler of the app's that raises
+        logger.info(_NOT_CONFIGURED)
 
 
 def _prepare(origin: _State, item: object, event_id: str) -> Outgoing | Skip:

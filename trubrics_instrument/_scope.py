@@ -213,7 +213,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
             clean_id(prompt_id),
             clean_id(generation_id),
             prompt or None,
-            dict(properties or {}),
+            _as_dict(properties),
             enabled is not False,
         )
 
@@ -253,6 +253,13 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         return decorate(function, lambda: self)
 
 
+def _as_dict(properties: Mapping[str, object] | None) -> dict[str, object]:
+    """Return the app's properties; none of what is no mapping: the app is in a request now."""
+    with shield("reading properties"):
+        return dict(properties or {})
+    return {}
+
+
 def suppress() -> context:
     """Send nothing of what happens inside: title generation, evaluation, health checks."""
     return context(enabled=False)
@@ -266,7 +273,7 @@ def identify(
     Inside the middleware it holds wherever the request's work is done. Elsewhere it holds for the
     rest of the current task, thread or script.
     """
-    word = Said(clean_id(user_id), clean_id(thread_id), properties=dict(properties or {}))
+    word = Said(clean_id(user_id), clean_id(thread_id), properties=_as_dict(properties))
     here = _here.get()
     if here.request is not None:
         here.request.identified = _within(word, here.request.identified)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class shield:  # noqa: N801 - reads as a keyword: `with shield("reading the answ
         if _strict:
             return False
         if first and not self._quiet:
-            _warn(self._doing, kind, trace)
+            with suppress(Exception):  # a log handler of the app's that raises
+                _warn(self._doing, kind, trace)
         return True
 
 

@@ -133,3 +133,29 @@ async def test_undone(mode: Mode, sink: Sink) -> None:
         await settled(client.close())
     assert flush(5)
     assert sink.events == []
+
+
+@BOTH
+async def test_a_question_that_could_not_be_sent(mode: Mode, sink: Sink) -> None:
+    """A send that raises ends its question: the next answer is not told as its own."""
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            unsendable = {
+                "type": "response.create",
+                "model": "m",
+                "input": "one",
+                "tools": object(),
+            }
+            with context(user_id="ada", thread_id="t-1"), pytest.raises(TypeError):
+                await settled(connection.send(unsendable))
+            with context(user_id="bob", thread_id="t-2"):
+                assert await ask(connection, "two") == "TWO"
+        await settled(client.close())
+    assert [(one["event"], one["user_id"], one.get("$text")) for one in told(sink, 4)] == [
+        ("Prompt", "ada", "one"),
+        ("Generation failed", "ada", None),
+        ("Prompt", "bob", "two"),
+        ("Generation", "bob", "TWO"),
+    ]

@@ -6,6 +6,7 @@ questions. Source: openai 2.54 to 3.54, `resources/responses/responses.py`.
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,36 @@ def send(
     wrapped: Callable[..., Any], connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Tell the prompt of a `response.create` that is sent."""
+    recording: Recording | None = None
     with shield("reading what is sent"):
         event = kwargs.get("event", args[0] if args else None)
         if get(event, "type") == "response.create" and _runtime.observing():
-            _ask(connection, event)
-    return wrapped(*args, **kwargs)
+            recording = _ask(connection, event)
+    try:
+        result = wrapped(*args, **kwargs)
+    except BaseException as error:
+        _not_sent(connection, recording, error)
+        raise
+    if recording is not None and inspect.isawaitable(result):
+        return _sent(connection, recording, result)
+    return result
+
+
+async def _sent(connection: Any, recording: Recording, sending: Any) -> Any:
+    try:
+        return await sending
+    except BaseException as error:
+        _not_sent(connection, recording, error)
+        raise
+
+
+def _not_sent(connection: Any, recording: Recording | None, error: BaseException) -> None:
+    """Tell that a question was not sent: the next answer is to another one."""
+    with shield("reading a failure"):
+        for waiting in _lanes(connection).values():
+            if recording is not None and recording in waiting:
+                waiting.remove(recording)
+                recording.fail(error)
 
 
 def parse_event(
@@ -58,13 +84,15 @@ def close(
     return wrapped(*args, **kwargs)
 
 
-def _ask(connection: Any, event: Any) -> None:
+def _ask(connection: Any, event: Any) -> Recording:
     body = mapping(event) or event.to_dict()
     asked = RESPONSES.asked(body, stream=True)
     call = ModelCall(RESPONSES, asked, _runtime.state().patches["openai"].observer)
     waiting = _lanes(connection).setdefault(get_text(event, "stream_id"), deque())
-    waiting.append(Recording(call, RESPONSES.gathering()))
+    recording = Recording(call, RESPONSES.gathering())
+    waiting.append(recording)
     call.begin()
+    return recording
 
 
 def _lanes(connection: Any) -> dict[str | None, deque[Recording]]:

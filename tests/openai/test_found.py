@@ -1,0 +1,161 @@
+"""Defects that were found once, each with the rule that it broke."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openai_wire import Answer, ToolCall, chat_completion
+
+from tests.openai.asking import client_of
+from tests.replies import json_reply
+from tests.told import told
+from trubrics_instrument import (
+    _runtime,
+    _shield,
+    configure,
+    context,
+    flush,
+    identify,
+    patch_openai,
+    stats,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+
+@pytest.fixture
+def client(server: Loopback) -> Iterator[Any]:
+    """Give a client whose server always answers the same."""
+    server.always(lambda _: json_reply(chat_completion(Answer("No more.", usage=None))))
+    with client_of(server, "sync") as ready:
+        yield ready
+
+
+def say(client: Any, *history: str) -> None:
+    """Ask with a history of user and assistant, by turns."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[at % 2], "content": text} for at, text in enumerate(history)]
+    client.chat.completions.create(model="gpt-4o", messages=messages)
+
+
+def test_another_host_without_a_key() -> None:
+    """A host of an observer's own, without a key, is refused: nothing goes to the wrong project."""
+    configure("project-a", host="https://a.example/api")
+    with pytest.raises(ValueError, match=r"host='https://b\.example/api' needs its own api_key"):
+        patch_openai(host="https://b.example/api")
+    patch_openai(host="https://a.example/api/")
+
+
+def test_the_same_exchange_again_and_again(sink: Sink, client: Any) -> None:
+    """The same word, answered alike each time, is a new question each time."""
+    patch_openai(user_id="ada")
+    history: list[str] = []
+    for _ in range(6):
+        history.append("more")
+        say(client, *history)
+        history.append("No more.")
+    events = told(sink, 12)
+    assert [event["event"] for event in events] == ["Prompt", "Generation"] * 6
+    assert len({event["$prompt_id"] for event in events}) == 6
+    assert len({event["$thread_id"] for event in events}) == 1
+    assert not any("regenerated" in event for event in events)
+
+
+@pytest.mark.parametrize("user", [42, "  ", "x" * 600])
+def test_any_default_user(user: Any, sink: Sink, client: Any) -> None:
+    """The configured user may be anything that `context()` takes."""
+    configure(host=sink.host, user_id=user)
+    patch_openai()
+    say(client, "Hi")
+    assert len(sink.wait_for(2)[0]["user_id"]) <= 512
+    assert stats().faults == {}
+
+
+def test_one_tool_call_id_for_two_conversations(sink: Sink, server: Loopback) -> None:
+    """Hosts that number their tool calls from 0 do not mix the turns of two conversations."""
+    call = Answer(tool_calls=(ToolCall("look", "{}", "call_0"),), usage=None)
+    done = Answer("Done.", usage=None)
+    server.script(*(json_reply(chat_completion(one)) for one in (call, call, done, done)))
+    patch_openai()
+    question = {"role": "user", "content": "Look!"}
+    result = {"role": "tool", "tool_call_id": "call_0", "content": "seen"}
+    messages = [question, chat_completion(call)["choices"][0]["message"], result]
+    with client_of(server, "sync") as client:
+        for asked in ([question], messages):
+            for thread in ("t-1", "t-2"):
+                with context(thread_id=thread):
+                    client.chat.completions.create(model="m", messages=asked)
+    events = sink.wait_for(6)
+    prompts = {
+        event["properties"]["$thread_id"]: event["properties"]["$prompt_id"]
+        for event in events
+        if event["event"] == "Prompt"
+    }
+    generations = {
+        event["properties"]["$thread_id"]: event["properties"]["$prompt_id"]
+        for event in events
+        if event["event"] == "Generation"
+    }
+    assert generations == prompts
+    assert len(prompts) == 2
+
+
+def test_one_prompt_id_for_two_users(sink: Sink, client: Any) -> None:
+    """Two users whose messages are numbered alike are still two."""
+    patch_openai()
+    for user in ("ada", "bob"):
+        with context(user_id=user, thread_id=f"{user}-1", prompt_id="1"):
+            say(client, "Hi")
+    assert [(event["user_id"], event["event"]) for event in told(sink, 4)] == [
+        ("ada", "Prompt"),
+        ("ada", "Generation"),
+        ("bob", "Prompt"),
+        ("bob", "Generation"),
+    ]
+
+
+def test_an_app_whose_log_handler_raises(sink: Sink, client: Any) -> None:
+    """A log handler of the app's that raises does not reach the call of a model."""
+
+    class Broken(logging.Handler):
+        """Raises at each line."""
+
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise RuntimeError("the log is down")
+
+    patch_openai()
+    _shield.set_strict(strict=False)
+    handler = Broken()
+    logging.getLogger("trubrics_instrument").addHandler(handler)
+    try:
+        with _shield.shield("testing"):
+            raise KeyError
+    finally:
+        logging.getLogger("trubrics_instrument").removeHandler(handler)
+    assert stats().faults == {"testing": 1}
+
+
+def test_properties_that_are_none() -> None:
+    """What is no mapping is left out: `identify()` is called in the middle of a request."""
+    _shield.set_strict(strict=False)
+    wrong: Any = 7
+    copy_context().run(lambda: identify("ada", properties=wrong))
+    with context(properties=wrong):
+        assert stats().faults == {"reading properties": 2}
+
+
+def test_an_impossible_environment(monkeypatch: pytest.MonkeyPatch, client: Any) -> None:
+    """At set-up it raises; at run time nothing is sent, and the app goes on."""
+    monkeypatch.setenv("TRUBRICS_SAMPLE_RATE", "abc")
+    with pytest.raises(ValueError, match="TRUBRICS_SAMPLE_RATE='abc' is no number"):
+        patch_openai()
+    assert flush(1)
+    assert not _runtime.config().enabled
+    say(client, "Hi")
