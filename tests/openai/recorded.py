@@ -72,13 +72,14 @@ def expected(recording: list[Exchange]) -> list[Json]:
     turns: dict[object, _Turn] = {}
     events: list[Json] = []
     numbers = itertools.count(1)
+    just_said: set[object] = set()
     for exchange in recording:
         question, results = _question(exchange)
         failed, whole = ("failed", question), ("whole", json.dumps(_items(exchange.request)))
         earlier = turns.pop(failed, None) or next(
             (turns[key] for key in [(one, question) for one in results] if key in turns), None
         )
-        again = None if results else turns.get(whole)
+        again = None if results or _last_answer(exchange) in just_said else turns.get(whole)
         if earlier:
             turn = earlier
         elif again:
@@ -93,11 +94,18 @@ def expected(recording: list[Exchange]) -> list[Json]:
         ends = list(_ends(exchange, turn))
         events += [_known({**common, "$assistant_id": common["model"], **end}) for end in ends]
         turns |= {(end.get("tool_call_id"), question): turn for end in ends}
+        just_said = {repr(end.get("$text")) for end in ends}
         if _goes_on(exchange):
             turns[whole] = turn
         if ends[0].get("status") == "error":
             turns[failed] = turn
     return events
+
+
+def _last_answer(exchange: Exchange) -> object:
+    """Return the answer that it resends last: one just given is gone on from, not asked again."""
+    answers = [item for item in _items(exchange.request) if item.get("role") == "assistant"]
+    return repr(answers[-1].get("content")) if answers else None
 
 
 def _goes_on(exchange: Exchange) -> bool:
