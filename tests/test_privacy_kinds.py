@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.labelled import Labelled, Score, labelled, scores, table
 from trubrics_instrument._privacy import redactors_from
 from trubrics_instrument._privacy.protect import cut
 from trubrics_instrument._privacy.redact import redact_pii, redact_secrets
+from trubrics_instrument._privacy.secret_kinds import ASSIGNED, BEARERS, FRAMED, KEYS
 
 STRINGS = labelled()
 UNMARKED = [one for one in STRINGS if not one.marks]
@@ -120,6 +123,34 @@ def test_the_documentation_shows_what_is_measured() -> None:
 def test_text_without_secrets_is_left_alone(string: Labelled) -> None:
     """Dates, versions, code and ids come through unchanged."""
     assert redacted(string.text) == string.text
+
+
+def pieces_of_texts() -> st.SearchStrategy[str]:
+    """Return what secrets begin with and are made of, and pieces of the labelled strings."""
+    prefixes = [gate for one in (*KEYS, *FRAMED, *BEARERS, *ASSIGNED) for gate in one.gates]
+    alphabet = "abcXYZ0123789_-.:/~+=@ \t\n\"'é界"
+    return st.one_of(
+        st.sampled_from(prefixes),
+        st.sampled_from("aA0_- ").flatmap(
+            lambda c: st.integers(14, 40).map(lambda n: (c + "b7") * n)
+        ),
+        st.text(alphabet, max_size=24),
+        st.sampled_from(STRINGS).flatmap(
+            lambda one: st.integers(0, len(one.text)).map(lambda at: one.text[at:])
+        ),
+    )
+
+
+@given(st.lists(pieces_of_texts(), max_size=8).map("".join))
+@example("\n".join(one.text for one in STRINGS))
+@example("BEARER    a1b2c3d4e5f6g7h8\nauthorization: bearer\t\t\t\ta1b2c3d4e5f6g7h8")
+def test_the_short_cuts_miss_nothing(text: str) -> None:
+    """A text that is searched only where a secret may be is redacted as one searched whole."""
+    whole = text
+    for recogniser in (*KEYS, *FRAMED, *BEARERS, *ASSIGNED):
+        whole = recogniser.redact(whole)
+
+    assert redact_secrets(text) == whole
 
 
 def test_no_cut_leaves_the_start_of_a_secret() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from trubrics_instrument._privacy.pii_kinds import PII
-from trubrics_instrument._privacy.secret_kinds import KEY_CHARS, KEYS, OTHER_SECRETS
+from trubrics_instrument._privacy.runs import keys_that_may_be_in, long_runs
+from trubrics_instrument._privacy.secret_kinds import ASSIGNED, BEARERS, FRAMED
 
 if TYPE_CHECKING:
     from trubrics_instrument._config import Redact
@@ -23,12 +24,15 @@ ALLOWED = (
 
 def redact_secrets(text: str) -> str:
     """Return the text with keys, tokens, private keys and passwords replaced by tags."""
-    # Few texts hold a word as long as a key, and then it is short beside the text: looking for
-    # eighty prefixes there costs a tenth of looking for them in the text.
-    words = "\n".join([word for word in text.split() if len(word) >= KEY_CHARS])
-    if words:
-        text = _redact_all(tuple(key for key in KEYS if key.may_be_in(words)), text)
-    return _redact_all(OTHER_SECRETS, text)
+    # Few texts hold a run as long as a key or a token, and then it is short beside the text:
+    # looking for eighty prefixes there costs a tenth of looking for them in the text.
+    runs = long_runs(text)
+    if runs.keys:
+        text = _redact_all(keys_that_may_be_in(runs.keys), text)
+    text = _redact_all(FRAMED, text)
+    if runs.before:
+        text = _redact_all([one for one in BEARERS if one.may_be_in(runs.before)], text)
+    return _redact_all(ASSIGNED, text)
 
 
 def redact_pii(text: str) -> str:
@@ -82,7 +86,7 @@ def _replacing(pattern: re.Pattern[str], tag: str) -> Redactor:
     return lambda text: pattern.sub(lambda _: tag, text)
 
 
-def _redact_all(recognisers: tuple[Recogniser, ...], text: str) -> str:
+def _redact_all(recognisers: Iterable[Recogniser], text: str) -> str:
     for recogniser in recognisers:
         if recogniser.may_be_in(text):
             text = recogniser.redact(text)

@@ -10,6 +10,9 @@ import re
 from trubrics_instrument._privacy.recogniser import Recogniser, Span
 
 KEY_CHARS = 20
+TOKEN_CHARS = 16
+# What a key, or what follows "Bearer", may be made of: all of it ASCII.
+KEY_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:/~+"
 
 _WORD = r"[A-Za-z0-9]"
 _URLSAFE = r"[A-Za-z0-9_-]"
@@ -22,7 +25,7 @@ _KEYS = (
     ("GOCSPX-", rf"{_URLSAFE}{{24,}}"),  # Google OAuth client
     ("ghp_ gho_ ghu_ ghs_ ghr_", rf"{_WORD}{{30,}}"),  # GitHub
     ("github_pat_", r"[A-Za-z0-9_]{40,}"),
-    ("glpat- gldt- glrt- glptt- glft- glsoat- glcbt-", r"[\w.-]{20,}"),  # GitLab
+    ("glpat- gldt- glrt- glptt- glft- glsoat- glcbt-", r"[A-Za-z0-9_.-]{20,}"),  # GitLab
     ("xoxb- xoxp- xoxa- xoxr- xoxs- xoxe- xapp-", r"[A-Za-z0-9-]{16,}"),  # Slack
     ("hooks.slack.com/services/", r"[A-Z0-9]+/[A-Z0-9]+/[A-Za-z0-9]{16,}"),
     ("discord.com/api/webhooks/ discordapp.com/api/webhooks/", rf"\d+/{_URLSAFE}{{40,}}"),
@@ -51,7 +54,7 @@ _KEYS = (
     ("ntn_", rf"{_WORD}{{40,}}"),  # Notion
     ("lin_api_", rf"{_WORD}{{32,}}"),  # Linear
     ("PMAK-", r"[0-9a-f]{24}-[0-9a-f]{34}"),  # Postman
-    ("dp.pt. dp.st.", r"[\w.-]{40,}"),  # Doppler
+    ("dp.pt. dp.st.", r"[A-Za-z0-9_.-]{40,}"),  # Doppler
     ("hvs.", rf"{_URLSAFE}{{24,}}"),  # Vault
     ("sbp_", r"[0-9a-f]{40}"),  # Supabase
     ("figd_", rf"{_URLSAFE}{{32,}}"),  # Figma
@@ -109,7 +112,7 @@ def _key(prefix: str, rest: str) -> Recogniser:
 
 
 def _bearer(start: str) -> Recogniser:
-    pattern = re.compile(rf"{start}[ \t]{{1,4}}(?P<value>[A-Za-z0-9._~+/-]{{16,}}=*)")
+    pattern = re.compile(rf"{start}[ \t]{{1,4}}(?P<value>[A-Za-z0-9._~+/-]{{{TOKEN_CHARS},}}=*)")
     return Recogniser("token", (start,), pattern, _bearer_span)
 
 
@@ -123,7 +126,7 @@ def _assigned(separator: str) -> Recogniser:
     return Recogniser("secret", (separator,), pattern, _assigned_span)
 
 
-# Each is one word of at least `KEY_CHARS` characters.
+# Each is a run of at least `KEY_CHARS` characters of the `KEY_ALPHABET`.
 KEYS = (
     Recogniser(
         "jwt",
@@ -145,10 +148,10 @@ KEYS = (
     ),
 )
 
-OTHER_SECRETS = (
+FRAMED = (
     Recogniser(
         "private_key",
-        ("-----BEGIN ",),
+        ("-", "-----BEGIN "),
         # Without its end it goes up to the end of the text: a cut one is as secret.
         re.compile(
             r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
@@ -161,10 +164,14 @@ OTHER_SECRETS = (
         # Not a port, nor what stands between two strings of a JSON text.
         re.compile(r"://[^\s/:@]{0,200}:(?!\d{1,5}[?#])(?P<value>[^\s/\"'`<>]+)@"),
     ),
-    _bearer("earer"),
-    _bearer("BEARER"),
-    _bearer("Basic"),
-    _bearer("Token"),
+)
+
+# Each is a run of at least `TOKEN_CHARS` characters of the `KEY_ALPHABET`, at most
+# `BEARER_CHARS` after where its gate begins.
+BEARERS = (_bearer("earer"), _bearer("BEARER"), _bearer("Basic"), _bearer("Token"))
+BEARER_CHARS = 10
+
+ASSIGNED = (
     _assigned("="),
     _assigned(":"),
     Recogniser(
