@@ -228,7 +228,8 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
         """Do nothing: a graph's resumption shows in its runs."""
 
     def _started(self, serialized: Any, about: Mapping[str, Any]) -> Started:
-        return Started(self._settings, serialized, about, self.enabled)
+        key = observed.key_of(about["run_id"])
+        return Started(self._settings, key, serialized, about, self.enabled)
 
 
 def _end_step(output: Any, about: Mapping[str, Any]) -> runs.Run | None:

@@ -27,13 +27,14 @@ class ModelRun:
 
     def __init__(
         self,
+        key: Hashable,
         run_id: object,
         origin: Origin = UNKNOWN,
         *,
         turn: RunTurn | None = None,
         call: ModelCall | None = None,
     ) -> None:
-        self.key = observed.key_of(run_id)
+        self.key = key
         self.turn = turn
         self._run_id = str(run_id)
         self._origin = origin

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._identity import (
     OWN_THREAD_KEY,
     OWN_USER_KEY,
+    THREAD_KEYS,
+    USER_KEYS,
     Claim,
     claimed_by_keys,
     first_of,
@@ -15,6 +18,7 @@ from trubrics_instrument.langchain.messages import field, first_text, mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextvars import ContextVar
 
 SKIP_TAG = "trubrics:skip"
 
@@ -22,6 +26,8 @@ SKIP_TAG = "trubrics:skip"
 _MODEL_KEYS = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
 _NOT_THE_APPS = ("ls_", "lc_", "langgraph_", "checkpoint_", "__")
 _LANGGRAPHS = frozenset({"run_id", "task_id", "graph_id", "assistant_id"})
+_CLAIMING = frozenset({*USER_KEYS, *THREAD_KEYS})
+_NOBODY = Claim()
 
 
 class Origin(NamedTuple):
@@ -45,8 +51,9 @@ UNKNOWN = Origin(None, "unknown", None, "langchain")
 
 def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Origin:
     """Return which model is asked."""
-    model = first_text([metadata.get("ls_model_name")]) or _model_in(mapping(params))
-    kind = mapping(params).get("_type") or _kind_in(serialized)
+    params = mapping(params)
+    model = first_text([metadata.get("ls_model_name")]) or _model_in(params)
+    kind = params.get("_type") or _kind_in(serialized)
     return Origin(
         model=model or _model_in(mapping(field(serialized, "kwargs"))),
         kind=str(kind or "unknown"),
@@ -91,7 +98,8 @@ def claim_of(*metadata: Mapping[str, Any]) -> Claim:
     Source: langgraph 0.6.11 to 1.2.2 repeat the first call's `thread_id` (langgraph#7441).
     """
     configurable = mapping(_config().get("configurable"))
-    return first_of([claimed_by_keys(one) for one in (configurable, *metadata) if one])
+    claiming = [one for one in (configurable, *metadata) if not _CLAIMING.isdisjoint(one)]
+    return first_of([claimed_by_keys(one) for one in claiming]) if claiming else _NOBODY
 
 
 def enclosing_run_id() -> Any:
@@ -105,6 +113,11 @@ def enclosing_run_id() -> Any:
 
 def _config() -> Mapping[str, Any]:
     """Return the config of the run that the present code runs in."""
+    return mapping(_config_variable().get())
+
+
+@cache
+def _config_variable() -> ContextVar[Any]:
     from langchain_core.runnables.config import var_child_runnable_config  # noqa: PLC0415 - heavy
 
-    return mapping(var_child_runnable_config.get())
+    return var_child_runnable_config

@@ -63,7 +63,7 @@ class Question(NamedTuple):
 
     def turn_keys(self) -> tuple[Hashable, ...]:
         """Return the names under which the turn may be known that this question goes on with."""
-        return tuple((tool_id, self.text) for tool_id in self.tool_ids)
+        return tuple([(tool_id, self.text) for tool_id in self.tool_ids])
 
 
 class Reply(NamedTuple):
@@ -91,9 +91,10 @@ def last_question(messages: Sequence[Any]) -> Question:
     results: list[str] = []
     for index in range(len(messages) - 1, -1, -1):
         message = messages[index]
-        if role(message) == "tool":
+        speaker = role(message)
+        if speaker == "tool":
             results += [first_text([field(message, "tool_call_id"), field(message, "name")]) or ""]
-        if role(message) == "human":
+        if speaker == "human":
             return Question(
                 said(message),
                 attachments(message),

@@ -18,6 +18,7 @@ from trubrics_instrument.langchain.messages import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
+_UNKNOWN = Usage()
 _FINISH_KEYS = ("finish_reason", "stop_reason", "done_reason")
 _CUT_SHORT = frozenset({"length", "max_tokens", "content_filter", "model_length"})
 
@@ -102,6 +103,8 @@ def _usage(message: Any, totals: Mapping[str, Any]) -> Usage:
             reasoning_tokens=_count(mapping(counted.get("output_token_details")).get("reasoning")),
         )
     counted = mapping(totals.get("token_usage")) or mapping(totals.get("usage"))
+    if not counted:
+        return _UNKNOWN
     return Usage(
         input_tokens=_count(counted.get("prompt_tokens", counted.get("input_tokens"))),
         output_tokens=_count(counted.get("completion_tokens", counted.get("output_tokens"))),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._reader import Asked
-from trubrics_instrument.langchain import observed, runs
+from trubrics_instrument.langchain import runs
 from trubrics_instrument.langchain.messages import each, field, first_text, mapping
 from trubrics_instrument.langchain.model import ModelRun
 from trubrics_instrument.langchain.origin import (
@@ -33,6 +33,7 @@ class Started(NamedTuple):
     """A run's start, as LangChain reports it; `about` has the keywords of the callback."""
 
     settings: Settings
+    key: Hashable
     serialized: Any
     about: Mapping[str, Any]
     may_open: bool = True
@@ -41,11 +42,6 @@ class Started(NamedTuple):
     def run_id(self) -> Any:
         """The run's id."""
         return self.about["run_id"]
-
-    @property
-    def key(self) -> Hashable:
-        """The run's id as a key."""
-        return observed.key_of(self.about["run_id"])
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -110,14 +106,14 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
         return
     if started.is_skipped():
         # Left alone means: by the patch of its client as well.
-        runs.enter_mortal(started.key, ModelRun(started.run_id), started.run_id)
+        runs.enter_mortal(started.key, ModelRun(started.key, started.run_id), started.run_id)
         return
     if not _runtime.observing():
         return
     origin = origin_of(started.serialized, started.metadata, started.about.get("invocation_params"))
     turn = None if started.settings.granularity == "call" else started.turn_around()
     if turn is not None:
-        run = ModelRun(started.run_id, origin, turn=turn)
+        run = ModelRun(started.key, started.run_id, origin, turn=turn)
         runs.enter_mortal(started.key, run, started.run_id)
         turn.model_started(started.key, origin, asked, started.metadata)
     elif started.may_open:
@@ -151,6 +147,6 @@ def _start_call(started: Started, asked: Question, origin: Origin, operation: st
         start_now(str(started.run_id)),
     )
     call.note({}, origin.model or origin.kind)
-    run = ModelRun(started.run_id, origin, call=call)
+    run = ModelRun(started.key, started.run_id, origin, call=call)
     runs.enter_mortal(started.key, run, started.run_id)
     call.begin()
