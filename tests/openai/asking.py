@@ -99,6 +99,14 @@ def client_of(server: Loopback, mode: Mode, **options: Any) -> Any:
     return kind(**{"base_url": server.base_url, "api_key": "k", "max_retries": 0, **options})
 
 
+def fields(create: Callable[..., Any], **wanted: Any) -> dict[str, Any]:
+    """Return arguments that send these fields, those that this SDK does not know as extra ones."""
+    known = inspect.signature(create).parameters
+    unknown = {name: value for name, value in wanted.items() if name not in known}
+    named = {name: value for name, value in wanted.items() if name in known}
+    return {**named, "extra_body": unknown} if unknown else named
+
+
 async def settled(value: Any) -> Any:
     """Return a result, awaited if it is to be."""
     return await value if inspect.isawaitable(value) else value

@@ -8,7 +8,7 @@ import pytest
 from openai_wire import Answer, chat_completion
 from responses_wire import response_object
 
-from tests.openai.asking import client_of
+from tests.openai.asking import client_of, fields, needs
 from tests.replies import json_reply
 from trubrics_instrument import _runtime, _scope, _shield, context, identify, patch_openai
 
@@ -64,7 +64,8 @@ def test_the_order(levels: set[str], expected: tuple[str, str], client: Any, sin
         {"user_id": "context", "thread_id": "context-t"} if "context" in levels else {}
     )
     with context(**around):
-        client.chat.completions.create(model="m", messages=QUESTION, metadata=metadata)
+        create = client.chat.completions.create
+        create(model="m", messages=QUESTION, **fields(create, metadata=metadata))
     assert who(sink) == expected
 
 
@@ -89,10 +90,12 @@ def test_the_default_user(client: Any, sink: Sink) -> None:
 def test_the_sdks_own_fields(more: dict[str, str], user: str, client: Any, sink: Sink) -> None:
     """The fields that OpenAI has for the user name the user."""
     patch_openai()
-    client.chat.completions.create(model="m", messages=QUESTION, **more)
+    create = client.chat.completions.create
+    create(model="m", messages=QUESTION, **fields(create, **more))
     assert who(sink)[0] == user
 
 
+@needs("responses")
 def test_a_conversation_of_responses(client: Any, server: Loopback, sink: Sink) -> None:
     """The Responses API's `conversation` is the thread."""
     patch_openai()

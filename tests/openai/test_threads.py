@@ -8,7 +8,7 @@ import pytest
 from openai_wire import Answer, ToolCall, chat_completion
 from responses_wire import response_object
 
-from tests.openai.asking import client_of
+from tests.openai.asking import client_of, needs
 from tests.replies import error_reply, json_reply
 from tests.told import told
 from trubrics_instrument import _scope, context, patch_openai
@@ -287,6 +287,7 @@ def test_tools_in_the_history(bots: Any, sink: Sink, server: Loopback) -> None:
     assert {one["$thread_id"] for one in events} == {"thread 1"}
 
 
+@needs("responses")
 def test_responses_with_whole_input(bots: Any, sink: Sink, server: Loopback) -> None:
     """The Responses API resends a history as items, and is told the same way."""
     client = bots().client
@@ -299,6 +300,7 @@ def test_responses_with_whole_input(bots: Any, sink: Sink, server: Loopback) -> 
     assert {event["$thread_id"] for event in told(sink, 4)} == {"thread 1"}
 
 
+@needs("responses")
 def test_another_response(bots: Any, sink: Sink, server: Loopback) -> None:
     """The same input after the same response is the same prompt, answered again."""
     client = bots().client
