@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PACKAGES := trubrics_instrument tests examples benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-apps test-langchain-sdk test-versions test-openai-sdk check bench measure docs format clean
+.PHONY: help demo test test-apps test-langchain-sdk test-openai-sdk test-versions check bench measure docs format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s '	'
@@ -18,8 +18,8 @@ demo: $(READY)-demo ## Watch patched clients talk, and see what arrived (ARGS=--
 test: $(READY)-test ## Run all the tests (ARGS="-k stream" for some)
 	$(BIN)/python -m pytest $(ARGS)
 
-test-versions: $(READY)-test ## Run the suites at the SDKs' oldest and newest versions (ARGS="--list")
-	$(BIN)/python tests/versions/run.py $(ARGS)
+test-versions: $(READY)-environments ## Run the suites at the SDKs' oldest and newest versions (ARGS="--list")
+	$(BIN)/python -m tests.versions.run $(ARGS)
 
 test-openai-sdk: $(READY)-test ## Run the newest openai's own tests, without the patch and with it
 	$(BIN)/python tests/sdk/run_openai.py $(ARGS)

@@ -167,6 +167,8 @@ SEEN_ONCE: dict[str, Callable[[World], Any]] = {
     "own model": lambda world: OwnModel(ask=world.ask),
     "fallback": lambda world: RunnableLambda(_refuse).with_fallbacks([world.llm]),
 }
+if "use_responses_api" not in ChatOpenAI.model_fields:  # langchain-openai before 0.3.9
+    del SEEN_ONCE["responses"]
 
 
 def _refuse(_: Any) -> Any:

@@ -1,87 +1,132 @@
 """Run the suites at the oldest and the newest versions of the SDKs, each in its own environment.
 
-    python tests/versions/run.py                        # all of them
-    python tests/versions/run.py openai-1.40 others     # some, by name
-    python tests/versions/run.py openai-2 -- -k stream  # what follows -- goes to pytest
+    make test-versions                                      # all of them
+    make test-versions ARGS="--list"                        # what there is
+    make test-versions ARGS="openai-1.40 providers"         # some, by name
+    make test-versions ARGS="openai-2 -- -k stream"         # what follows -- goes to pytest
 
-The environments stay in .venv-versions/ and are built again when their requirements change.
+The environments stay in .venv-versions/, are built again when their requirements change (newest
+versions: with --fresh), and each run leaves its output there, in NAME.log.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import shutil
+import asyncio
+import contextlib
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-ROOT = Path(__file__).parents[2]
-HOME = ROOT / ".venv-versions"
-TEST_TOOLS = (
-    "anyio>=4",
-    "hypothesis>=6.100",
-    "pytest>=8",
-    "pytest-timeout>=2.3",
-    "sybil>=9",
-    "websockets>=13",
-)
+from tests.environments import HOME, ROOT, NotBuiltError, built, find_python
+from tests.versions.matrix import ENVIRONMENTS, TEST_TOOLS, Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+SHOWN_LINES = 60
+# Besides those that an environment asks for.
+ALWAYS_TOLD = ("openai", "langchain-core", "pydantic")
+VERSIONS = """
+import platform, sys
+from importlib.metadata import PackageNotFoundError, version
+print("Python " + platform.python_version(), end="")
+for name in sys.argv[1:]:
+    try:
+        print(", " + name, version(name), end="")
+    except PackageNotFoundError:
+        pass
+"""
 
 
-class Environment(NamedTuple):
-    """Versions to test at: what to install, what to run, and with which Python ("3.10")."""
+class Outcome(NamedTuple):
+    """How a suite ended: a word for it, pytest's own sum, and what was installed."""
 
     name: str
-    requirements: tuple[str, ...]
-    tests: tuple[str, ...]
-    python: str | None = None
+    passed: bool
+    told: str
+    versions: str = ""
 
 
-# Other instrumentations of the same SDK, beside which ours must stand.
-OTHERS = (
-    "openai",
-    "langfuse",
-    "logfire",
-    "openinference-instrumentation-openai",
-    "opentelemetry-instrumentation-openai-v2==2.4b0",
-    "opentelemetry-util-genai==1.1b0",  # 1.2b0 renamed a module that the line before imports
-)
-ENVIRONMENTS = (
-    Environment("openai-1.40", ("openai==1.40.0", "httpx<0.28"), ("tests/openai",)),
-    Environment("openai-1.109", ("openai==1.109.1",), ("tests/openai",)),
-    Environment("openai-2", ("openai>=2,<3",), ("tests/openai",)),
-    Environment("openai-3", ("openai>=3,<4",), ("tests/openai",)),
-    Environment("others", OTHERS, ("tests/openai/test_beside_others.py",)),
-)
+class Suites(NamedTuple):
+    """How all of them run: with which options of pytest, until when, built again or not."""
+
+    pytest_options: Sequence[str]
+    ends_at_s: float
+    fresh: bool
+
+    async def run(self, environment: Environment) -> Outcome:
+        """Build the environment, run its tests there, and say how they ended."""
+        _say(environment.name, "starts")
+        try:
+            python, versions = await asyncio.to_thread(self._built, environment)
+        except NotBuiltError as error:
+            return Outcome(environment.name, passed=False, told=f"NOT BUILT: {error}")
+        _say(environment.name, versions)
+        return (await self._tested(environment, python))._replace(versions=versions)
+
+    def _built(self, environment: Environment) -> tuple[Path, str]:
+        """Return the environment's Python, and the versions that matter."""
+        python = built(
+            HOME / environment.name,
+            [*environment.requirements, *TEST_TOOLS],
+            extras="[collector]",
+            python=find_python(environment.python) or sys.executable,
+            fresh=self.fresh,
+        )
+        names = [re.split("[=<>]", requirement)[0] for requirement in environment.requirements]
+        told = subprocess.run(
+            [str(python), "-c", VERSIONS, *dict.fromkeys([*names, *ALWAYS_TOLD])],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return python, told.stdout
+
+    async def _tested(self, environment: Environment, python: Path) -> Outcome:
+        log = HOME / f"{environment.name}.log"
+        command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        with log.open("w", encoding="utf-8") as output:
+            returned = await _ended(
+                [*command, *environment.tests, *self.pytest_options], output, self.ends_at_s
+            )
+        lines = log.read_text(encoding="utf-8").splitlines()
+        told = lines[-1].strip("= ") if lines else "no output"
+        if returned is None:
+            told = f"STOPPED at the deadline: {told}"
+        passed = returned == 0 and re.search(r"\b[1-9]\d* passed", told) is not None
+        if not passed:
+            print("\n".join([f"--- the end of {log}", *lines[-SHOWN_LINES:], "---"]), flush=True)
+        return Outcome(environment.name, passed, told if passed else f"FAILED: {told}")
 
 
 def main(arguments: list[str]) -> int:
     """Build what is missing, run each suite, and return 1 if one of them did not pass."""
-    own, pytest_options = _split(arguments)
-    parser = _parser()
-    options = parser.parse_args(own)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
     known = {environment.name: environment for environment in ENVIRONMENTS}
+    parser = _parser()
+    options = parser.parse_args(arguments[:end])
     unknown = [name for name in options.names if name not in known]
     if unknown:
         parser.error(f"{', '.join(unknown)}: not one of {', '.join(known)}")
     chosen = [known[name] for name in options.names or known]
     if options.list:
         for environment in chosen:
-            print(f"{environment.name:16} {', '.join(environment.requirements)}")
+            print(f"{environment.name:18} {', '.join(environment.requirements)}")
         return 0
-    outcomes = [
-        _reported(environment, pytest_options, fresh=options.fresh) for environment in chosen
-    ]
-    print("\n".join(outcomes))
-    return int(any(" passed " not in outcome for outcome in outcomes))
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments before -- and those after it."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    return arguments[:end], arguments[end + 1 :]
+    suites = Suites(arguments[end + 1 :], time.monotonic() + options.deadline_s, options.fresh)
+    outcomes = asyncio.run(_all(suites, chosen, options.jobs))
+    print()
+    for outcome in outcomes:
+        print(f"{outcome.name:18} {outcome.told}\n{'':18} {outcome.versions}")
+    failed = [outcome.name for outcome in outcomes if not outcome.passed]
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} passed. {' '.join(failed)}")
+    return int(bool(failed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,56 +137,46 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", help="an environment; all if none")
     parser.add_argument("--list", action="store_true", help="show the environments, and end")
     parser.add_argument("--fresh", action="store_true", help="build the environments again")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
+    parser.add_argument(
+        "--deadline-s", type=float, default=1200, help="when to stop what still runs (1200)"
+    )
     return parser
 
 
-def _reported(environment: Environment, pytest_options: list[str], *, fresh: bool) -> str:
-    print(f"== {environment.name}", flush=True)
-    start_s = time.monotonic()
-    outcome = _run(environment, pytest_options, fresh=fresh)
-    return f"{environment.name:16} {outcome} after {time.monotonic() - start_s:.0f} s"
+async def _all(suites: Suites, chosen: Sequence[Environment], jobs: int) -> list[Outcome]:
+    """Run them, some at a time, and return how they ended, in the order of the table."""
+    HOME.mkdir(exist_ok=True)
+    turns = asyncio.Semaphore(jobs)
+    outcomes: list[Outcome] = []
+
+    async def one(environment: Environment) -> Outcome:
+        async with turns:
+            outcome = await suites.run(environment)
+        outcomes.append(outcome)
+        _say(outcome.name, f"{outcome.told} ({len(outcomes)} of {len(chosen)})")
+        return outcome
+
+    return await asyncio.gather(*map(one, chosen))
 
 
-def _run(environment: Environment, pytest_options: list[str], *, fresh: bool) -> str:
-    python = _interpreter(environment.python)
-    if python is None:
-        return f"left out: there is no python{environment.python}"
-    home = HOME / environment.name
-    if not _build(environment, python, home, fresh=fresh):
-        return "not installed"
-    command = [str(home / "bin" / "python"), "-m", "pytest", "-q", *environment.tests]
-    done = subprocess.run([*command, *pytest_options], cwd=ROOT, check=False)
-    return "passed" if done.returncode == 0 else f"FAILED ({done.returncode})"
+async def _ended(command: list[str], output: TextIO, ends_at_s: float) -> int | None:
+    """Return a command's exit code, or None when its time was up: it and its children end then."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        return await asyncio.wait_for(process.wait(), max(ends_at_s - time.monotonic(), 0))
+    except asyncio.TimeoutError:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
-def _interpreter(version: str | None) -> str | None:
-    return shutil.which(f"python{version}") if version else sys.executable
-
-
-def _build(environment: Environment, python: str, home: Path, *, fresh: bool) -> bool:
-    """Make the environment unless it stands already, and return whether it does."""
-    wanted = [*environment.requirements, *TEST_TOOLS, python]
-    digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
-    stamp = home / ".ready"
-    if not fresh and stamp.exists() and stamp.read_text() == digest:
-        return True
-    print(f"    installing {', '.join(environment.requirements)} ...", flush=True)
-    pip = [
-        str(home / "bin" / "python"),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "-qq",
-    ]
-    for command in (
-        [python, "-m", "venv", "--clear", str(home)],
-        [*pip, "--editable", f"{ROOT}[collector]", *environment.requirements, *TEST_TOOLS],
-    ):
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
-            return False
-    stamp.write_text(digest)
-    return True
+def _say(name: str, text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {name:18} {text}", flush=True)
 
 
 if __name__ == "__main__":
