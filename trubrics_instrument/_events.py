@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
@@ -54,22 +56,16 @@ class WireEvent(TypedDict):
     properties: dict[str, object]
 
 
-_WIRE_FIELDS = (
-    ("$text", "text"),
-    ("$thread_id", "thread_id"),
-    ("$assistant_id", "assistant_id"),
-    ("$prompt_id", "prompt_id"),
-    ("$generation_id", "generation_id"),
-)
+# As they follow one another in an Event, from its text on.
+_WIRE_NAMES = ("$text", "$thread_id", "$assistant_id", "$prompt_id", "$generation_id")
+_FIRST = Event._fields.index("text")
+_LAST = _FIRST + len(_WIRE_NAMES)
 
 
 def to_wire(event: Event, name: str | None = None) -> WireEvent:
     """Return the event's wire form, under `name` if its name was changed."""
-    properties: dict[str, object] = {}
-    for wire_name, field in _WIRE_FIELDS:
-        value = getattr(event, field)
-        if value is not None:
-            properties[wire_name] = value
+    pairs = zip(_WIRE_NAMES, event[_FIRST:_LAST])  # noqa: B905 - as many
+    properties: dict[str, object] = {key: value for key, value in pairs if value is not None}
     own = event.properties or {}
     properties.update({key: value for key, value in own.items() if value is not None})
     return {
@@ -82,5 +78,17 @@ def to_wire(event: Event, name: str | None = None) -> WireEvent:
 
 def iso_time(time_s: float) -> str:
     """Return seconds since the epoch as UTC, ISO 8601 with milliseconds and `Z`."""
-    moment = datetime.fromtimestamp(time_s, tz=timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    second = math.floor(time_s)
+    # To the microsecond first, as `datetime` does it: 0.29 s are 290 ms, not 289.
+    millisecond = round((time_s - second) * 1e6) // 1000
+    if millisecond >= _SECOND_MS:
+        second, millisecond = second + 1, 0
+    return f"{_iso_second(second)}.{millisecond:03d}Z"
+
+
+_SECOND_MS = 1000
+
+
+@lru_cache(maxsize=64)
+def _iso_second(second: int) -> str:
+    return datetime.fromtimestamp(second, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")

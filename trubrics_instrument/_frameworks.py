@@ -25,6 +25,8 @@ _STREAMLITS_NOBODY = "test@example.com"  # whoever uses an app that has no sign-
 
 def session() -> Session:
     """Return the session in which the present code runs; nothing is imported to find out."""
+    if sys.modules.keys().isdisjoint(_NAMES):
+        return NO_SESSION
     for module_name, read in _UIS.items():
         module = sys.modules.get(module_name)
         if module is not None:
@@ -68,3 +70,4 @@ _UIS: dict[str, Callable[[Any], Session]] = {
     "chainlit.context": _chainlit,
     "gradio.context": _gradio,
 }
+_NAMES = frozenset(_UIS)

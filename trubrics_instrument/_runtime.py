@@ -8,16 +8,17 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from trubrics_instrument import _config, _cost, _events, _privacy, _scope
 from trubrics_instrument._board import shared_board
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._delivery.encode import plain
-from trubrics_instrument._frameworks import session
+from trubrics_instrument._events import Event
+from trubrics_instrument._frameworks import Session, session
 from trubrics_instrument._identity import anonymous_id, new_thread_id
 from trubrics_instrument._memory import Memory
-from trubrics_instrument._shield import faults, logger, shield
+from trubrics_instrument._shield import faults, logger, shield, stopped
 from trubrics_instrument._threads import Threads
 from trubrics_instrument._turns import Turns
 from trubrics_instrument._version import __version__
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
         Redact,
         Spool,
     )
-    from trubrics_instrument._events import Event
-
 # Background work holds its question until its answer is fetched, so fewer than elsewhere.
 MAX_PENDING = 1_000
 _NOT_CONFIGURED = (
@@ -103,7 +102,9 @@ class _State:
     config: Config
     rules: _privacy.Rules
     senders: dict[SenderOptions, Sender] = field(default_factory=dict[SenderOptions, Sender])
-    by_destination: dict[Destination, Sender] = field(default_factory=dict["Destination", Sender])
+    takers: dict[Destination | None, Taker] = field(
+        default_factory=dict["Destination | None", Taker]
+    )
     not_configured: Counter[str] = field(default_factory=Counter[str])
     observers: dict[str, Callable[[], bool]] = field(
         default_factory=dict[str, "Callable[[], bool]"]
@@ -117,7 +118,16 @@ class _State:
     explained: bool = False
     closed: bool = False
 
+    def __post_init__(self) -> None:
+        names = self.config.event_names or {}
+        self.switched_off = frozenset(name for name, new_name in names.items() if new_name is None)
 
+
+# What `track()` was told: the state, name, properties, user, time, scope and session of its time.
+# A bare tuple, because a named one takes the app's thread four times as long to make.
+Tracked: TypeAlias = (
+    "tuple[_State, str, dict[str, object], str | None, float, _scope.Said, Session]"
+)
 _state: _State | None = None
 
 
@@ -224,21 +234,12 @@ def destination(*, api_key: str | None, host: str | None) -> Destination | None:
 
 def prepare_sender(target: Destination | None) -> None:
     """Build the sender at set-up, so that the first question does not pay for it."""
-    if config().enabled:
-        _sender(target)
+    _sender(state(), target)
 
 
 def emit(event: Event, target: Destination | None = None) -> bool:
     """Hand an event over; False if it was not accepted. Safe in a finaliser."""
-    now = state()
-    names = now.config.event_names
-    if not now.config.enabled or (names and names.get(event.name, "on") is None):
-        return False
-    sender = _sender(target)
-    if sender is None:
-        now.not_configured["not_configured"] += 1
-        return False
-    return sender.put(event)
+    return _accept(_state or state(), event.name, target, event)
 
 
 def track(
@@ -261,25 +262,20 @@ def track(
     Returns:
         Whether it was accepted for delivery.
     """
-    with shield("tracking an event"):
+    try:
         said = _scope.said()
         if not said.enabled:
             return False
-        around = session()
-        known = _scope.clean_id(user_id) or said.user_id or around.user_id or config().user_id
-        thread_id = said.thread_id or around.thread_id
-        own = {**said.properties, **(properties or {})}
-        if known is None:
-            own["anonymous"] = True
-        return emit(
-            _events.Event(
-                name=str(event),
-                user_id=known or _anonymous(thread_id),
-                time_s=time.time() if timestamp is None else timestamp.timestamp(),
-                thread_id=thread_id,
-                properties=own,
-            )
-        )
+        # All that may change until the worker reads it is read now, and nothing else is done.
+        own = {**properties} if properties else {}
+        if type(user_id) is not str:
+            user_id = _scope.clean_id(user_id)
+        time_s = time.time() if timestamp is None else timestamp.timestamp()
+        name = event if type(event) is str else str(event)
+        now = _state or state()
+        return _accept(now, name, None, (now, name, own, user_id, time_s, said, session()))
+    except Exception as error:
+        stopped("tracking an event", error)
     return False
 
 
@@ -413,20 +409,29 @@ def _senders() -> list[Sender]:
     return list(state().senders.values())
 
 
-def _anonymous(thread_id: str | None) -> str:
-    return anonymous_id(thread_id) if thread_id else state().anonymous
+def _accept(now: _State, name: str, target: Destination | None, item: object) -> bool:
+    """Hand an item over to the sender of its destination."""
+    if name in now.switched_off:
+        return False
+    taker = now.takers.get(target) or _sender(now, target)
+    if taker is not None:
+        return taker.put(item)
+    if now.config.enabled:
+        now.not_configured["not_configured"] += 1
+    return False
 
 
-def _sender(target: Destination | None) -> Taker | None:
-    """Return the sender to a destination, built on first use."""
-    now = state()
+def _sender(now: _State, wanted: Destination | None) -> Taker | None:
+    """Return the sender to a destination, None being the configured one; built on first use."""
+    if not now.config.enabled:
+        return None
     if now.stand_in is not None:
         return now.stand_in
-    target = target or now.config.destination(api_key=None, host=None)
+    target = wanted or now.config.destination(api_key=None, host=None)
     if target is None:
         _explain(now)
         return None
-    sender = now.by_destination.get(target)
+    sender = now.takers.get(target)
     if sender is None and not now.closed:
         options = SenderOptions(
             host=target.host,
@@ -439,7 +444,7 @@ def _sender(target: Destination | None) -> Taker | None:
             session=now.config.session,
         )
         sender = now.senders.setdefault(options, Sender(options, partial(_prepare, now)))
-        now.by_destination[target] = sender
+        now.takers[target] = now.takers[wanted] = sender
     return sender
 
 
@@ -454,16 +459,15 @@ def _explain(now: _State) -> None:
 def _prepare(origin: _State, item: object, event_id: str) -> Outgoing | Skip:
     """Turn an accepted event into what is sent, on the sender's thread."""
     now = _state or origin
-    event = cast("Event", item)
+    event = _told(cast("Tracked", item)) if type(item) is tuple else cast("Event", item)
     # Plain before it is protected: a secret may be in an object that becomes a dict only then.
     own = plain({**(now.config.properties or {}), **(event.properties or {})})
-    protected = _privacy.protect(
-        event._replace(properties=cast("dict[str, object]", own)), now.rules
-    )
+    whole = Event(*event[:-1], cast("dict[str, object]", own))
+    protected = _privacy.protect(whole, now.rules)
     if protected is None:
         return Skip("sampled")
-    completed = protected._replace(properties=_completed(protected, now.config, event_id))
-    wire = _events.to_wire(completed, (now.config.event_names or {}).get(event.name))
+    _complete(cast("dict[str, object]", protected.properties), event, now.config, event_id)
+    wire = _events.to_wire(protected, (now.config.event_names or {}).get(event.name))
     body = cast("dict[str, object]", wire)
     if now.config.before_send is not None:
         changed = now.config.before_send(body)
@@ -475,11 +479,24 @@ def _prepare(origin: _State, item: object, event_id: str) -> Outgoing | Skip:
     return Outgoing(event.thread_id or event.user_id, body)
 
 
-def _completed(event: Event, config: Config, event_id: str) -> dict[str, object]:
-    """Return an event's properties with what every event carries, and what it cost."""
-    properties = dict(event.properties or {})
+def _told(tracked: Tracked) -> Event:
+    """Return what `track()` was told as an event."""
+    now, name, own, given_id, time_s, said, around = tracked
+    # Once more: `track()` leaves a str as it is.
+    user_id = _scope.clean_id(given_id) or said.user_id or around.user_id or now.config.user_id
+    thread_id = said.thread_id or around.thread_id
+    properties = {**said.properties, **own}
+    if user_id is None:
+        user_id = anonymous_id(thread_id) if thread_id else now.anonymous
+        properties["anonymous"] = True
+    return Event(name, user_id, time_s, None, thread_id, properties=properties)
+
+
+def _complete(properties: dict[str, object], event: Event, config: Config, event_id: str) -> None:
+    """Add to an event's properties what every event carries, and what it cost."""
     if config.environment:
         properties.setdefault("environment", config.environment)
     if "output_tokens" in properties and "cost_usd" not in properties:
         properties["cost_usd"] = _cost.cost_of(properties, config.prices, event.time_s)
-    return {**properties, "source": SOURCE, "event_id": event_id}
+    properties["source"] = SOURCE
+    properties["event_id"] = event_id

@@ -48,14 +48,15 @@ class shield:  # noqa: N801 - reads as a keyword: `with shield("reading the answ
         if not issubclass(kind, Exception):
             return False
         self.failed = True
-        first = self._doing not in _faults
-        _faults[self._doing] += 1
-        if _strict:
-            return False
-        if first and not self._quiet:
-            with suppress(Exception):  # a log handler of the app's that raises
-                _warn(self._doing, kind, trace)
-        return True
+        _count(self._doing, kind, trace, quiet=self._quiet)
+        return not _strict
+
+
+def stopped(doing: str, error: Exception) -> None:
+    """Do the same in an `except` clause, where a `with` would cost more than what it guards."""
+    _count(doing, type(error), error.__traceback__, quiet=False)
+    if _strict:
+        raise error
 
 
 def faults() -> dict[str, int]:
@@ -72,6 +73,16 @@ def set_strict(*, strict: bool) -> None:
 def forget_faults() -> None:
     """Start counting, and logging, from nothing."""
     _faults.clear()
+
+
+def _count(
+    doing: str, kind: type[BaseException], trace: TracebackType | None, *, quiet: bool
+) -> None:
+    first = doing not in _faults
+    _faults[doing] += 1
+    if first and not quiet and not _strict:
+        with suppress(Exception):  # a log handler of the app's that raises
+            _warn(doing, kind, trace)
 
 
 def _warn(doing: str, kind: type[BaseException], trace: TracebackType | None) -> None:

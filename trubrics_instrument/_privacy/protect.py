@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._events import Event
+from trubrics_instrument._shield import stopped
 
 if TYPE_CHECKING:
-    from trubrics_instrument._events import Event
     from trubrics_instrument._privacy.redact import Redactor
 
 # What the app's own `track()` calls the text of an event; `$`-properties but this one are ids.
@@ -72,7 +72,18 @@ def protect(event: Event, rules: Rules) -> Event | None:
         properties[TEXT_PROPERTY] = own_text
     if truncated or own_truncated:
         properties["text_truncated"] = True
-    return event._replace(text=text, properties=properties)
+    name, user_id, time_s, _, thread_id, assistant_id, prompt_id, generation_id, _ = event
+    return Event(
+        name,
+        user_id,
+        time_s,
+        text,
+        thread_id,
+        assistant_id,
+        prompt_id,
+        generation_id,
+        properties,
+    )
 
 
 def sampled(conversation: str, rate: float) -> bool:
@@ -127,10 +138,12 @@ def _protected_text(value: object, rules: Rules) -> tuple[str | None, bool]:
     """Return the text cut and redacted, None if a redactor failed, and whether it was cut."""
     if value is None:
         return None, False
-    with shield("redacting a text"):
+    try:
         text = value if isinstance(value, str) else str(value)
         short = cut(text, rules.max_text_chars)
         return redacted(short, rules.redactors), len(short) < len(text)
+    except Exception as error:
+        stopped("redacting a text", error)
     return None, False
 
 
@@ -143,8 +156,10 @@ def _protected_properties(
         if name in OWN_PROPERTIES or name.startswith("$"):
             kept[name] = value
             continue
-        with shield("redacting a property"):
+        try:
             kept[name] = _redacted_value(value, redactors, ())
+        except Exception as error:
+            stopped("redacting a property", error)
     return kept
 
 
