@@ -105,6 +105,15 @@ def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
         until(lambda: _found(store, "question") == 2)
 
 
+def test_the_index_of_an_older_database_writes_larger_parts(tmp_path: Path) -> None:
+    """The second form had the index with SQLite's own settings, which cost twice as much."""
+    with closing(sqlite3.connect(tmp_path / "old", isolation_level=None)) as old:
+        assert prepare(old, STEPS[:2]) == 2
+    with closing(Store(tmp_path / "old")) as store, store.reading() as db:
+        settings = dict(db.execute("SELECT k, v FROM search_config"))
+        assert settings == {"version": 4, "hashsize": 16 * 1024 * 1024, "automerge": 8}
+
+
 @pytest.mark.parametrize(
     ("statements", "reason"),
     [

@@ -69,20 +69,33 @@ def to_row(user_id: str, event: str, timestamp: str, properties: Mapping[str, ob
     """
     rest = dict(properties)
     text = rest.pop("$text") if isinstance(rest.get("$text"), str) else None
-    ids = {column: _take_id(rest, name) for name, column in ID_PROPERTIES.items()}
+    thread_id = _take_id(rest, "$thread_id")
+    assistant_id = _take_id(rest, "$assistant_id")
+    prompt_id = _take_id(rest, "$prompt_id")
+    generation_id = _take_id(rest, "$generation_id")
     event_id = rest.get("event_id")
+    kind = _KINDS.get(event) or _tell_kind(
+        rest,
+        has_text=text is not None,
+        asked=bool(thread_id or prompt_id),
+        generated=bool(generation_id),
+        by_assistant=bool(assistant_id),
+    )
     return Row(
-        event_id=clean(event_id) if isinstance(event_id, str) and event_id else None,
-        user_id=clean(user_id),
-        event=clean(event),
-        kind=_kind(event, rest, ids, has_text=text is not None),
-        timestamp=timestamp,
-        text=clean(text) if isinstance(text, str) else None,
-        **ids,
-        latency_s=_amount(rest.get("latency")),
-        tokens=_tokens(rest),
-        cost_usd=_amount(rest.get("cost_usd")),
-        properties=_to_json(rest),
+        clean(event_id) if isinstance(event_id, str) and event_id else None,
+        clean(user_id),
+        clean(event),
+        kind,
+        timestamp,
+        clean(text) if isinstance(text, str) else None,
+        thread_id,
+        assistant_id,
+        prompt_id,
+        generation_id,
+        _amount(rest.get("latency")),
+        _tokens(rest),
+        _amount(rest.get("cost_usd")),
+        _to_json(rest),
     )
 
 
@@ -119,39 +132,40 @@ def _take_id(properties: dict[str, object], name: str) -> str | None:
     return clean(value)
 
 
-def _kind(
-    event: str, properties: Mapping[str, object], ids: Mapping[str, str | None], *, has_text: bool
+def _tell_kind(
+    properties: Mapping[str, object],
+    *,
+    has_text: bool,
+    asked: bool,
+    generated: bool,
+    by_assistant: bool,
 ) -> str:
     """Event names can be changed by the app, so an unknown name is told by what it carries."""
-    known = _KINDS.get(event)
-    if known is not None:
-        return known
-    generated = bool(ids["generation_id"])
     signs = {
         FAILURE: properties.get("status") == "error",
         TOOL_CALL: "tool_name" in properties,
         FEEDBACK: "score" in properties and generated,
-        GENERATION: has_text and (generated or bool(ids["assistant_id"])),
-        PROMPT: has_text and bool(ids["thread_id"] or ids["prompt_id"]),
+        GENERATION: has_text and (generated or by_assistant),
+        PROMPT: has_text and asked,
     }
     return next((kind for kind, shown in signs.items() if shown), OTHER)
 
 
 def _amount(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if not 0 <= value <= _LARGEST_EXACT:
-        return None
-    return float(value)
+    return float(value) if 0 <= value <= _LARGEST_EXACT else None
 
 
 def _tokens(properties: Mapping[str, object]) -> int | None:
     total = _amount(properties.get("total_tokens"))
     if total is not None:
         return int(total)
-    parts = [_amount(properties.get(name)) for name in ("input_tokens", "output_tokens")]
-    known = [part for part in parts if part is not None]
-    return int(sum(known)) if known else None
+    asked = _amount(properties.get("input_tokens"))
+    answered = _amount(properties.get("output_tokens"))
+    if asked is None and answered is None:
+        return None
+    return int((asked or 0) + (answered or 0))
 
 
 def _to_json(properties: dict[str, object]) -> str:

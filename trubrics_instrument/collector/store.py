@@ -6,6 +6,7 @@ import os
 import sqlite3
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ from trubrics_instrument.collector.schema import (
     ForeignDatabaseError,
     create_events,
     create_sums,
+    gather_words,
     prepare,
 )
 from trubrics_instrument.collector.writer import Writer
@@ -30,9 +32,11 @@ _INSERT = (
 )
 _READER_CACHE_MIB = 64
 _WRITER_CACHE_MIB = 256
-_PAGES_PER_CHECKPOINT = 10_000  # 40 MiB: the same few pages change again and again
+_PAGES_PER_CHECKPOINT = 40_000  # 160 MiB: the same pages change again and again
 _BACKFILL_ROWS = 10_000
 INDEXED_AT_ONCE = 10_000
+_MOST_INDEXED_AT_ONCE = 50_000  # more than can come in with one commit, so that it never lags on
+_LOOKED_UP_AT_ONCE = 500  # SQLite takes 999 values in a statement where it takes least
 
 
 class Added(NamedTuple):
@@ -50,7 +54,7 @@ def fill_sums(db: sqlite3.Connection) -> None:
         sums.add(db, map(Row._make, chunk))
 
 
-STEPS = (create_events, fill_sums)
+STEPS = (create_events, fill_sums, gather_words)
 
 
 class Store:
@@ -69,11 +73,11 @@ class Store:
             raise
         except (sqlite3.DatabaseError, ForeignDatabaseError) as error:
             raise ForeignDatabaseError(f"{self.path} is not used: {error}") from error
-        self.writer = Writer(partial(self._connect, _WRITER_CACHE_MIB), index_some)
+        self.writer = Writer(partial(self._connect, _WRITER_CACHE_MIB), insert, index_some)
 
     def add(self, rows: Sequence[Row], size_bytes: int = 0) -> Future[Added]:
         """Store the rows, each `event_id` once; done means on disk."""
-        return self.writer.submit(lambda db: insert(db, rows), size_bytes)
+        return self.writer.add(rows, size_bytes)
 
     def catch_up(self) -> None:
         """Let the index of words follow events that an earlier process left behind."""
@@ -122,12 +126,18 @@ class Store:
         return db
 
 
-def insert(db: sqlite3.Connection, rows: Sequence[Row]) -> Added:
-    """Insert the rows whose `event_id` is new, and add them to the sums."""
-    new = _without_known(db, rows)
-    db.executemany(_INSERT, new)
-    sums.add(db, new)
-    return Added(len(new), len(rows) - len(new))
+def insert(db: sqlite3.Connection, batches: Sequence[Sequence[Row]]) -> list[Added]:
+    """Insert the rows whose `event_id` is new, and add them to the sums.
+
+    What many requests brought is written together: a page of the file that they all change is
+    then changed once.
+    """
+    known = _known(db, [row.event_id for rows in batches for row in rows if row.event_id])
+    new = [_without(known, rows) for rows in batches]
+    every = list(chain.from_iterable(new))
+    db.executemany(_INSERT, every)
+    sums.add(db, every)
+    return [Added(len(a), len(rows) - len(a)) for a, rows in zip(new, batches, strict=True)]
 
 
 def index_some(db: sqlite3.Connection, idle: bool) -> bool:
@@ -139,7 +149,7 @@ def index_some(db: sqlite3.Connection, idle: bool) -> bool:
     (newest,) = db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
     if newest - through < (1 if idle else INDEXED_AT_ONCE):
         return False
-    until = min(newest, through + INDEXED_AT_ONCE)
+    until = min(newest, through + _MOST_INDEXED_AT_ONCE)
     db.execute("BEGIN IMMEDIATE")
     try:
         db.execute(
@@ -155,21 +165,27 @@ def index_some(db: sqlite3.Connection, idle: bool) -> bool:
     return bool(until < newest)
 
 
-def _without_known(db: sqlite3.Connection, rows: Sequence[Row]) -> list[Row]:
-    seen: set[str] = set()
+def _known(db: sqlite3.Connection, event_ids: Sequence[str]) -> set[str]:
+    """Return which of these events are there already."""
+    known: set[str] = set()
+    for at in range(0, len(event_ids), _LOOKED_UP_AT_ONCE):
+        some = event_ids[at : at + _LOOKED_UP_AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        query = f"SELECT event_id FROM events WHERE event_id IN ({marks})"  # noqa: S608 - marks
+        known.update(row[0] for row in db.execute(query, some))
+    return known
+
+
+def _without(known: set[str], rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that are not known yet; from then on they are."""
     new: list[Row] = []
     for row in rows:
         if row.event_id is not None:
-            if row.event_id in seen or _is_known(db, row.event_id):
+            if row.event_id in known:
                 continue
-            seen.add(row.event_id)
+            known.add(row.event_id)
         new.append(row)
     return new
-
-
-def _is_known(db: sqlite3.Connection, event_id: str) -> bool:
-    query = "SELECT 1 FROM events WHERE event_id = ?"
-    return db.execute(query, (event_id,)).fetchone() is not None
 
 
 def _create_private(path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trubrics_instrument.collector import rows as kinds
 from trubrics_instrument.collector.rows import Row
@@ -11,7 +12,7 @@ from trubrics_instrument.collector.schema import MEASURES
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 TITLE_CHARS = 160
 _COLUMNS = ", ".join(Row._fields)
@@ -24,7 +25,10 @@ _COUNTED_KINDS = {
     kinds.FAILURE: _AT["failures"],
     kinds.FEEDBACK: _AT["feedback"],
 }
-_Sums = dict[tuple[object, ...], list[float]]
+_HOUR = len("2026-11-22T13")
+_DAY = len("2026-11-22")
+_Key = tuple[Any, ...]
+_K = TypeVar("_K")
 
 
 def _upsert(table: str, keys: tuple[str, ...], others: str = "", updates: str = "") -> str:
@@ -57,26 +61,24 @@ ON CONFLICT (grain, period, assistant_id, bucket) DO UPDATE SET events = events 
 
 def add(db: sqlite3.Connection, rows: Iterable[Row], sign: int = 1) -> None:
     """Add rows to the sums, or subtract them (`sign` -1) when they are deleted."""
-    by_model: _Sums = {}
-    by_user: _Sums = {}
-    latencies: dict[tuple[object, ...], int] = {}
-    users: dict[str, _Group] = {}
+    hours: dict[_Key, list[float]] = {}
+    latencies: dict[_Key, int] = {}
+    user_days: dict[_Key, _Group] = {}
     threads: dict[str, _Group] = {}
     for row in rows:
         measures = _measures(row, sign)
-        for grain, period in _periods(row.timestamp):
-            _sum(by_model, (grain, period, row.assistant_id or ""), measures)
-            if row.kind == kinds.GENERATION and row.latency_s is not None:
-                key = (grain, period, row.assistant_id or "", to_bucket(row.latency_s))
-                latencies[key] = latencies.get(key, 0) + sign
-        _sum(by_user, (row.user_id, row.timestamp[:10]), measures)
-        users.setdefault(row.user_id, _Group(row)).take(row, measures)
+        hour, model = row.timestamp[:_HOUR], row.assistant_id or ""
+        _increase(hours.setdefault((hour, model), [0] * len(MEASURES)), measures)
+        if row.kind == kinds.GENERATION and row.latency_s is not None:
+            key = (hour, model, to_bucket(row.latency_s))
+            latencies[key] = latencies.get(key, 0) + sign
+        _group(user_days, (row.user_id, row.timestamp[:_DAY]), row).take(row, measures)
         if row.thread_id is not None:
-            threads.setdefault(row.thread_id, _Group(row)).take(row, measures)
-    db.executemany(_ADD_TO_MODEL_SUM, _flat(by_model))
-    db.executemany(_ADD_TO_USER_DAY, _flat(by_user))
-    db.executemany(_ADD_TO_LATENCY, [(*key, count) for key, count in latencies.items()])
-    db.executemany(_ADD_TO_USER, [group.as_user() for group in users.values()])
+            _group(threads, row.thread_id, row).take(row, measures)
+    db.executemany(_ADD_TO_MODEL_SUM, _by_grain(hours))
+    db.executemany(_ADD_TO_LATENCY, _by_grain({key: [n] for key, n in latencies.items()}))
+    db.executemany(_ADD_TO_USER_DAY, [(*k, *group.measures) for k, group in user_days.items()])
+    db.executemany(_ADD_TO_USER, _users(user_days.values()))
     db.executemany(_ADD_TO_THREAD, [group.as_thread() for group in threads.values()])
 
 
@@ -137,39 +139,77 @@ def from_bucket(bucket: int) -> float:
 
 
 class _Group:
-    """The rows of one user or of one thread."""
+    """The rows of one thread, or of one user on one day."""
 
     def __init__(self, row: Row) -> None:
-        self._row = row
+        self.user_id = row.user_id
+        self.first_at = self.last_at = row.timestamp
+        self.measures: list[float] = [0] * len(MEASURES)
+        self._thread_id = row.thread_id
         self._assistant_id: str | None = None
         self._prompt: Row | None = None
-        self._first_at = self._last_at = row.timestamp
-        self._measures: list[float] = [0] * len(MEASURES)
 
     def take(self, row: Row, measures: list[tuple[int, float]]) -> None:
-        self._first_at = min(self._first_at, row.timestamp)
-        self._last_at = max(self._last_at, row.timestamp)
-        for index, amount in measures:
-            self._measures[index] += amount
+        timestamp = row.timestamp
+        if timestamp < self.first_at:
+            self.first_at = timestamp
+        elif timestamp > self.last_at:
+            self.last_at = timestamp
+        _increase(self.measures, measures)
         self._assistant_id = row.assistant_id or self._assistant_id
-        asked = row.kind == kinds.PROMPT and row.text
-        if asked and (self._prompt is None or row.timestamp < self._prompt.timestamp):
-            self._prompt = row
-
-    def as_user(self) -> tuple[object, ...]:
-        return (self._row.user_id, self._first_at, self._last_at, *self._measures)
+        if row.kind == kinds.PROMPT and row.text:
+            prompt = self._prompt
+            if prompt is None or timestamp < prompt.timestamp:
+                self._prompt = row
 
     def as_thread(self) -> tuple[object, ...]:
         text = self._prompt.text if self._prompt else None
         return (
-            self._row.thread_id,
-            self._row.user_id,
+            self._thread_id,
+            self.user_id,
             self._assistant_id,
             " ".join(text[: 4 * TITLE_CHARS].split())[:TITLE_CHARS] if text else None,
-            self._first_at,
-            self._last_at,
-            *self._measures,
+            self.first_at,
+            self.last_at,
+            *self.measures,
         )
+
+
+def _group(groups: dict[_K, _Group], key: _K, row: Row) -> _Group:
+    group = groups.get(key)
+    if group is None:
+        group = groups[key] = _Group(row)
+    return group
+
+
+def _users(days: Iterable[_Group]) -> list[tuple[object, ...]]:
+    """Return a row of `users` for each user of whom there are days."""
+    users: dict[str, list[_Group]] = {}
+    for day in days:
+        users.setdefault(day.user_id, []).append(day)
+    return [
+        (
+            user_id,
+            min(day.first_at for day in own),
+            max(day.last_at for day in own),
+            *(sum(amounts) for amounts in zip(*(day.measures for day in own), strict=True)),
+        )
+        for user_id, own in users.items()
+    ]
+
+
+def _by_grain(hours: dict[_Key, list[float]]) -> list[tuple[object, ...]]:
+    """Return the rows of every hour, and of the days that the hours make."""
+    days: dict[_Key, list[float]] = {}
+    for (hour, *others), amounts in hours.items():
+        key = (hour[:_DAY], *others)
+        held = days.get(key)
+        days[key] = amounts if held is None else list(map(operator.add, held, amounts))
+    return [
+        (grain, *key, *amounts)
+        for grain, sums in (("hour", hours), ("day", days))
+        for key, amounts in sums.items()
+    ]
 
 
 def _measures(row: Row, sign: int) -> list[tuple[int, float]]:
@@ -185,15 +225,6 @@ def _measures(row: Row, sign: int) -> list[tuple[int, float]]:
     return added
 
 
-def _periods(timestamp: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ("day", timestamp[:10]), ("hour", timestamp[:13])
-
-
-def _sum(sums: _Sums, key: tuple[object, ...], measures: list[tuple[int, float]]) -> None:
-    held = sums.setdefault(key, [0] * len(MEASURES))
+def _increase(held: list[float], measures: list[tuple[int, float]]) -> None:
     for index, amount in measures:
         held[index] += amount
-
-
-def _flat(sums: _Sums) -> Iterator[tuple[object, ...]]:
-    return ((*key, *values) for key, values in sums.items())

@@ -8,10 +8,13 @@ import sqlite3
 import threading
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+
+    from trubrics_instrument.collector.rows import Row
 
 logger = logging.getLogger(__name__)
 
@@ -25,19 +28,23 @@ class BusyError(Exception):
 
 
 class _Job(NamedTuple):
-    work: Callable[[sqlite3.Connection], Any]
+    """What to write: rows, or else whatever `work` does."""
+
+    rows: Sequence[Row]
+    work: Callable[[sqlite3.Connection], Any] | None
     future: Future[Any]
     size_bytes: int
 
 
 class Writer:
-    """Runs jobs on one connection, in order; a job is done when its transaction is on disk.
+    """Does jobs on one connection, in order; a job is done when its transaction is on disk.
 
     The thread starts with the first job, so that a server which forks after it built the app
     has none to lose.
 
     Args:
         connect: Opens the database.
+        insert: Writes the rows of one job after another, and returns what became of each.
         follow: Work that follows from the jobs and may come later: called after each commit with
             whether no job waits, returns whether to call again soon.
     """
@@ -45,9 +52,11 @@ class Writer:
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
+        insert: Callable[[sqlite3.Connection, Sequence[Sequence[Row]]], Sequence[object]],
         follow: Callable[[sqlite3.Connection, bool], bool],
     ) -> None:
         self._connect = connect
+        self._insert = insert
         self._follow = follow
         self._behind = False
         self._changed = threading.Condition()
@@ -57,21 +66,21 @@ class Writer:
         self._pid = os.getpid()
         self._closing = False
 
-    def submit(self, work: Callable[[sqlite3.Connection], _T], size_bytes: int = 0) -> Future[_T]:
-        """Queue a job; its result comes with the commit.
+    def submit(self, work: Callable[[sqlite3.Connection], _T]) -> Future[_T]:
+        """Queue a job of its own; its result comes with the commit."""
+        future: Future[_T] = Future()
+        self._put(_Job((), work, future, 0))
+        return future
+
+    def add(self, rows: Sequence[Row], size_bytes: int) -> Future[Any]:
+        """Queue rows; what became of them comes with the commit.
 
         Raises:
             BusyError: `size_bytes` more would be too much to hold.
         """
-        job = _Job(work, Future(), size_bytes)
-        with self._changed:
-            if self._waiting_bytes and self._waiting_bytes + size_bytes > MAX_WAITING_BYTES:
-                raise BusyError("too much is waiting to be written")
-            self._waiting_bytes += size_bytes
-            self._jobs.append(job)
-            self._start()
-            self._changed.notify()
-        return cast("Future[_T]", job.future)
+        future: Future[Any] = Future()
+        self._put(_Job(rows, None, future, size_bytes))
+        return future
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Finish what waits, and end the thread."""
@@ -81,6 +90,15 @@ class Writer:
             thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
+
+    def _put(self, job: _Job) -> None:
+        with self._changed:
+            if self._waiting_bytes and self._waiting_bytes + job.size_bytes > MAX_WAITING_BYTES:
+                raise BusyError("too much is waiting to be written")
+            self._waiting_bytes += job.size_bytes
+            self._jobs.append(job)
+            self._start()
+            self._changed.notify()
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive() and self._pid == os.getpid():
@@ -95,7 +113,7 @@ class Writer:
         try:
             while not self._closing or self._jobs:
                 jobs = self._take()
-                _commit(db, jobs)
+                self._commit(db, jobs)
                 self._catch_up(db)
         finally:
             db.close()
@@ -117,31 +135,36 @@ class Writer:
         # Whoever asked may have gone away meanwhile; from here on that makes no difference.
         return [job for job in jobs if job.future.set_running_or_notify_cancel()]
 
-
-def _commit(db: sqlite3.Connection, jobs: list[_Job]) -> None:
-    if not jobs:
-        return
-    try:
-        results = _run_together(db, jobs)
-    except Exception as error:
-        if len(jobs) == 1:
-            jobs[0].future.set_exception(error)
+    def _commit(self, db: sqlite3.Connection, jobs: list[_Job]) -> None:
+        if not jobs:
             return
-        # Each alone, so that the one which cannot be done fails alone.
-        for job in jobs:
-            _commit(db, [job])
-        return
-    for job, result in zip(jobs, results, strict=True):
-        job.future.set_result(result)
+        try:
+            results = self._write_together(db, jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].future.set_exception(error)
+                return
+            # Each alone, so that the one which cannot be done fails alone.
+            for job in jobs:
+                self._commit(db, [job])
+            return
+        for job, result in zip(jobs, results, strict=True):
+            job.future.set_result(result)
 
+    def _write_together(self, db: sqlite3.Connection, jobs: list[_Job]) -> list[object]:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            results = list(self._results(db, jobs))
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return results
 
-def _run_together(db: sqlite3.Connection, jobs: list[_Job]) -> list[object]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        results = [job.work(db) for job in jobs]
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    return results
+    def _results(self, db: sqlite3.Connection, jobs: list[_Job]) -> Iterator[object]:
+        for work, alike in groupby(jobs, lambda job: job.work):
+            if work is None:
+                yield from self._insert(db, [job.rows for job in alike])
+            else:
+                yield from (work(db) for _ in alike)
