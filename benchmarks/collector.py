@@ -1,15 +1,17 @@
 """How many events a second the collector takes, and how fast its pages are over many events.
 
-    python benchmarks/collector.py [--events 5000000] [--db PATH]
+    python benchmarks/collector.py [--events 5000000] [--db PATH] [--fill-s SECONDS]
 
-The events are filled in by the store itself; the rate is then measured over HTTP, from another
-process, into the database of that size. With --db the filled database is kept and used again.
+The rate is what clients see: another process, which posts batches of 100 over 16 kept-alive
+connections, first into an empty database, then into the large one. That one is filled through the
+store itself; with --db it is kept and used again, and --fill-s fills it piece by piece.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import random
 import statistics
@@ -19,13 +21,15 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from http.client import HTTPConnection
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import requests
 
 from trubrics_instrument import collector
-from trubrics_instrument.collector.fields import to_timestamp
+from trubrics_instrument.collector.fields import parse_timestamp, to_timestamp
 from trubrics_instrument.collector.rows import Row, to_row
 from trubrics_instrument.collector.store import Store
 from trubrics_instrument.collector.wording import path_to
@@ -38,11 +42,17 @@ DAYS = 90
 USERS = 20_000
 BATCH = 100
 FAILING = 0.02
-FILLED_AT_ONCE = 5_000
+FILLED_AT_ONCE = 50_000
 MEASURED_EVENTS = 200_000
 CONNECTIONS = 16  # as four busy processes would have
 REPEATS = 11
-_WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "rs", "l", "tt", "")]
+RATES = 3
+_SYLLABLES = [f"{a}{b}" for a in "bdfgklmnprst" for b in "aeiou"]
+_ENDINGS = ("n", "rs", "l", "tt", "")
+# As in a language: the short words come often, and most words seldom.
+_STEMS = [*_SYLLABLES, *(f"{a}{b}" for a in _SYLLABLES for b in _SYLLABLES)]
+_WORDS = [f"{stem}{ending}" for stem in _STEMS for ending in _ENDINGS]
+_OFTEN = list(accumulate(1 / (rank + 10) for rank in range(len(_WORDS))))
 
 
 class Page(NamedTuple):
@@ -53,11 +63,22 @@ class Page(NamedTuple):
     worst_ms: float
 
 
-def events(count: int, seed: int, start: datetime, span: timedelta) -> Iterator[Row]:
-    """Yield conversations of 1 to 6 turns, in the order in which they were held."""
+class Rate(NamedTuple):
+    """Events taken per second, and what one costs the server."""
+
+    per_s: float
+    cpu_us: float
+
+
+def events(
+    count: int, seed: int, start: datetime, span: timedelta, *, made: int = 0
+) -> Iterator[Row]:
+    """Yield conversations of 1 to 6 turns, in the order in which they were held.
+
+    `made` of the `count` events were made earlier, and are left out.
+    """
     draw = random.Random(seed)
     run = f"{seed & 0xFFFFFFFFFFFF:012x}"
-    made = 0
     while made < count:
         at = start + span * (made / count)
         thread = _conversation(draw, at, f"{run}-{made}")
@@ -98,22 +119,37 @@ def _conversation(draw: random.Random, at: datetime, run: str) -> list[Row]:
 
 
 def _text(draw: random.Random, words: int) -> str:
-    return " ".join(draw.choices(_WORDS, k=words))
+    return " ".join(draw.choices(_WORDS, cum_weights=_OFTEN, k=words))
 
 
-def fill(path: Path, count: int) -> None:
-    """Bring the database to `count` events."""
+def fill(path: Path, count: int, until: float) -> bool:
+    """Bring the database to `count` events, as far as it gets until that moment of the clock.
+
+    Returns whether it is full. The rows are written as those of requests are.
+    """
     with closing(Store(path)) as store:
         with store.reading() as db:
-            (held,) = db.execute("SELECT count(*) FROM events").fetchone()
-        now = datetime.now(timezone.utc)
-        chunk: list[Row] = []
-        for row in events(count - held, held, now - timedelta(days=DAYS), timedelta(days=DAYS)):
-            chunk.append(row)
-            if len(chunk) == FILLED_AT_ONCE:
-                store.add(chunk).result()
-                chunk.clear()
-        store.add(chunk).result()
+            (held,) = db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+            (first,) = db.execute("SELECT min(timestamp) FROM events").fetchone()
+        span = timedelta(days=DAYS)
+        start = parse_timestamp(first) if first else datetime.now(timezone.utc) - span
+        rows = events(count, held, start, span, made=held)
+        writing = store.add([])
+        while chunk := list(islice(rows, FILLED_AT_ONCE)):
+            writing.result()
+            if time.monotonic() > until:
+                return False
+            writing = store.add(chunk)
+        writing.result()
+        while not _is_indexed(store):
+            time.sleep(0.1)
+    return True
+
+
+def _is_indexed(store: Store) -> bool:
+    query = "SELECT (SELECT through FROM indexed) = (SELECT max(id) FROM events)"
+    with store.reading() as db:
+        return bool(db.execute(query).fetchone()[0])
 
 
 def bodies(count: int, seed: int) -> list[bytes]:
@@ -136,13 +172,16 @@ def _as_sent(row: Row) -> dict[str, object]:
     }
 
 
-def post_all(url: str, waiting: Sequence[bytes]) -> float:
+def post_all(host: str, waiting: Sequence[bytes]) -> float:
     """Post every body over a few connections, and return the seconds it took."""
 
     def post(part: Sequence[bytes]) -> None:
-        with requests.Session() as session:
+        headers = {"Content-Type": "application/json"}
+        with closing(HTTPConnection(host, timeout=60)) as connection:
             for body in part:
-                session.post(f"{url}/publish_events", data=body, timeout=60).raise_for_status()
+                connection.request("POST", "/publish_events", body, headers)
+                answer = json.loads(connection.getresponse().read())
+                assert answer["duplicates"] == 0, answer
 
     started = time.perf_counter()
     with ThreadPoolExecutor(CONNECTIONS) as pool:
@@ -150,18 +189,30 @@ def post_all(url: str, waiting: Sequence[bytes]) -> float:
     return time.perf_counter() - started
 
 
-def _send(url: str, seed: int, seconds: multiprocessing.SimpleQueue[float]) -> None:
-    seconds.put(post_all(url, bodies(MEASURED_EVENTS, seed)))
+def _send(host: str, seed: int, seconds: multiprocessing.SimpleQueue[float]) -> None:
+    seconds.put(post_all(host, bodies(MEASURED_EVENTS, seed)))
 
 
-def measure_rate(url: str) -> float:
-    """Return the events per second taken from another process."""
+def measure_rate(url: str) -> Rate:
+    """Return what is taken from another process."""
     context = multiprocessing.get_context("spawn")
     seconds: multiprocessing.SimpleQueue[float] = context.SimpleQueue()
-    process = context.Process(target=_send, args=(url, time.time_ns(), seconds))
+    host = url.removeprefix("http://")
+    process = context.Process(target=_send, args=(host, time.time_ns(), seconds))
+    started_s = time.process_time()
     process.start()
     process.join()
-    return MEASURED_EVENTS / seconds.get()
+    cpu_s = time.process_time() - started_s
+    return Rate(MEASURED_EVENTS / seconds.get(), cpu_s / MEASURED_EVENTS * 1e6)
+
+
+def print_rates(path: Path, what: str) -> None:
+    """Measure the rate a few times, and print it."""
+    with collector.running(path) as server:
+        rates = [measure_rate(server.url) for _ in range(RATES)]
+    each = ", ".join(f"{rate.per_s:,.0f}" for rate in rates)
+    cpu_us = statistics.median(rate.cpu_us for rate in rates)
+    print(f"{each} events/s into {what}; {cpu_us:.0f} µs of the server's CPU an event", flush=True)
 
 
 def addresses(path: Path) -> dict[str, str]:
@@ -204,17 +255,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--db", type=Path)
+    parser.add_argument("--fill-s", type=float, help="fill for so long, then end")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = arguments.db or Path(folder) / "collector.sqlite3"
-        started = time.perf_counter()
-        fill(path, arguments.events)
-        print(f"filled in {time.perf_counter() - started:.0f} s, {path.stat().st_size >> 20} MiB")
+        path = arguments.db or Path(folder) / "large.sqlite3"
+        started = time.monotonic()
+        full = fill(path, arguments.events, started + (arguments.fill_s or math.inf))
+        size_mib = path.stat().st_size >> 20
+        print(f"filled in {time.monotonic() - started:.0f} s, {size_mib} MiB", flush=True)
+        if arguments.fill_s or not full:
+            return
         with collector.running(path) as server:
             for name, address in addresses(path).items():
                 page = measure_page(server.url, name, address)
                 print(f"{page.median_ms:8.0f} ms  {page.worst_ms:8.0f} ms at worst  {page.name}")
-            print(f"{measure_rate(server.url):8,.0f} events/s over HTTP, with search and sums")
+        print_rates(Path(folder) / "empty.sqlite3", "an empty database")
+        print_rates(path, f"one of {arguments.events:,}")
 
 
 if __name__ == "__main__":
