@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-import timeit
 from collections import Counter, defaultdict
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument import _config, _runtime
@@ -25,12 +23,10 @@ from trubrics_instrument._conversation import Conversation
 from trubrics_instrument._identity import Claim
 from trubrics_instrument._reader import Answer, Choice
 from trubrics_instrument._scope import Said
-from trubrics_instrument._threads import Threads
 from trubrics_instrument.providers.openai._chat import ChatReader
-from trubrics_instrument.providers.openai._history import history_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 GREETINGS = ("Hi", "Hello", "Hey there", "Good morning", "Help", "Can you help me?")
 REPLIES = ("yes", "no", "ok", "thanks", "go on", "why?")
@@ -109,7 +105,7 @@ class Apps:
         asked = READER.asked(body, stream=False)
         claim = Claim(talk.user if self._case.named else None)
         call = Conversation(asked, Said(), claim, None)
-        call.answered(Answer(choices=(Choice(reply),)), None)
+        call.answered(_reply(reply), None)
         self.seconds.append(time.perf_counter() - started_s)
         self.turns.append((talk.number, call.who.thread_id))
         talk.messages.append({"role": "assistant", "content": reply.strip()})
@@ -221,32 +217,57 @@ def main() -> None:
 
 def _print_cost() -> None:
     """Print what it takes on the app's thread, for a short and for a long history."""
-    print("\n| messages in the history | µs at the question | µs at the answer |")
-    print("|---|---|---|")
+    print("\n| messages in the history | processes | µs at the question | µs at the answer |")
+    print("|---|---|---|---|")
     for length in (10, 100, 1000):
-        messages: list[Any] = [
-            {"role": role, "content": f"{role} {number}: {'some more words ' * 40}"}
-            for number in range(length // 2)
-            for role in ("user", "assistant")
-        ]
-        messages.append({"role": "user", "content": "And now?"})
-        threads = Threads()
-        history = history_of(messages, messages[-1])
-        answers = ["An answer of some length. " * 20]
-        asking = partial(_find, threads, messages)
-        answering = partial(threads.answered, "ada", history, "And now?", answers, "thread")
-        costs = " | ".join(f"{_cost_us(one):.0f}" for one in (asking, answering))
-        print(f"| {length} | {costs} |")
+        requests = [_long_request(length, number) for number in range(200)]
+        for processes in ("1", "several"):
+            best = _cost(requests, shared=processes != "1")
+            print(f"| {length} | {processes} | " + " | ".join(f"{us:.1f}" for us in best) + " |")
 
 
-def _find(threads: Threads, messages: list[Any]) -> None:
-    threads.find("ada", history_of(messages, messages[-1]))
+def _long_request(length: int, number: int) -> dict[str, Any]:
+    """Return a request with a long history, whose last question and answer are its own."""
+    messages: list[Any] = [
+        {"role": role, "content": f"{role} {position} {'some more words ' * 40}"}
+        for position in range(length // 2)
+        for role in ("user", "assistant")
+    ]
+    messages[-1] = {"role": "assistant", "content": f"{number} {'an own answer ' * 40}"}
+    return {"messages": [*messages, {"role": "user", "content": f"And now, {number}?"}]}
 
 
-def _cost_us(function: Callable[[], object]) -> float:
-    """Return the CPU time of one run, the best of some."""
-    runs = 2000
-    return min(timeit.repeat(function, time.process_time, number=runs, repeat=5)) / runs * 1e6
+def _cost(requests: list[dict[str, Any]], *, shared: bool) -> tuple[float, float]:
+    """Return the CPU time of a question and of its answer, in µs, the best of some."""
+    runs = [_cost_once(requests, shared=shared) for _ in range(7)]
+    return min(at_question for at_question, _ in runs), min(at_answer for _, at_answer in runs)
+
+
+def _cost_once(requests: list[dict[str, Any]], *, shared: bool) -> tuple[float, float]:
+    """Have each conversation go on once: its last answer was given here."""
+    _runtime.forget()
+    state = _runtime._start(_config.build({}, {"spool": "off"}))
+    state.threads.board = Board(bytearray(BOARD_BYTES)) if shared else None
+    claim, said = Claim("ada"), Said()
+    for request in requests:
+        *before, last, _ = request["messages"]
+        told = READER.asked({"messages": before}, stream=False)
+        Conversation(told, said, claim, None).answered(_reply(last["content"]), None)
+    asked = [READER.asked(request, stream=False) for request in requests]
+    answers = [_reply(f"{number} {'words again ' * 40}") for number in range(len(requests))]
+    started_s = time.process_time()
+    calls = [Conversation(one, said, claim, None) for one in asked]
+    asked_s = time.process_time()
+    for call, answer in zip(calls, answers, strict=True):
+        call.answered(answer, None)
+        call.told("an-id", 0, None)
+    answered_s = time.process_time()
+    in_us = 1e6 / len(requests)
+    return (asked_s - started_s) * in_us, (answered_s - asked_s) * in_us
+
+
+def _reply(text: str) -> Answer:
+    return Answer(id="an-id", choices=(Choice(text),))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.replies import json_reply
 from tests.told import told
 from trubrics_instrument import _config, _runtime
 from trubrics_instrument._board import BOARD_BYTES, Board, shared_board
-from trubrics_instrument._threads import History, fingerprint
+from trubrics_instrument._threads import History, Trail, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,23 +42,22 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from trubrics_instrument._board import shared_board
-from trubrics_instrument._threads import fingerprint
 board = shared_board("project", Path(sys.argv[1]))
-print(board.get(fingerprint(None, "from the parent")))
-board.put(fingerprint(None, "from the child"), sys.argv[2])
+print(board.get(hash((1, 2))))
+board.put([hash((3, 4))], sys.argv[2])
 """
 
 
-def key(number: int) -> bytes:
-    """Return a digest."""
-    return fingerprint(None, str(number))
+def name(number: int) -> int:
+    """Return a name."""
+    return hash((0, number_of(str(number))))
 
 
 def test_processes_share_it(tmp_path: Path) -> None:
     """What one process notes, another one knows; the file is the user's alone."""
     board = shared_board("project", tmp_path)
     assert board is not None
-    board.put(fingerprint(None, "from the parent"), ONE)
+    board.put([hash((1, 2))], ONE)
     child = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path), OTHER],
         check=True,
@@ -67,7 +66,7 @@ def test_processes_share_it(tmp_path: Path) -> None:
         timeout=60,
     )
     assert child.stdout.strip() == ONE
-    assert board.get(fingerprint(None, "from the child")) == OTHER
+    assert board.get(hash((3, 4))) == OTHER
     (path,) = tmp_path.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_size == BOARD_BYTES
@@ -75,28 +74,30 @@ def test_processes_share_it(tmp_path: Path) -> None:
 
 def test_projects_do_not_share_it(tmp_path: Path) -> None:
     """Another project (another host or key) has another board."""
-    mine, theirs = (shared_board(name, tmp_path) for name in ("mine", "theirs"))
+    mine, theirs = (shared_board(project, tmp_path) for project in ("mine", "theirs"))
     assert mine is not None
     assert theirs is not None
-    mine.put(key(1), ONE)
-    assert theirs.get(key(1)) is None
+    mine.put([name(1)], ONE)
+    assert theirs.get(name(1)) is None
 
 
 def test_the_last_word_counts() -> None:
     """A digest that is noted again has the new thread."""
     board = Board(bytearray(BOARD_BYTES))
-    assert board.get(key(1)) is None
-    board.put(key(1), ONE)
-    board.put(key(1), OTHER)
-    assert board.get(key(1)) == OTHER
+    assert board.get(name(1)) is None
+    board.put([name(1)], ONE)
+    board.put([name(1)], OTHER)
+    assert board.get(name(1)) == OTHER
 
 
 def test_names_of_the_app_stay_unknown() -> None:
-    """Only UUIDs fit: no word of the app's is shared, not even a thread's name."""
+    """Only UUIDs as we write them fit, so that a thread comes back as it is named."""
     memory = bytearray(BOARD_BYTES)
     board = Board(memory)
-    board.put(key(1), "ada-1")
-    board.put(key(1), "x" * 36)
+    board.put([name(1)], "ada-1")
+    board.put([name(1)], "x" * 36)
+    board.put([name(1)], str(uuid.UUID(int=0xABC)).upper())
+    board.put([name(1)], "{12345678-1234-5678-1234567812345678")
     assert not any(memory)
 
 
@@ -105,21 +106,21 @@ def test_it_is_bounded() -> None:
     memory = bytearray(BOARD_BYTES)
     board = Board(memory)
     for number in range(100_000):
-        board.put(key(number), ONE)
+        board.put([name(number)], ONE)
     assert len(memory) == BOARD_BYTES
-    assert board.get(key(99_999)) == ONE
+    assert board.get(name(99_999)) == ONE
 
 
 def test_a_torn_entry_is_not_there() -> None:
     """An entry that another process is in the middle of writing is no entry."""
     memory = bytearray(BOARD_BYTES)
     board = Board(memory)
-    board.put(key(1), ONE)
+    board.put([name(1)], ONE)
     written = next(position for position, byte in enumerate(memory) if byte)
     memory[written + 12] ^= 1
-    assert board.get(key(1)) is None
-    board.put(key(1), OTHER)
-    assert board.get(key(1)) == OTHER
+    assert board.get(name(1)) is None
+    board.put([name(1)], OTHER)
+    assert board.get(name(1)) == OTHER
 
 
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
@@ -173,13 +174,15 @@ def two() -> Iterator[tuple[_runtime._State, _runtime._State]]:
 def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State]) -> None:
     """Another process goes on with a conversation, even where a window hides how it began."""
     here, there = (state.threads for state in two)
-    thread = here.open("ada", History("Hi", begins=True), "Hi")
-    here.answered("ada", History("Hi", begins=True), "Hi", ["Hello"], thread)
-    place = there.find("ada", History("And now?", begins=True, tail=("Hello",)))
+    hi = Trail("ada", History("Hi", begins=True), "Hi")
+    thread = here.open(hi)
+    here.answered(hi, [number_of("Hello")], thread, share=True)
+    window = History("And now?", begins=True, tail=("Hello",))
+    place = there.find(Trail("ada", window, "And now?"))
     assert place is not None
     assert place.thread_id == thread
-    assert there.find("bob", History("And now?", begins=True, tail=("Hello",))) is None
-    assert there.open("ada", History("Hi", begins=True), "Hi") != thread
+    assert there.find(Trail("bob", window, "And now?")) is None
+    assert there.open(hi) != thread
 
 
 def test_worker_processes(server: Loopback, sink: Sink) -> None:

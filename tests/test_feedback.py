@@ -115,6 +115,15 @@ def test_on_the_last_answer(client: Any, sink: Sink, server: Loopback) -> None:
     assert (event["user_id"], event["$generation_id"], event["score"]) == ("ada", "mine", 1)
 
 
+def test_on_an_answer_with_a_name_of_its_own(client: Any, sink: Sink, server: Loopback) -> None:
+    """A response whose answer was told under the app's own id is found by its own id too."""
+    with context(user_id="ada", generation_id="mine"):
+        ask(client, server, id="answer-1")
+    assert feedback("answer-1", 1)
+    event = told(sink, 3)[-1]
+    assert (event["user_id"], event["$generation_id"]) == ("ada", "mine")
+
+
 def test_on_the_last_answer_of_a_context(client: Any, sink: Sink, server: Loopback) -> None:
     """In a context it is that context's last answer, in whatever copy of it the call was made."""
     with context(user_id="ada"):

@@ -1,8 +1,8 @@
 """What the processes of one machine know together of their conversations, in shared memory.
 
-A table of fixed size: digests of what was said, and the thread where it was. There is no text in
-it, and no lock around it: an entry that another process is writing fails its checksum, and is then
-not there.
+A table of fixed size: numbers that stand for what was said, and the thread where it was. There is
+no text in it, and no lock around it: an entry that another process is writing fails its checksum,
+and is then not there.
 """
 
 from __future__ import annotations
@@ -12,31 +12,36 @@ import hashlib
 import mmap
 import os
 import stat
-import struct
 import sys
 import time
-import uuid
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trubrics_instrument._uuids import uuid_bytes, uuid_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - memory, not disk; the file is the user's own, see `_open`
-# Key, thread, time in seconds; and the checksum of these.
-_ENTRY = struct.Struct("<8s16sI")
-_SUM = struct.Struct("<I")
-_ENTRY_BYTES = _ENTRY.size + _SUM.size
-_ENTRIES = 4
-_BUCKET_BYTES = _ENTRIES * _ENTRY_BYTES
-_TIMES = struct.Struct("<" + "24xI4x" * _ENTRIES)
+# Name and thread; and the checksum of these.
+_NAME_BYTES = 8
+_NOTED_BYTES = _NAME_BYTES + 16
+_SUM_BYTES = 8
+_ENTRY_BYTES = _NOTED_BYTES + _SUM_BYTES
+_BUCKET_BYTES = 4 * _ENTRY_BYTES
 _BUCKETS = 16_384
 BOARD_BYTES = _BUCKETS * _BUCKET_BYTES
-_KEY_BYTES = 8
+# Whoever lays entries out in another way has another file.
+_LAYOUT = 2
 _OURS_ALONE = 0o600
-_UUID_CHARS = 36
 _KEPT_S = 30 * 24 * 3600
 
 
 class Board:
-    """A bounded map from digests to threads that are UUIDs; it forgets the oldest.
+    """A bounded map from names (numbers of 64 bits) to threads that are UUIDs as we make them.
+
+    A bucket has its entries in the order in which they were noted, and forgets the oldest.
 
     Args:
         memory: `BOARD_BYTES` of it, all zeros at first.
@@ -45,49 +50,45 @@ class Board:
     def __init__(self, memory: mmap.mmap | bytearray) -> None:
         self._memory = memory
 
-    def get(self, key: bytes) -> str | None:
-        """Return the thread that was noted last under this digest, by any process."""
-        bucket = self._bucket(_bucket_start(key))
-        offset = _place_of(key, bucket)
+    def get(self, name: int) -> str | None:
+        """Return the thread that was noted last under this name, by any process."""
+        start = name % _BUCKETS * _BUCKET_BYTES
+        bucket = self._memory[start : start + _BUCKET_BYTES]
+        offset = _place_of(name.to_bytes(_NAME_BYTES, "little", signed=True), bucket)
         if offset is None:
             return None
-        end = offset + _ENTRY.size
-        (checksum,) = _SUM.unpack_from(bucket, end)
-        if checksum != zlib.crc32(bucket[offset:end]):
-            return None
-        return str(uuid.UUID(bytes=bucket[offset + _KEY_BYTES : offset + _KEY_BYTES + 16]))
+        noted = bucket[offset : offset + _NOTED_BYTES]
+        whole = bucket[offset + _NOTED_BYTES : offset + _ENTRY_BYTES] == _checksum(noted)
+        return uuid_text(noted[_NAME_BYTES:]) if whole else None
 
-    def put(self, key: bytes, thread_id: str) -> None:
-        """Note a thread under a digest; one with a name that the app gave stays unknown."""
-        if len(thread_id) != _UUID_CHARS:
+    def put(self, names: Iterable[int], thread_id: str) -> None:
+        """Note a thread under names; one that the app has named stays unknown."""
+        thread = uuid_bytes(thread_id)
+        if thread is None:
             return
-        try:
-            thread = uuid.UUID(thread_id).bytes
-        except ValueError:
-            return
-        start = _bucket_start(key)
-        bucket = self._bucket(start)
-        offset = _place_of(key, bucket)
-        if offset is None:
-            times = _TIMES.unpack(bucket)
-            offset = times.index(min(times)) * _ENTRY_BYTES
-        entry = _ENTRY.pack(key[:_KEY_BYTES], thread, int(time.time()))
-        place = start + offset
-        self._memory[place : place + _ENTRY_BYTES] = entry + _SUM.pack(zlib.crc32(entry))
-
-    def _bucket(self, start: int) -> bytes:
-        return bytes(self._memory[start : start + _BUCKET_BYTES])
+        for name in names:
+            key = name.to_bytes(_NAME_BYTES, "little", signed=True)
+            noted = key + thread
+            start = name % _BUCKETS * _BUCKET_BYTES
+            end = start + _BUCKET_BYTES
+            others = self._memory[start:end]
+            gone = _place_of(key, others)
+            if gone is None:
+                others = others[:-_ENTRY_BYTES]
+            else:
+                others = others[:gone] + others[gone + _ENTRY_BYTES :]
+            self._memory[start:end] = noted + _checksum(noted) + others
 
 
-def _bucket_start(key: bytes) -> int:
-    return int.from_bytes(key[-4:], "little") % _BUCKETS * _BUCKET_BYTES
+def _checksum(noted: bytes | bytearray) -> bytes:
+    return zlib.crc32(noted).to_bytes(_SUM_BYTES, "little")
 
 
-def _place_of(key: bytes, bucket: bytes) -> int | None:
-    """Return where in a bucket the entry of a key is."""
-    offset = bucket.find(key[:_KEY_BYTES])
+def _place_of(name: bytes, bucket: bytes | bytearray) -> int | None:
+    """Return where in a bucket the entry of a name is."""
+    offset = bucket.find(name)
     while offset > 0 and offset % _ENTRY_BYTES:
-        offset = bucket.find(key[:_KEY_BYTES], offset + 1)
+        offset = bucket.find(name, offset + 1)
     return None if offset < 0 else offset
 
 
@@ -98,7 +99,7 @@ def shared_board(project: str, folder: Path = FOLDER) -> Board | None:
     """
     if sys.platform != "linux" or not folder.is_dir():
         return None
-    name = hashlib.sha256(f"{os.getuid()}\0{project}".encode()).hexdigest()[:24]
+    name = hashlib.sha256(f"{_LAYOUT}\0{os.getuid()}\0{project}".encode()).hexdigest()[:24]
     try:
         board = Board(_open(folder / f"trubrics-{name}"))
     except OSError:

@@ -195,7 +195,7 @@ class ModelCall:
         given = self._generation_id or choice.id or answer.id or str(uuid.uuid4())
         unique = given == choice.id or not index
         generation_id = given if unique else f"{given}:{index}"
-        self._conversation.told(generation_id, choice.text, self._target)
+        self._conversation.told(generation_id, index, self._target)
         self._emit(
             _events.GENERATION,
             now_s,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from trubrics_instrument._scope import clean_id, is_cut
 from trubrics_instrument._shield import shield
+from trubrics_instrument._uuids import random_uuid, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ OWN_KEYS = frozenset({OWN_USER_KEY, OWN_THREAD_KEY})
 USER_KEYS = ("user_id",)
 THREAD_KEYS = ("thread_id", "session_id", "conversation_id")
 
-_ANONYMOUS = uuid.UUID("6a8f2f3c-51c5-5d0e-9a0b-0e6a2d1f7c11")
+_ANONYMOUS = bytes.fromhex("6a8f2f3c51c55d0e9a0b0e6a2d1f7c11")
 
 
 class Claim(NamedTuple):
@@ -65,22 +66,19 @@ def settle(claim: Claim, infer_thread: Callable[[], str]) -> Identity:
     thread: one shared "anonymous" would ruin the count of users.
     """
     thread_id = claim.thread_id or infer_thread()
-    return Identity(
-        claim.user_id or anonymous_id(thread_id),
-        thread_id,
-        anonymous=claim.user_id is None,
-        thread_inferred=claim.thread_id is None,
-    )
+    user_id = claim.user_id or anonymous_id(thread_id)
+    return Identity(user_id, thread_id, claim.user_id is None, claim.thread_id is None)
 
 
+@lru_cache(maxsize=1_000)
 def anonymous_id(thread_id: str) -> str:
     """Return the user of a thread without a known user: the same in every process."""
-    return f"anon-{uuid.uuid5(_ANONYMOUS, thread_id)}"
+    return f"anon-{uuid_of(_ANONYMOUS, thread_id)}"
 
 
 def new_thread_id() -> str:
     """Return the id of a conversation that nobody has named."""
-    return str(uuid.uuid4())
+    return random_uuid()
 
 
 def claimed_by(user_id: Source, thread_id: Source) -> Claim:

@@ -32,6 +32,7 @@ class Asked(NamedTuple):
         claim: Who asks, and where, in the provider's own fields.
         metadata: The app's own data of this request.
         previous_id: The id of the answer that this request goes on from.
+        chained: Whether a later request may go on from its answer by id alone.
         resumable: Whether the answer can be fetched later, by its id (background work).
         history: What it resends of its conversation.
         provider: Who serves the model: "openai", "azure", else the host's name.
@@ -48,6 +49,7 @@ class Asked(NamedTuple):
     claim: Claim = Claim()
     metadata: Mapping[str, object] = {}
     previous_id: str | None = None
+    chained: bool = False
     history: History = NO_HISTORY
     provider: str | None = None
     resumable: bool = False

@@ -123,7 +123,7 @@ def note_call(call: object) -> None:
     if here.request is not None:
         here.request.last_call = call
     else:
-        _here.set(here._replace(last_call=call))
+        _here.set(_Here(here.contexts, None, here.identified, call, here.outside))
 
 
 def last_call() -> Any:
@@ -162,12 +162,14 @@ def clean_id(value: object) -> str | None:
     """
     if value is None:
         return None
+    if type(value) is str and len(value) <= MAX_ID_CHARS:
+        return value if value.strip() else None
     with shield("reading an id"):
-        text = value if type(value) is str else str(value)
-        if len(text) > MAX_ID_CHARS:
-            digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-            return text[:_KEPT_CHARS] + _CUT + digest[:_DIGEST_CHARS]
-        return text if text.strip() else None
+        text = str(value)
+        if len(text) <= MAX_ID_CHARS:
+            return text if text.strip() else None
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+        return text[:_KEPT_CHARS] + _CUT + digest[:_DIGEST_CHARS]
     return None
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument._memory import MAX_REMEMBERED, Memory
+from trubrics_instrument._uuids import random_uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable
 
 
 class Told(NamedTuple):
     """Where an answer was told, for a feedback on it, and for whoever goes on from it.
 
     Attributes:
-        words: A digest of its text, for a UI that knows nothing else of it.
+        words: The number of its text, for a UI that knows nothing else of it.
         target: The destination of its events; None is the configured one.
     """
 
@@ -24,14 +24,19 @@ class Told(NamedTuple):
     thread_id: str
     prompt_id: str | None = None
     anonymous: bool = False
-    words: bytes | None = None
+    words: int | None = None
     target: object = None
 
 
 class Turn:
-    """One thing that the user said, and what came of it so far."""
+    """One thing that the user said, and what came of it so far.
 
-    __slots__ = ("answer", "model_calls", "prompt_id", "thread_id", "tool_calls")
+    Attributes:
+        answer: Where its last answer was told.
+        awaited: The names under which a later call goes on with it.
+    """
+
+    __slots__ = ("answer", "awaited", "model_calls", "prompt_id", "thread_id", "tool_calls")
 
     def __init__(self, prompt_id: str) -> None:
         self.prompt_id = prompt_id
@@ -39,6 +44,7 @@ class Turn:
         self.model_calls = 0
         self.tool_calls = 0
         self.answer: Told | None = None
+        self.awaited: frozenset[Hashable] = frozenset()
 
 
 class Turns:
@@ -46,26 +52,43 @@ class Turns:
 
     def __init__(self, size: int = MAX_REMEMBERED) -> None:
         self._open: Memory[Turn] = Memory(size)
+        self._failed: Memory[Turn] = Memory(size)
         self._answers: Memory[Told] = Memory(size)
 
-    def find(self, keys: Iterable[Hashable]) -> Turn | None:
+    def find(self, *keys: Hashable) -> Turn | None:
         """Return the turn that is known under one of these names."""
-        return next((turn for key in keys if (turn := self._open.get(key))), None)
+        for key in keys:
+            turn = self._open.get(key)
+            if turn is not None:
+                return turn
+        return None
 
-    def take(self, key: Hashable) -> Turn | None:
-        """Return the turn that is known under this name, which then is free again."""
-        return self._open.pop(key)
-
-    def remember(self, turn: Turn, keys: Iterable[Hashable]) -> None:
+    def remember(self, turn: Turn, *keys: Hashable) -> None:
         """Keep a turn under the names by which a later call will ask for it."""
         for key in keys:
             self._open.put(key, turn)
+
+    def any_failed(self) -> bool:
+        """Whether there is a turn that may be tried again."""
+        return len(self._failed) > 0
+
+    def failed(self, asked: Hashable) -> Turn | None:
+        """Return the turn whose last call failed when it asked this."""
+        return self._failed.get(asked)
+
+    def fail(self, turn: Turn, asked: Hashable) -> None:
+        """Keep a turn whose call failed, for whoever asks the same."""
+        self._failed.put(asked, turn)
+
+    def retry(self, asked: Hashable) -> Turn | None:
+        """Return the same turn, which then is no failed one any more."""
+        return self._failed.pop(asked)
 
     def answer(self, answer_id: str | None) -> Told | None:
         """Return where an answer was told, if this process has told it."""
         return self._answers.get(answer_id) if answer_id else None
 
-    def answer_with(self, thread_id: str | None, words: bytes) -> Told | None:
+    def answer_with(self, thread_id: str | None, words: int) -> Told | None:
         """Return the last answer of a thread with these words."""
         for told in self._answers.latest():
             if told.words == words and told.thread_id == thread_id:
@@ -78,11 +101,7 @@ class Turns:
             if answer_id:
                 self._answers.put(answer_id, told)
 
-    def forget_all(self) -> None:
-        """Forget every turn."""
-        self._open.clear()
-
 
 def new_turn(prompt_id: str | None = None) -> Turn:
     """Return the turn of something that the user said just now."""
-    return Turn(prompt_id or str(uuid.uuid4()))
+    return Turn(prompt_id or random_uuid())

@@ -12,7 +12,7 @@ from responses_wire import response_events, response_object
 from tests.openai.asking import MODES, Mode, client_of, close_client, needs, pieces, settled
 from tests.replies import chat_stream, error_reply, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import _runtime, context, patch_openai
+from trubrics_instrument import _runtime, _scope, context, patch_openai
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -229,6 +229,32 @@ async def test_previous_response_keeps_the_thread(sink: Sink, server: Loopback) 
     ]
 
 
+def test_tool_calls_without_ids_of_their_own(sink: Sink, server: Loopback) -> None:
+    """Strangers who ask the same at the same time are two turns, on a host that counts calls."""
+    patch_openai()
+    counted = Answer(tool_calls=(ToolCall("get_weather", "{}", "call_0"),), usage=None)
+    server.script(
+        *[json_reply(chat_completion(counted))] * 2, *[json_reply(chat_completion(ANSWER))] * 2
+    )
+    client = client_of(server, "sync")
+    call = chat_completion(counted)["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": "call_0", "content": "sunny"}
+    strangers = [_scope.Request(), _scope.Request()]
+    for messages in ([USER], [USER, call, result]):
+        for stranger in strangers:
+            with stranger:
+                client.chat.completions.create(model="gpt-4o", messages=list[Any](messages))
+    client.close()
+    assert [(event, prompt, thread) for event, _, prompt, thread in brief(sink, 6)] == [
+        ("Prompt", "prompt 1", "thread 1"),
+        ("Tool call", "prompt 1", "thread 1"),
+        ("Prompt", "prompt 2", "thread 2"),
+        ("Tool call", "prompt 2", "thread 2"),
+        ("Generation", "prompt 1", "thread 1"),
+        ("Generation", "prompt 2", "thread 2"),
+    ]
+
+
 def test_no_text_is_remembered(sink: Sink, server: Loopback) -> None:
     """What waits for a retry or for tool results holds no text, however long the question was."""
     patch_openai()
@@ -237,9 +263,11 @@ def test_no_text_is_remembered(sink: Sink, server: Loopback) -> None:
     client = client_of(server, "sync")
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="gpt-4o", messages=[long])
+    turns = _runtime.state().turns
+    failed = repr([*turns._failed._entries])
     client.chat.completions.create(model="gpt-4o", messages=[{**long, "name": "ada"}])
     client.close()
     assert [event["event"] for event in told(sink, 3)][1:] == ["Generation failed", "Tool call"]
-    remembered = repr([*_runtime.state().turns._open._entries])
-    assert remembered != "[]"
-    assert "secret" not in remembered
+    awaited = repr([*turns._open._entries])
+    assert "[]" not in {failed, awaited}
+    assert "secret" not in failed + awaited

@@ -8,7 +8,7 @@ from typing import Any
 from trubrics_instrument import _runtime
 from trubrics_instrument._frameworks import session
 from trubrics_instrument._shield import shield
-from trubrics_instrument._threads import fingerprint
+from trubrics_instrument._threads import number_of
 from trubrics_instrument.ui._once import feedback_once
 
 _gradio: Any = import_module("gradio")  # not every type checker has it installed
@@ -22,7 +22,7 @@ def on_like(data: Any) -> None:
     The answer is the one with these words in this session.
     """
     with shield("telling a feedback"):
-        words = fingerprint(None, _text_of(data.value))
+        words = number_of(_text_of(data.value))
         told = _runtime.state().turns.answer_with(session().thread_id, words)
         if told is not None:
             feedback_once(told.generation_id, _score(data.liked))

@@ -64,6 +64,7 @@ class ResponsesReader:
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
+            chained=True,
             history=history_of(items, question) if items else History(text, begins=True),
             resumable=request.get("background") is True,
         )
