@@ -42,7 +42,7 @@ def _text(message: dict[str, Any]) -> str:
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
-def build() -> gr.ChatInterface:
+def build() -> gr.Blocks:
     """Return the app."""
     trubrics_instrument.patch_openai()
     chatbot = gr.Chatbot()
