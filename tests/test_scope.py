@@ -385,3 +385,36 @@ def test_an_id_without_words() -> None:
     _shield.set_strict(strict=False)
     assert _scope.clean_id(_Unprintable()) is None
     assert _shield.faults() == {"reading an id": 1}
+
+
+async def _late() -> tuple[str | None, str | None]:
+    await asyncio.sleep(0)
+    return who()
+
+
+async def _late_steps() -> AsyncIterator[tuple[str | None, str | None]]:
+    await asyncio.sleep(0)
+    yield who()
+
+
+class _Callable:
+    async def __call__(self) -> tuple[str | None, str | None]:
+        return await _late()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", ["context", "bind"])
+@pytest.mark.parametrize("function", [partial(_late), lambda *_: _late(), _Callable()])
+async def test_functions_that_return_a_coroutine(way: str, function: Any) -> None:
+    """The scope holds while what was returned is awaited, however the function was made."""
+    with context(user_id="ada"):
+        around = bind(function) if way == "bind" else context(user_id="ada")(function)
+    assert await around() == ("ada", None)
+    assert who() == (None, None)
+
+
+@pytest.mark.anyio
+async def test_functions_that_return_an_async_generator() -> None:
+    """The same for each step of an asynchronous generator."""
+    around = context(user_id="ada")(partial(_late_steps))
+    assert [step async for step in around()] == [("ada", None)]

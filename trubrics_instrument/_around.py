@@ -32,7 +32,13 @@ def decorate(function: Callable[P, R], scope: Scope) -> Callable[P, R]:
 def _around_function(function: Callable[..., Any], scope: Scope) -> Callable[..., Any]:
     def inside(*args: Any, **kwargs: Any) -> Any:
         with scope():
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+        # A partial or a lambda may return what an `async def` does: its work is still to come.
+        if inspect.iscoroutine(result):
+            return _around_coroutine(lambda: result, scope)()
+        if inspect.isasyncgen(result):
+            return _around_async_generator(lambda: result, scope)()
+        return result
 
     return inside
 
