@@ -1,6 +1,6 @@
 """What a callback handler costs a LangChain run: ours, none, one that does nothing, and the others.
 
-    python -m benchmarks.langchain_runs [--rounds 9] [--only invoke astream]
+    python -m benchmarks.langchain_runs [--rounds 9] [--only invoke astream] [--memory]
 
 CPU time per run, in two tables: of the whole process, background threads and the final flush
 included, and of the calling thread alone, which is what the user of the app waits for. (A handler
@@ -8,7 +8,8 @@ that LangChain calls in other threads, as it does in asynchronous code unless th
 be run inline, shows less in the second table than it takes.) A fake model, so that nothing hides
 the cost. All candidates take turns, and each ratio is the median of the ratios of the rounds.
 Everybody exports to a sink on this machine, in a process of its own. A handler that does nothing
-is the floor: it shows what LangChain's own dispatch costs.
+is the floor: it shows what LangChain's own dispatch costs. With `--memory` it measures instead what
+ten thousand cancelled runs leave in memory, of which LangChain reports no end.
 
 The others are measured where they are installed: langfuse, posthog,
 openinference-instrumentation-langchain with opentelemetry-exporter-otlp-proto-http.
@@ -29,6 +30,7 @@ import os
 import statistics
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -103,6 +105,14 @@ class _Agent(FakeListChatModel):
         done = isinstance(messages[-1], ToolMessage)
         message = AIMessage("Found.") if done else AIMessage("", tool_calls=[use])
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class _Stuck(FakeListChatModel):
+    """A model that never answers."""
+
+    async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 @tool
@@ -260,6 +270,34 @@ def _added(row: Row, table: Table, name: str) -> float:
     return statistics.median(added)
 
 
+async def _cancelled(count: int, config: Any) -> None:
+    """Start so many runs, a hundred at a time, and cancel them."""
+    stuck = _Stuck(responses=["never"])
+    for start in range(0, count, 100):
+        tasks = [
+            asyncio.ensure_future(stuck.ainvoke(f"{number}", config))
+            for number in range(start, start + 100)
+        ]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for one in tasks:
+            one.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def memory(url: str) -> None:
+    """Print how much memory cancelled runs leave: the first ten thousand fill what is bounded."""
+    configure(host=url, spool="off")
+    handler = TrubricsCallbackHandler("ada", thread_id="t-1")
+    for count in range(10_000, 60_000, 10_000):
+        asyncio.run(_cancelled(10_000, {"callbacks": [handler]}))
+        flush(30)
+        gc.collect()
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        objects = len(gc.get_objects())
+        print(f"{count:6} cancelled runs: {resident / 2**20:6.1f} MiB, {objects} objects")
+
+
 def _serve(ready: Connection) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Sink)
     ready.send(server.server_address[1])
@@ -267,10 +305,11 @@ def _serve(ready: Connection) -> None:
 
 
 def main() -> None:
-    """Measure everybody in turns, and print the medians."""
+    """Measure against a sink in a process of its own."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", nargs="*", help="these columns only, such as: invoke astream")
+    parser.add_argument("--memory", action="store_true", help="what cancelled runs leave")
     arguments = parser.parse_args()
     rounds, only = arguments.rounds, arguments.only
     os.environ.pop("TRUBRICS_HOST", None)
@@ -278,7 +317,17 @@ def main() -> None:
     here, there = context.Pipe()
     sink = context.Process(target=_serve, args=(there,), daemon=True)
     sink.start()
-    everybody = candidates(f"http://127.0.0.1:{here.recv()}")
+    url = f"http://127.0.0.1:{here.recv()}"
+    if arguments.memory:
+        memory(url)
+    else:
+        compare(url, rounds, only)
+    sink.terminate()
+
+
+def compare(url: str, rounds: int, only: list[str] | None) -> None:
+    """Measure everybody in turns, and print the medians."""
+    everybody = candidates(url)
     chosen = [column for column in columns() if not only or column.name in only]
     process: Table = {one.name: {column.name: [] for column in chosen} for one in everybody}
     thread: Table = {one.name: {column.name: [] for column in chosen} for one in everybody}
@@ -290,7 +339,6 @@ def main() -> None:
                 thread[candidate.name][column.name].append(cost.thread)
     report("CPU us, process", process)
     report("CPU us, caller", thread)
-    sink.terminate()
 
 
 if __name__ == "__main__":
