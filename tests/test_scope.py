@@ -397,6 +397,10 @@ async def _late_steps() -> AsyncIterator[tuple[str | None, str | None]]:
     yield who()
 
 
+def _soon() -> Any:
+    return _late()
+
+
 class _Callable:
     async def __call__(self) -> tuple[str | None, str | None]:
         return await _late()
@@ -404,7 +408,7 @@ class _Callable:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", ["context", "bind"])
-@pytest.mark.parametrize("function", [partial(_late), lambda *_: _late(), _Callable()])
+@pytest.mark.parametrize("function", [partial(_late), _soon, _Callable()])
 async def test_functions_that_return_a_coroutine(way: str, function: Any) -> None:
     """The scope holds while what was returned is awaited, however the function was made."""
     with context(user_id="ada"):
