@@ -27,7 +27,7 @@ OnDrop: TypeAlias = Callable[[list[dict[str, Any]], str], None]
 
 
 class Destination(NamedTuple):
-    """Where events go: a host, and the key that goes to that host and no other."""
+    """Where events go: a host ("" is the configured one), and the key for that host only."""
 
     host: str
     api_key: str | None

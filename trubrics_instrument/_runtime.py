@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from trubrics_instrument import _config, _cost, _events, _privacy, _scope
 from trubrics_instrument._board import shared_board
+from trubrics_instrument._config import Destination
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._delivery.encode import plain
 from trubrics_instrument._events import Event
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
         BeforeSend,
         Capture,
         Config,
-        Destination,
         OnDrop,
         Prices,
         Redact,
@@ -226,10 +226,10 @@ def destination(*, api_key: str | None, host: str | None) -> Destination | None:
     _config.check_destination(api_key=api_key, host=host)
     if api_key is None and host is None:
         return None
-    found = config().destination(api_key=api_key, host=host)
-    if found is None:
+    if config().destination(api_key=api_key, host=host) is None:
         raise ValueError(f"host={host!r} needs its own api_key: the configured one stays at home")
-    return found
+    # As it was given: `configure()` may say later what is left open.
+    return Destination(host or "", api_key)
 
 
 def prepare_sender(target: Destination | None) -> None:
@@ -427,7 +427,8 @@ def _sender(now: _State, wanted: Destination | None) -> Taker | None:
         return None
     if now.stand_in is not None:
         return now.stand_in
-    target = wanted or now.config.destination(api_key=None, host=None)
+    key, host = (wanted.api_key, wanted.host or None) if wanted else (None, None)
+    target = now.config.destination(api_key=key, host=host)
     if target is None:
         _explain(now)
         return None
