@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 import time
+import types
 from typing import TYPE_CHECKING
 
-from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions
+from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +133,21 @@ def fork_and_flush(sender: Sender) -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def fork_unseen(_sender: Sender) -> None:
+    """Fork with the spool open, and no hook told: uWSGI forks so."""
+    sys.modules["uwsgi"] = types.ModuleType("uwsgi")
+    sender = new_sender(*sys.argv[2:])  # type: ignore[arg-type]  # a mode
+    lifecycle.dismiss(sender)  # the hooks that Python runs pass it by
+    track(sender)
+    assert sender.flush(10)
+    pid = os.fork()
+    if pid == 0:
+        track(sender)
+        usable = sender._run.spool.file.is_usable()
+        os._exit(0 if sender.flush(10) and not usable else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 _pool_sender: Sender
 
 
@@ -173,6 +189,7 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
         track_on_a_full_disk,
         fork,
         fork_and_flush,
+        fork_unseen,
         join_pool,
         terminate_pool,
     )

@@ -27,6 +27,15 @@ def test_parent_and_child_deliver_their_own(tmp_path: Path, program: str, spool:
         assert sorted(by_pid.values()) == [COUNT, COUNT]
 
 
+@pytest.mark.parametrize("spool", ["always", "strict"])
+def test_a_child_that_inherits_an_open_spool_stays_off_the_disk(tmp_path: Path, spool: str) -> None:
+    """A fork that Python does not see leaves no moment to close the file: memory has to do."""
+    with FaultyServer() as server:
+        assert run("fork_unseen", server, spool, tmp_path).code == 0
+        assert Counter(server.numbers()) == Counter(list(range(COUNT)) * 2)
+        assert set(server.taken.values()) == {1}
+
+
 def test_a_joined_pool_delivers_everything(tmp_path: Path) -> None:
     """Workers of multiprocessing run no atexit; the finalizer delivers."""
     with FaultyServer() as server:

@@ -16,8 +16,10 @@ from tests.delivery.children import COUNT
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, hang, refuse, take
 from tests.delivery.processes import Child, run
 from tests.delivery.senders import sending, wait_until
-from trubrics_instrument._delivery import Outgoing
+from trubrics_instrument._delivery import Outgoing, SenderOptions
+from trubrics_instrument._delivery.spool import Spool
 from trubrics_instrument._delivery.spool_file import spool_path
+from trubrics_instrument._delivery.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +135,48 @@ def test_a_living_process_adopts_what_a_killed_one_left(tmp_path: Path) -> None:
         assert Counter(server.numbers()) == Counter(range(COUNT + 1))
 
 
+def test_a_lease_that_ran_out_frees_the_rows_of_a_process_that_stands_still(
+    tmp_path: Path,
+) -> None:
+    """A process that is stopped is not gone: only its lease says that others may deliver."""
+    shift = [0.0]
+    with FaultyServer(hang) as server:
+        with Child("announce_and_wait", server, "strict", tmp_path) as stopped:
+            stopped.wait_for_line()
+            server.wait_until(lambda: bool(server.requests))
+            stopped.signal(signal.SIGSTOP)
+            server.mood = take
+            with sending(
+                server,
+                spool="auto",
+                spool_dir=str(tmp_path),
+                look_s=0.05,
+                wall_clock=lambda: time.time() + shift[0],
+            ) as sender:
+                sender.put(COUNT)
+                server.wait_for(1)
+                assert _owners(server, tmp_path) == 1, "it found the rows in somebody's hands"
+                shift[0] = 3600.0
+                server.wait_for(COUNT + 1)
+        assert Counter(server.numbers()) == Counter(range(COUNT + 1))
+
+
+def test_only_one_process_replays_at_a_time(tmp_path: Path) -> None:
+    """Rows of one key could overtake each other if two had some of them in hand."""
+    with FaultyServer() as server:
+        server.down()
+        assert run("exit_at_once", server, "auto", tmp_path).code == 0
+        options = SenderOptions(server.url, "secret-key", spool_dir=str(tmp_path))
+        one, two = (Spool(options, Tally(options)) for _ in range(2))
+        first = one.claim(100)
+        assert (len(first), two.claim(100)) == (100, [])
+        one.remove(row.id for row in first)
+        assert two.claim(100) == []
+        one.close()
+        assert [row.id for row in two.claim(100)] > [row.id for row in first]
+        two.close()
+
+
 def test_processes_that_share_a_spool_deliver_each_event_once(tmp_path: Path) -> None:
     """A row is claimed by one process only, however many come at the same time."""
     with FaultyServer() as server:
@@ -216,10 +260,18 @@ def _files_are_closed() -> Iterator[None]:
 
 
 def _on_disk(server: FaultyServer, folder: Path) -> int:
+    return _count(server, folder, "SELECT count(*) FROM event")
+
+
+def _owners(server: FaultyServer, folder: Path) -> int:
+    return _count(server, folder, "SELECT count(DISTINCT owner) FROM event")
+
+
+def _count(server: FaultyServer, folder: Path, query: str) -> int:
     path = spool_path(str(folder), server.url, "secret-key")
     db = sqlite3.connect(path)
     try:
-        return int(db.execute("SELECT count(*) FROM event").fetchone()[0])
+        return int(db.execute(query).fetchone()[0])
     finally:
         db.close()
 
