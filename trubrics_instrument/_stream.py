@@ -8,7 +8,7 @@ from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from trubrics_instrument._call import ModelCall
     from trubrics_instrument._reader import Gathering
@@ -17,22 +17,28 @@ if TYPE_CHECKING:
 class Recording:
     """What is known of one streamed answer; it ends its call when the stream ends."""
 
-    __slots__ = ("_broken", "_call", "_gathering")
+    __slots__ = ("_add", "_broken", "_call", "_gathering")
 
     def __init__(self, call: ModelCall, gathering: Gathering) -> None:
         self._call = call
         self._gathering = gathering
         self._broken = False
+        self._add: Callable[[object], None] = self._add_first
 
     def take(self, piece: object) -> None:
         """Read one piece on its way to the app; after a fault, no further one."""
-        if self._broken:
-            return
-        guard = shield("reading a piece of a stream")
-        with guard:
-            self._call.first_piece()
-            self._gathering.add(piece)
-        self._broken = guard.failed
+        # The shield is entered for a fault only: this runs for every word of every answer.
+        try:
+            self._add(piece)
+        except Exception:
+            self._broken, self._add = True, _look_away
+            with shield("reading a piece of a stream"):
+                raise
+
+    def _add_first(self, piece: object) -> None:
+        self._call.first_piece()
+        self._add = self._gathering.add
+        self._add(piece)
 
     def finish(self) -> None:
         """Tell the answer: the stream was read to its end."""
@@ -67,6 +73,10 @@ class Recording:
         return Answer(status="unread")
 
 
+def _look_away(piece: object) -> None:
+    """Read nothing more of a stream."""
+
+
 class Pieces:
     """The iterator of a stream, with a recording beside it.
 
@@ -76,7 +86,7 @@ class Pieces:
     """
 
     def __init__(self, inner: Iterator[Any], recording: Recording) -> None:
-        self._inner = inner
+        self._next = inner.__next__
         self._recording = recording
 
     def __iter__(self) -> Iterator[Any]:
@@ -84,7 +94,7 @@ class Pieces:
 
     def __next__(self) -> Any:
         try:
-            piece = next(self._inner)
+            piece = self._next()
         except StopIteration:
             self._recording.finish()
             raise
@@ -102,7 +112,7 @@ class AsyncPieces:
     """The same for an asynchronous stream."""
 
     def __init__(self, inner: AsyncIterator[Any], recording: Recording) -> None:
-        self._inner = inner
+        self._next = inner.__anext__
         self._recording = recording
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -110,7 +120,7 @@ class AsyncPieces:
 
     async def __anext__(self) -> Any:
         try:
-            piece = await anext(self._inner)
+            piece = await self._next()
         except StopAsyncIteration:
             self._recording.finish()
             raise

@@ -415,6 +415,11 @@ def chunk(delta: dict[str, Any], finish_reason: str | None = None, **more: Any) 
     }
 
 
+def piece_of_tool(call_id: str | None, name: str | None) -> dict[str, Any]:
+    """Return a piece of a call of a tool, from a host that numbers every call 0."""
+    return {"index": 0, "id": call_id, "function": {"name": name, "arguments": "{"}}
+
+
 STREAMS = [
     Case(
         "Azure's first chunk has no model, and no choice",
@@ -452,6 +457,90 @@ STREAMS = [
         [tool_call("look") | {"stream": True}, tool_call("run", "call_2") | {"stream": True}],
     ),
     Case(
+        "two tools with one index",
+        [
+            chunk({"tool_calls": [piece_of_tool("call_1", "look")]}),
+            chunk({"tool_calls": [piece_of_tool(None, None)]}),
+            chunk({"tool_calls": [piece_of_tool("call_2", "run")]}),
+            chunk({"tool_calls": [piece_of_tool("call_2", "run")]}, "tool_calls"),
+        ],
+        [tool_call("look") | {"stream": True}, tool_call("run", "call_2") | {"stream": True}],
+    ),
+    Case(
+        "one tool, and an id for each piece",
+        [
+            chunk({"tool_calls": [piece_of_tool("call_1", "look")]}),
+            chunk({"tool_calls": [piece_of_tool("call_7", None)]}, "tool_calls"),
+        ],
+        [tool_call("look") | {"stream": True}],
+    ),
+    Case(
+        "a word, then parts, then another choice",
+        [
+            chunk({"content": "Y"}),
+            chunk({"content": "e"}),
+            chunk({"content": [{"type": "text", "text": "s"}]}),
+            chunk({"content": "", "refusal": "no"}),
+            {**chunk({}), "choices": [{"index": 1, "delta": {"content": "No"}}]},
+            chunk({"content": "!"}, "length"),
+        ],
+        [
+            generation(
+                **{"$text": "Yes!"}, stream=True, finish_reason="length", status="incomplete"
+            ),
+            {
+                "event": "Generation",
+                "$assistant_id": "m",
+                "$generation_id": "a-1:1",
+                "$text": "No",
+                "stream": True,
+                "response_model": "m-1",
+                "status": "ok",
+                "model_calls": 1,
+            },
+        ],
+    ),
+    Case(
+        "an id that comes late",
+        [
+            {**chunk({"content": "Y"}), "id": ""},
+            chunk({"content": "es"}),
+            {**chunk({}, "stop"), "id": ""},
+        ],
+        [generation(**{"$text": "Yes"}, stream=True)],
+    ),
+    Case(
+        "a model that comes late",
+        [
+            {**chunk({"content": "Y"}), "model": ""},
+            chunk({"content": "es"}),
+            {**chunk({}, "stop"), "model": ""},
+        ],
+        [generation(**{"$text": "Yes"}, stream=True)],
+    ),
+    Case(
+        "empty words before a refusal",
+        [chunk({"content": ""}), chunk({"content": ""}), chunk({"refusal": "No!"}, "stop")],
+        [generation(**{"$text": "No!"}, stream=True)],
+    ),
+    Case(
+        "words with a count, a tool or a function",
+        [
+            chunk({"content": "Y"}),
+            chunk({"content": "e", "tool_calls": [piece_of_tool("call_1", "look")]}),
+            chunk({"content": "s", "function_call": {"name": "run", "arguments": ""}}),
+            chunk({"content": "!"}, usage={"prompt_tokens": 5, "completion_tokens": 2}),
+            chunk({}, "stop"),
+        ],
+        [
+            generation(
+                **{"$text": "Yes!"}, stream=True, input_tokens=5, output_tokens=2, tool_calls=2
+            ),
+            tool_call("look") | {"stream": True},
+            tool_call("run", None) | {"stream": True},
+        ],
+    ),
+    Case(
         "no finish reason",
         [chunk({"content": "Yes"})],
         [generation(**{"$text": "Yes"}, finish_reason=None, stream=True)],
@@ -472,6 +561,16 @@ def test_streams(case: Case, sink: Sink, server: Loopback, client: Any) -> None:
         (event,) = events
         events = [{name: event[name] for name in case.expected[0]}]
     assert events == case.expected
+
+
+def test_the_first_piece(sink: Sink, server: Loopback, client: Any) -> None:
+    """A streamed answer tells when its first piece came; a whole one has no pieces."""
+    server.script(chat_stream(chat_chunks("Yes")), json_reply(chat_completion("Yes")))
+    list(client.chat.completions.create(model="m", messages=[HI], stream=True))
+    client.chat.completions.create(model="m", messages=[HI])
+    _, streamed, _, whole = (event["properties"] for event in sink.wait_for(4))
+    assert 0 < streamed["time_to_first_token"] <= streamed["latency"]
+    assert "time_to_first_token" not in whole
 
 
 def test_metadata_becomes_properties(sink: Sink, server: Loopback, client: Any) -> None:

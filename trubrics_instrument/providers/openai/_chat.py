@@ -88,6 +88,27 @@ class ChatGathering:
 
     def add(self, piece: Any) -> None:
         """Take one `ChatCompletionChunk`."""
+        # All but the first and the last few bring a word of one choice, and nothing else.
+        try:
+            (choice,) = piece.choices
+            delta, word = choice.delta, choice.delta.content
+            if (
+                self._id
+                and self._model
+                and type(word) is str
+                and word
+                and piece.usage is None
+                and choice.finish_reason is None
+                and delta.tool_calls is None
+                and delta.function_call is None
+            ):
+                self._choices[choice.index].texts.append(word)
+                return
+        except (AttributeError, LookupError, TypeError, ValueError):
+            pass
+        self._add_any(piece)
+
+    def _add_any(self, piece: Any) -> None:
         self._id = self._id or text_or_none(get(piece, "id"))
         self._model = self._model or text_or_none(get(piece, "model"))
         counted = get(piece, "usage")
@@ -133,8 +154,15 @@ class _ChoiceSoFar:
             self._add_tool("function_call", {"function": get(delta, "function_call")})
 
     def _add_tool(self, index: object, call: Any) -> None:
-        if index not in self.tool_names:
+        known = self.tool_names.get(index)
+        if known is None:
             self.tool_names[index] = _tool_use(call)
+            return
+        # Some hosts number every call 0, others give every piece of a call an id of its own: a
+        # call begins where there is another id, and a name.
+        call_id = get_text(call, "id")
+        if call_id not in {None, known.id} and get_text(get(call, "function"), "name"):
+            self.tool_names.setdefault((index, call_id), _tool_use(call))
 
     def choice(self) -> Choice:
         parts = (self.texts, self.refusal, self.transcript)
