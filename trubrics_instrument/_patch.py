@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import wrapt
@@ -30,11 +31,15 @@ class PatchPoint(NamedTuple):
 
 
 class _Placed(NamedTuple):
-    """A wrapper of ours where it was put: what an undo needs."""
+    """A wrapper of ours where it was put: what an undo needs.
+
+    The wrapper is known weakly: who puts back the method that was there before us frees it, and so
+    tells us.
+    """
 
     parent: Any
     attribute: str
-    wrapper: Any
+    wrapper: weakref.ref[Any]
     inherited: bool
 
 
@@ -43,7 +48,8 @@ class Patch:
 
     Modules that are not imported yet are patched when they are. Taking off removes our wrapper
     where it is the outermost one; where somebody has wrapped it since, it stays and passes
-    everything through, so that theirs goes on working.
+    everything through, so that theirs goes on working. Where somebody puts back what they found
+    before us, and so throws our wrapper away, it is put on again, around what they put back.
     """
 
     def __init__(self, points: Sequence[PatchPoint]) -> None:
@@ -86,6 +92,12 @@ class Patch:
                 _take_off(placed)
         self._placed = [placed for placed in self._placed if not _is_off(placed)]
 
+    def _thrown_away(self, point: PatchPoint) -> None:
+        # This runs inside their assignment, or wherever the last call through the wrapper ends.
+        if self._on and not sys.is_finalizing():
+            with shield("putting a patch on again", quiet=True):
+                self._wrap_one(point)
+
     def _imported(self, module: Any) -> None:
         # An exception here would land in the app's own import statement.
         with shield("patching a module when it is imported"):
@@ -105,27 +117,35 @@ class Patch:
             if point.optional:
                 return
             raise
-        ours = [placed.wrapper for placed in self._placed]
-        if any(layer is one for layer in _layers(original) for one in ours):
+        self._placed = [placed for placed in self._placed if placed.wrapper() is not None]
+        if any(_is_there(placed, original) for placed in self._placed):
             return
         wrapper = wrapt.FunctionWrapper(original, point.wrapper, enabled=lambda: self._on)
         inherited = attribute not in vars(parent)
+        known = weakref.ref(wrapper, lambda _: self._thrown_away(point))
         setattr(parent, attribute, wrapper)
-        self._placed.append(_Placed(parent, attribute, wrapper, inherited))
+        self._placed.append(_Placed(parent, attribute, known, inherited))
 
 
 def _take_off(placed: _Placed) -> None:
-    if _now_at(placed) is not placed.wrapper:
+    wrapper = placed.wrapper()
+    if wrapper is None or _now_at(placed) is not wrapper:
         return
     if placed.inherited:
         delattr(placed.parent, placed.attribute)
     else:
-        setattr(placed.parent, placed.attribute, placed.wrapper.__wrapped__)
+        setattr(placed.parent, placed.attribute, wrapper.__wrapped__)
 
 
 def _is_off(placed: _Placed) -> bool:
     """Whether nobody calls our wrapper any more: not even through a wrapper put around it."""
-    return not any(layer is placed.wrapper for layer in _layers(_now_at(placed)))
+    return not _is_there(placed, _now_at(placed))
+
+
+def _is_there(placed: _Placed, function: Any) -> bool:
+    """Whether our wrapper is the function, or one of those that it wraps."""
+    wrapper = placed.wrapper()
+    return wrapper is not None and any(layer is wrapper for layer in _layers(function))
 
 
 def _now_at(placed: _Placed) -> Any:

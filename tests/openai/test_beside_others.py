@@ -23,8 +23,6 @@ MODULES = {
 }
 EACH = ["Prompt", "Generation"] * 4  # one pair for each way to ask
 FOREVER = {"langfuse"}  # has no way to take it off
-# They put back the method that they found, and so take off whatever was put on after them.
-TAKE_OURS_OFF = {"openinference", "logfire"}
 
 
 def observed(name: str, order: str) -> dict[str, Any]:
@@ -54,19 +52,18 @@ def test_beside(name: str, on: str, off: str) -> None:
     answers = stages["nobody"]["answers"]
     spans = stages["both"]["spans"]
     assert [stage["answers"] for stage in stages.values()] == [answers] * len(stages)
-    assert {what: stage["events"] for what, stage in stages.items()} == _our_events(name, on, off)
+    assert {what: stage["events"] for what, stage in stages.items()} == _our_events(name, off)
     assert len(spans) >= len(answers)
     for what, stage in stages.items():
         theirs = what in {"both", "only theirs"} or (name in FOREVER and what == "ours again")
         assert stage["spans"] == (spans if theirs else []), what
 
 
-def _our_events(name: str, on: str, off: str) -> dict[str, list[str]]:
-    """Return the events of each stage; taking theirs off may take ours off too."""
+def _our_events(name: str, off: str) -> dict[str, list[str]]:
+    """Return the events of each stage."""
     ends = {"nobody again": [], "ours again": EACH}
     if name in FOREVER:
         return {"nobody": [], "both": EACH, "only theirs": [], "ours again": EACH}
     if off == "ours-off-first":
         return {"nobody": [], "both": EACH, "only theirs": [], **ends}
-    gone = name in TAKE_OURS_OFF and on == "theirs-on-first"
-    return {"nobody": [], "both": EACH, "only ours": [] if gone else EACH, **ends}
+    return {"nobody": [], "both": EACH, "only ours": EACH, **ends}

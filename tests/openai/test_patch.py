@@ -139,12 +139,42 @@ def test_beside_another_patch(
     assert is_clean()
 
 
-def test_put_on_again_after_others_removed_it(sink: Sink, client: Any) -> None:
-    """If somebody else has taken our wrapper away, patching again puts it back."""
+@pytest.mark.parametrize("way", ["put back", "deleted", "in a call"])
+def test_others_throw_ours_away(way: str, sink: Sink, client: Any, server: Loopback) -> None:
+    """Whoever puts back the method that was there before us, does not take us off."""
+    ask = partial(client.chat.completions.create, **ASK)
+    found = openai.OpenAI.request
     patch_openai()
+
+    def put_back(_: object = None) -> Any:
+        openai.OpenAI.request = found  # type: ignore[method-assign] # as others do
+        return json_reply(chat_completion("Hello"))
+
+    if way == "put back":
+        put_back()
+    elif way == "deleted":
+        del openai.OpenAI.request
+    else:
+        server.always(put_back)
+        assert count_events(sink, ask) == 2
+    assert count_events(sink, ask) == 2
+    unpatch_openai()
+    assert vars(openai.OpenAI).get("request", found) is found
+    assert count_events(sink, ask) == 0
+    put_back()
+    assert count_events(sink, ask) == 0
+    del openai.OpenAI.request
+    assert is_clean()
+
+
+def test_put_on_again_while_others_hold_it(sink: Sink, client: Any) -> None:
+    """If somebody holds our wrapper, but has taken it away, patching again puts it back."""
+    patch_openai()
+    held = vars(openai.OpenAI)["request"]
     del openai.OpenAI.request
     assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 0
     patch_openai()
+    assert vars(openai.OpenAI)["request"] is not held
     assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
 
 
