@@ -11,7 +11,8 @@ from responses_wire import response_events, response_object
 
 from tests.openai.asking import MODES, Mode, client_of, close_client, needs, pieces, settled
 from tests.replies import RESET, error_reply, json_reply, response_stream
-from trubrics_instrument import flush, patch_openai
+from trubrics_instrument import _runtime, flush, patch_openai
+from trubrics_instrument._runtime import MAX_PENDING
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -111,3 +112,21 @@ async def test_of_another_process(mode: Mode, sink: Sink, server: Loopback) -> N
     await settled(client.responses.retrieve("resp_elsewhere"))
     await close_client(client)
     assert brief(sink) == []
+
+
+async def test_more_than_are_remembered(sink: Sink, server: Loopback) -> None:
+    """Of questions whose answers nobody fetches, the oldest is forgotten: memory has a bound."""
+    patch_openai()
+    ids = [f"resp_{number}" for number in range(MAX_PENDING + 1)]
+    queued = [response_object(Answer("", id=one), status="queued") for one in ids]
+    server.script(*(json_reply(one) for one in queued))
+    client = client_of(server, "sync")
+    for _ in ids:
+        client.responses.create(**ASK)
+    assert len(_runtime.state().pending) == MAX_PENDING
+    for one in (ids[0], ids[1], ids[-1]):
+        server.script(json_reply(response_object(Answer("Yes", id=one))))
+        client.responses.retrieve(one)
+    await close_client(client)
+    ends = [event for event in brief(sink) if event[0] != "Prompt"]
+    assert ends == [("Generation", "Yes", "ok", one) for one in (ids[1], ids[-1])]
