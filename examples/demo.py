@@ -204,8 +204,8 @@ def _pass_on(database: Path) -> None:
 
 
 def _keep_open(url: str) -> None:
-    print(f"\nLook at the conversations: {url}\nCtrl-C ends.", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):  # it may come as soon as the line is read
+        print(f"\nLook at the conversations: {url}\nCtrl-C ends.", flush=True)
         threading.Event().wait()
 
 
