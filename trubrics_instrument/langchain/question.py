@@ -215,7 +215,9 @@ def _fields(given: Any) -> Mapping[str, Any]:
     """Return the fields of a dict, a dataclass or a pydantic object."""
     if isinstance(given, dict):
         return cast("dict[str, Any]", given)
-    if dataclasses.is_dataclass(given) or hasattr(given, "model_fields_set"):
+    if dataclasses.is_dataclass(given):  # LangGraph's own have slots, and no `__dict__`
+        return {one.name: getattr(given, one.name, None) for one in dataclasses.fields(given)}
+    if hasattr(given, "model_fields_set"):
         return cast("Mapping[str, Any]", vars(given))
     return {}
 
