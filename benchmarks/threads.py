@@ -86,7 +86,7 @@ class Apps:
         self._states: list[Any] = []
         for _ in range(case.processes):
             _runtime.forget()
-            state = _runtime._start(config)
+            state = _runtime.start(config)
             state.threads.board = board if case.processes > 1 else None
             self._states.append(state)
         self._case = case
@@ -246,7 +246,7 @@ def _cost(requests: list[dict[str, Any]], *, shared: bool) -> tuple[float, float
 def _cost_once(requests: list[dict[str, Any]], *, shared: bool) -> tuple[float, float]:
     """Have each conversation go on once: its last answer was given here."""
     _runtime.forget()
-    state = _runtime._start(_config.build({}, {"spool": "off"}))
+    state = _runtime.start(_config.build({}, {"spool": "off"}))
     state.threads.board = Board(bytearray(BOARD_BYTES)) if shared else None
     claim, said = Claim("ada"), Said()
     for request in requests:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.loopback import Loopback
 from tests.sink import Sink
-from trubrics_instrument import _runtime, _shield, unpatch_langchain, unpatch_openai
+from trubrics_instrument import _public, _runtime, _shield, unpatch_langchain, unpatch_openai
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     unpatch_openai()
     unpatch_langchain()
-    _runtime.shutdown(timeout_s=2)
+    _public.shutdown(timeout_s=2)
     _runtime.forget()
     _shield.set_strict(strict=False)
 
@@ -41,7 +41,7 @@ def anyio_backend() -> str:
 def sink() -> Iterator[Sink]:
     """Give an ingestion endpoint that is configured as the host."""
     with Sink() as ready:
-        _runtime.configure(host=ready.host, flush_interval_s=0.0)
+        _public.configure(host=ready.host, flush_interval_s=0.0)
         yield ready
 
 

@@ -153,17 +153,17 @@ def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setattr(_runtime, "shared_board", partial(shared_board, folder=tmp_path))
     for spool, shares in (("auto", True), ("off", False)):
         settings = {"host": "http://127.0.0.1:1", "spool": spool}
-        state = _runtime._start(_config.build(dict(os.environ), settings))
+        state = _runtime.start(_config.build(dict(os.environ), settings))
         assert (state.threads.board is not None) is shares
-    assert _runtime._start(_config.build({}, {})).threads.board is None
+    assert _runtime.start(_config.build({}, {})).threads.board is None
 
 
 @pytest.fixture
 def two() -> Iterator[tuple[_runtime._State, _runtime._State]]:
     """Give two processes' states with one board."""
-    states = [_runtime._start(_config.build({}, {"spool": "off"}))]
+    states = [_runtime.start(_config.build({}, {"spool": "off"}))]
     _runtime.forget()
-    states.append(_runtime._start(_config.build({}, {"spool": "off"})))
+    states.append(_runtime.start(_config.build({}, {"spool": "off"})))
     board = Board(bytearray(BOARD_BYTES))
     for state in states:
         state.threads.board = board

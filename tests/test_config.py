@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trubrics_instrument import _config, _runtime, configure, stats, track
+from trubrics_instrument import _config, _public, _runtime, configure, stats, track
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -137,7 +137,7 @@ def test_common_properties_and_names(sink: Sink) -> None:
     )
     track("Sign in", {"plan": "pro"}, user_id="ada")
     track("Sign out", user_id="ada")
-    assert _runtime.flush(5)
+    assert _public.flush(5)
     (event,) = sink.wait_for(1)
     properties = event["properties"]
     assert (event["event"], event["user_id"]) == ("Login", "ada")
@@ -160,7 +160,7 @@ def test_before_send(sink: Sink) -> None:
     (event,) = sink.wait_for(1)
     assert event["event"] == "Open"
     assert event["properties"]["seen"] is True
-    assert _runtime.flush(5)
+    assert _public.flush(5)
     assert stats().dropped == {"before_send": 1}
 
 
@@ -182,7 +182,7 @@ def test_before_send_at_fault(
         track("Bad", user_id="ada")
     track("Good", user_id="ada")
     assert [event["event"] for event in sink.wait_for(1)] == ["Good"]
-    assert _runtime.flush(5)
+    assert _public.flush(5)
     assert sum(stats().dropped.values()) == 2
     assert len(caplog.records) == 1
     assert "prompt text" not in caplog.text
@@ -204,7 +204,7 @@ def test_configuring_again(sink: Sink) -> None:
     track("One", user_id="ada")
     configure(host=sink.host, user_id="bob", flush_interval_s=0.05)
     track("Two")
-    assert _runtime.flush(5)
+    assert _public.flush(5)
     assert {(event["event"], event["user_id"]) for event in sink.wait_for(2)} == {
         ("One", "ada"),
         ("Two", "bob"),
@@ -215,7 +215,7 @@ def test_configuring_again(sink: Sink) -> None:
 def test_shutdown(sink: Sink) -> None:
     """After a shutdown nothing more is accepted, until it is configured again."""
     track("One", user_id="ada")
-    assert _runtime.shutdown(5)
+    assert _public.shutdown(5)
     assert not track("Two", user_id="ada")
     configure(host=sink.host)
     assert track("Three", user_id="ada")

@@ -17,7 +17,7 @@ from tests.replies import error_reply, json_reply
 from tests.told import told
 from trubrics_instrument import (
     TrubricsCallbackHandler,
-    _runtime,
+    _public,
     _scope,
     context,
     feedback,
@@ -215,5 +215,5 @@ def test_switched_off(sink: Sink) -> None:
     """Nothing is sent, and nothing is missed, where observation is off."""
     with suppress():
         assert not feedback(None, 1)
-    _runtime.configure(host=sink.host, enabled=False)
+    _public.configure(host=sink.host, enabled=False)
     assert not feedback("answer-1", 1)

@@ -23,8 +23,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns", "_web"}
     ),
-    frozenset({"_runtime", "_reader"}),
-    frozenset({"_conversation"}),
+    frozenset({"_prepare", "_reader"}),
+    frozenset({"_runtime"}),
+    frozenset({"_conversation", "_public"}),
     frozenset({"_call"}),
     frozenset({"_patch", "_stream", "serverless"}),
     frozenset({"_feedback", "asgi", "django", "langchain", "providers", "wsgi"}),

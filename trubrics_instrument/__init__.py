@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trubrics_instrument._feedback import feedback
     from trubrics_instrument._patch import Patch
-    from trubrics_instrument._runtime import (
+    from trubrics_instrument._public import (
         Stats,
         aflush,
         configure,
@@ -54,22 +54,22 @@ __all__ = [
 
 _HOMES = {
     "Patch": "_patch",
-    "Stats": "_runtime",
+    "Stats": "_public",
     "TrubricsCallbackHandler": "langchain",
     "__version__": "_version",
-    "aflush": "_runtime",
+    "aflush": "_public",
     "bind": "_scope",
-    "configure": "_runtime",
+    "configure": "_public",
     "context": "_scope",
     "feedback": "_feedback",
-    "flush": "_runtime",
+    "flush": "_public",
     "identify": "_scope",
     "patch_langchain": "langchain",
     "patch_openai": "providers.openai",
-    "shutdown": "_runtime",
-    "stats": "_runtime",
+    "shutdown": "_public",
+    "stats": "_public",
     "suppress": "_scope",
-    "track": "_runtime",
+    "track": "_public",
     "unpatch_langchain": "langchain",
     "unpatch_openai": "providers.openai",
 }

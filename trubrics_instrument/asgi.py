@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from trubrics_instrument import _runtime
+from trubrics_instrument import _public
 from trubrics_instrument._shield import shield
 from trubrics_instrument._web import Sources
 from trubrics_instrument.serverless import flush_budget_s
@@ -73,7 +73,7 @@ def _flushing(send: Send, timeout_s: float = _LAST_S) -> Send:
     async def sending(message: Message) -> None:
         if _is_last(message):
             with shield("delivering what is left"):
-                await _runtime.aflush(timeout_s)
+                await _public.aflush(timeout_s)
         await send(message)
 
     return sending

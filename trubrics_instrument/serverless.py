@@ -7,7 +7,7 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from trubrics_instrument import _runtime
+from trubrics_instrument import _public
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _around_function(function: Callable[..., Any], timeout_s: float) -> Callable
             return function(*args, **kwargs)
         finally:
             with shield("delivering before the answer"):
-                _runtime.flush(timeout_s)
+                _public.flush(timeout_s)
 
     return handler
 
@@ -88,6 +88,6 @@ def _around_coroutine(function: Callable[..., Any], timeout_s: float) -> Callabl
             return await function(*args, **kwargs)
         finally:
             with shield("delivering before the answer"):
-                await _runtime.aflush(timeout_s)
+                await _public.aflush(timeout_s)
 
     return cast("Callable[..., Any]", handler)

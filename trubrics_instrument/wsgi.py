@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from trubrics_instrument import _runtime
+from trubrics_instrument import _public
 from trubrics_instrument._shield import shield
 from trubrics_instrument._web import Sources
 from trubrics_instrument.serverless import flush_budget_s
@@ -102,7 +102,7 @@ class _Body:
 def _flush(timeout_s: float | None) -> None:
     if timeout_s is not None:
         with shield("delivering what is left"):
-            _runtime.flush(timeout_s)
+            _public.flush(timeout_s)
 
 
 def _is_ready(body: Iterable[bytes], environ: Environ) -> bool:

@@ -10,7 +10,7 @@ from responses_wire import response_object
 
 from tests.openai.asking import client_of, fields, needs
 from tests.replies import json_reply
-from trubrics_instrument import _runtime, _scope, _shield, context, identify, patch_openai
+from trubrics_instrument import _public, _scope, _shield, context, identify, patch_openai
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def who(sink: Sink) -> tuple[Any, ...]:
 def test_the_order(levels: set[str], expected: tuple[str, str], client: Any, sink: Sink) -> None:
     """Own keys, context, identify, the patch's arguments, then what the call carries anyway."""
     if "default" in levels:
-        _runtime.configure(host=sink.host, flush_interval_s=0.0, user_id="default")
+        _public.configure(host=sink.host, flush_interval_s=0.0, user_id="default")
     told_patch: dict[str, Any] = {"user_id": "patch", "thread_id": lambda: "patch-t"}
     patch_openai(**(told_patch if "patch" in levels else {}))
     if "identify" in levels:
@@ -71,7 +71,7 @@ def test_the_order(levels: set[str], expected: tuple[str, str], client: Any, sin
 
 def test_the_default_user(client: Any, sink: Sink) -> None:
     """The configured user is who asks where nothing else says so; the thread is inferred."""
-    _runtime.configure(host=sink.host, flush_interval_s=0.0, user_id="default")
+    _public.configure(host=sink.host, flush_interval_s=0.0, user_id="default")
     patch_openai()
     client.chat.completions.create(model="m", messages=QUESTION)
     assert who(sink)[0] == "default"

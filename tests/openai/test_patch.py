@@ -16,7 +16,7 @@ from openai_wire import chat_chunks, chat_completion
 from tests.openai.asking import client_of
 from tests.replies import chat_stream, json_reply
 from trubrics_instrument import (
-    _runtime,
+    _public,
     context,
     patch_openai,
     suppress,
@@ -42,10 +42,10 @@ def client(server: Loopback) -> Iterator[Any]:
 
 def count_events(sink: Sink, ask: Callable[[], object]) -> int:
     """Return how many events one call makes."""
-    before = _runtime.stats().accepted
+    before = _public.stats().accepted
     ask()
-    assert _runtime.flush(5)
-    accepted = _runtime.stats().accepted
+    assert _public.flush(5)
+    accepted = _public.stats().accepted
     assert len(sink.wait_for(accepted)) == accepted
     return accepted - before
 

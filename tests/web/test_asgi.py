@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trubrics_instrument import _runtime, _scope, identify
+from trubrics_instrument import _public, _scope, identify
 from trubrics_instrument.asgi import TrubricsMiddleware
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ async def test_the_last_words_come_after_the_delivery() -> None:
     from tests.sink import Sink
 
     with Sink() as sink:
-        _runtime.configure(host=sink.host, flush_interval_s=30.0)
+        _public.configure(host=sink.host, flush_interval_s=30.0)
         arrived: list[tuple[str, int]] = []
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "lifespan.startup.complete"})
-            _runtime.track("Converted", user_id="ada")
+            _public.track("Converted", user_id="ada")
             await send({"type": "lifespan.shutdown.complete"})
 
         async def send(message: Any) -> None:

@@ -7,9 +7,11 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from trubrics_instrument._events import Event
+from trubrics_instrument._privacy.redact import redactors_from
 from trubrics_instrument._shield import stopped
 
 if TYPE_CHECKING:
+    from trubrics_instrument._config import Config
     from trubrics_instrument._privacy.redact import Redactor
 
 # What the app's own `track()` calls the text of an event; `$`-properties but this one are ids.
@@ -51,6 +53,20 @@ class Rules(NamedTuple):
     redactors: tuple[Redactor, ...] = ()
     max_text_chars: int = 20_000
     sample_rate: float = 1.0
+
+
+def rules_of(config: Config) -> Rules:
+    """Return the rules that a configuration sets.
+
+    Raises:
+        ValueError: An unknown redactor, or a pattern that does not compile.
+    """
+    return Rules(
+        capture=config.capture,
+        redactors=redactors_from(config.redact),
+        max_text_chars=config.max_text_chars,
+        sample_rate=config.sample_rate,
+    )
 
 
 def protect(event: Event, rules: Rules) -> Event | None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from trubrics_instrument import _config, _runtime
+from trubrics_instrument import _config, _public
 from trubrics_instrument._delivery.spool_file import directory, spool_path
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
 
@@ -43,12 +43,12 @@ def delivery(config: Config) -> Iterator[Finding]:
 
 def send_test_event() -> Finding:
     """Send one event as the app's would go, and wait until it has arrived."""
-    before = _runtime.stats().delivered
-    accepted = _runtime.track(TEST_EVENT, {"$text": "A test of the delivery"}, user_id=TEST_USER)
+    before = _public.stats().delivered
+    accepted = _public.track(TEST_EVENT, {"$text": "A test of the delivery"}, user_id=TEST_USER)
     if not accepted:
         return wrong("test event", "not accepted", "see the lines on key, host and enabled")
-    _runtime.flush(_FLUSH_S)
-    stats = _runtime.stats()
+    _public.flush(_FLUSH_S)
+    stats = _public.stats()
     if stats.delivered > before:
         return ok("test event", f'"{TEST_EVENT}" of user "{TEST_USER}" has arrived')
     why = stats.last_error or ", ".join(stats.dropped) or f"no answer within {_FLUSH_S:.0f} s"

@@ -1,0 +1,202 @@
+"""What an app calls by itself: to configure, to track, to wait, to end, and to see how it went."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument import _config, _runtime, _scope
+from trubrics_instrument._frameworks import session
+from trubrics_instrument._shield import faults, stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    import requests
+
+    from trubrics_instrument._config import BeforeSend, Capture, OnDrop, Prices, Redact, Spool
+
+
+class _Unset:
+    """The default of an option that was not given."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Any = _Unset()
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What has happened in this process since it started; counts of events.
+
+    Attributes:
+        accepted: Taken over by a sender.
+        delivered: Acknowledged by the host.
+        queued: Waiting in memory.
+        spooled: Waiting on disk.
+        dropped: Given up, by reason; `not_configured` were never accepted.
+        faults: Exceptions of ours that were stopped, by what was being done.
+        requests: Requests made to the host.
+        retries: Requests made again.
+        last_error: The last trouble with a host, without any content.
+    """
+
+    accepted: int = 0
+    delivered: int = 0
+    queued: int = 0
+    spooled: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    faults: Mapping[str, int] = field(default_factory=dict[str, int])
+    requests: int = 0
+    retries: int = 0
+    last_error: str | None = None
+
+
+def configure(
+    api_key: str | None = UNSET,
+    *,
+    host: str | None = UNSET,
+    enabled: bool = UNSET,
+    user_id: str | None = UNSET,
+    environment: str | None = UNSET,
+    properties: Mapping[str, object] | None = UNSET,
+    capture: Capture = UNSET,
+    redact: Redact = UNSET,
+    before_send: BeforeSend | None = UNSET,
+    prices: Prices = UNSET,
+    sample_rate: float = UNSET,
+    max_text_chars: int = UNSET,
+    event_names: Mapping[str, str | None] | None = UNSET,
+    flush_interval_s: float = UNSET,
+    max_batch: int = UNSET,
+    spool: Spool = UNSET,
+    spool_dir: str | None = UNSET,
+    on_drop: OnDrop | None = UNSET,
+    session: requests.Session | None = UNSET,
+) -> None:
+    """State the whole configuration; what is not given comes from `TRUBRICS_…`, else the default.
+
+    It may be called again: the new configuration replaces the old one, and events already taken
+    over go where they were meant to go.
+
+    Args:
+        api_key: The project's write-only key. It goes to `host` and nowhere else.
+        host: The ingestion API's URL, `https://app.trubrics.com/api/ingestion` if not given. A
+            loopback host (`trubrics-instrument collector`) needs no key.
+        enabled: False observes nothing. `TRUBRICS_ENABLED=0` wins over True.
+        user_id: Who asks, where nothing else says so (a command-line tool of one person).
+        environment: Such as "production", a property of every event.
+        properties: Your own properties of every event: flat, JSON scalars.
+        capture: "full", or "metadata" to send no text at all.
+        redact: "secrets" (default), "pii" (both), a callable `str -> str`, a pattern, a dict of
+            tags and patterns, a list of these, or None for nothing.
+        before_send: Gets each event as it would be sent, a dict of its own, and returns it,
+            changed or not, or None to drop it.
+        prices: Your own prices of models, dollars for a million tokens: `{model: (input, output)}`
+            or `(input, output, cached input)`; or a callable of an event's properties. Others are
+            looked up if the extra `cost` is installed.
+        sample_rate: The share of conversations to send, 0 to 1; a conversation stays whole.
+        max_text_chars: Longer texts are cut, and marked `text_truncated`.
+        event_names: New names of events, such as `{"Prompt": "Question", "Tool call": None}`;
+            None switches one off (not Prompt and Generation).
+        flush_interval_s: How long an event may wait for company, in seconds.
+        max_batch: How many events one request holds, 1 to 100.
+        spool: When undelivered events go to disk: "auto" in trouble and at exit, "always" before
+            they are sent, "strict" before the call returns, "off" never.
+        spool_dir: Where; the user's state directory if not given.
+        on_drop: Called with the events (wire dicts) that are given up, and the reason.
+        session: Your own `requests.Session`, for a proxy or a certificate.
+
+    Raises:
+        ValueError: An impossible value; nothing has changed then.
+    """
+    given = {name: value for name, value in locals().items() if value is not UNSET}
+    _runtime.start(_config.build(os.environ, given))
+    _runtime.prepare_sender(None)
+
+
+def track(
+    event: str,
+    properties: Mapping[str, object] | None = None,
+    *,
+    user_id: object = None,
+    timestamp: datetime | None = None,
+) -> bool:
+    """Send an event of your own, such as "Sign in" or "Converted", through the same sender.
+
+    The user and the conversation are those of `context()` and `identify()`, if not given.
+
+    Args:
+        event: Its name.
+        properties: Its properties: flat, JSON scalars; `$`-properties are those of Trubrics.
+        user_id: Who did it.
+        timestamp: When it happened (a naive one is local time); now if not given.
+
+    Returns:
+        Whether it was accepted for delivery.
+    """
+    try:
+        said = _scope.said()
+        if not said.enabled:
+            return False
+        # All that may change until the worker reads it is read now, and nothing else is done.
+        own = {**properties} if properties else {}
+        if type(user_id) is not str:
+            user_id = _scope.clean_id(user_id)
+        time_s = time.time() if timestamp is None else timestamp.timestamp()
+        name = event if type(event) is str else str(event)
+        now = _runtime.state()
+        return _runtime.accept(now, name, None, (now, name, own, user_id, time_s, said, session()))
+    except Exception as error:
+        stopped("tracking an event", error)
+    return False
+
+
+def flush(timeout_s: float = 5.0) -> bool:
+    """Wait until what was accepted by now has left memory; False if time ran out first."""
+    deadline = time.monotonic() + timeout_s
+    senders = _runtime.senders()
+    done = [sender.flush(max(0.0, deadline - time.monotonic())) for sender in senders]
+    return all(done)
+
+
+async def aflush(timeout_s: float = 5.0) -> bool:
+    """Do the same without blocking the event loop."""
+    deadline = time.monotonic() + timeout_s
+    done = [await one.aflush(max(0.0, deadline - time.monotonic())) for one in _runtime.senders()]
+    return all(done)
+
+
+def shutdown(timeout_s: float = 3.0) -> bool:
+    """Deliver what is left, and accept nothing more until `configure()` is called again."""
+    now = _runtime.state()
+    now.closed = True
+    deadline = time.monotonic() + timeout_s
+    senders = _runtime.senders()
+    done = [sender.shutdown(max(0.0, deadline - time.monotonic())) for sender in senders]
+    return all(done)
+
+
+def stats() -> Stats:
+    """Return what has happened in this process since it started."""
+    each = [sender.stats() for sender in _runtime.senders()]
+    dropped = Counter(_runtime.state().not_configured)
+    for one in each:
+        dropped.update(one.dropped)
+    return Stats(
+        accepted=sum(one.accepted for one in each),
+        delivered=sum(one.delivered for one in each),
+        queued=sum(one.queued for one in each),
+        spooled=sum(one.spooled for one in each),
+        dropped=dict(dropped),
+        faults=faults(),
+        requests=sum(one.requests for one in each),
+        retries=sum(one.retries for one in each),
+        last_error=next((one.last_error for one in each if one.last_error), None),
+    )
