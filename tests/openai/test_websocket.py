@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import openai
 import pytest
 from openai_wire import Answer
 from responses_wire import response_events
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
 from tests.openai.asking import MODES, Mode, entered, pieces, settled
@@ -40,16 +42,24 @@ BOTH = pytest.mark.parametrize("mode", MODES)
 
 
 @contextmanager
-def websocket_server(cut_after: int | None = None) -> Generator[str]:
-    """Serve Responses over a WebSocket: the answer repeats the question, in upper case."""
+def websocket_server(cut_after: int | None = None, backwards: int = 1) -> Generator[str]:
+    """Serve Responses over a WebSocket: the answer repeats the question, in upper case.
+
+    `backwards` questions at once are answered, the last one first.
+    """
 
     def answer(connection: ServerConnection) -> None:
-        for count, message in enumerate(connection):
-            asked = json.loads(message)
-            text = str(asked["input"]).upper()
-            events = response_events(Answer(text, id=f"resp_{count + 1}"))
-            for event in events[:cut_after]:
-                connection.send(json.dumps({**event, "stream_id": asked.get("stream_id")}))
+        count = 0
+        while True:
+            try:
+                asked = [json.loads(connection.recv()) for _ in range(backwards)]
+            except ConnectionClosed:
+                return
+            for one in reversed(asked):
+                count += 1
+                events = response_events(Answer(one["input"].upper(), id=f"resp_{count}"))
+                for event in events[:cut_after]:
+                    connection.send(json.dumps({**event, "stream_id": one.get("stream_id")}))
             if cut_after is not None:
                 return
 
@@ -70,8 +80,18 @@ def client_of(mode: Mode, url: str) -> Any:
 
 async def ask(connection: Any, question: str, *, lane: str | None = None) -> str:
     """Ask over a connection, and read the answer to its end."""
+    await settled(connection.send(create(question, lane=lane)))
+    return await answer_of(connection)
+
+
+def create(question: str, *, lane: str | None = None) -> dict[str, str]:
+    """Return the event that asks."""
     event = {"type": "response.create", "model": "gpt-4o", "input": question}
-    await settled(connection.send({**event, "stream_id": lane} if lane else event))
+    return {**event, "stream_id": lane} if lane else event
+
+
+async def answer_of(connection: Any) -> str:
+    """Read an answer to its end."""
     async for received in pieces(connection):
         if received.type == "response.completed":
             return str(received.response.output_text)
@@ -102,6 +122,108 @@ async def test_questions_and_answers(mode: Mode, sink: Sink) -> None:
     assert [one.get("$generation_id") for one in events] == [None, "resp_1", None, "resp_3"]
     assert [one.get("total_tokens") for one in events] == [None, 21, None, 21]
     assert all(one["stream"] for one in events)
+
+
+@BOTH
+async def test_queued_before_the_connection(mode: Mode, sink: Sink) -> None:
+    """What a manager sends before it connects is asked then, by whoever asks then."""
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        manager = client.responses.connect()
+        with context(user_id="ada", thread_id="t-1"):
+            manager.send(create("one"))
+        with suppress():
+            manager.send(create("hidden"))
+        with context(user_id="bob", thread_id="t-2"):
+            manager.send(create("two"))
+        assert [one["event"] for one in told(sink, 2)] == ["Prompt", "Prompt"]
+        async with entered(manager) as connection:
+            for answer in ("ONE", "HIDDEN", "TWO"):
+                assert await answer_of(connection) == answer
+            with context(user_id="cid", thread_id="t-3"):
+                assert await ask(connection, "three") == "THREE"
+        await settled(client.close())
+    assert by_user(sink, 6) == {
+        "ada": [("Prompt", "one"), ("Generation", "ONE")],
+        "bob": [("Prompt", "two"), ("Generation", "TWO")],
+        "cid": [("Prompt", "three"), ("Generation", "THREE")],
+    }
+
+
+@BOTH
+async def test_never_connected(mode: Mode, sink: Sink) -> None:
+    """A manager that is dropped before it connects ends its questions as incomplete."""
+    patch_openai()
+    client = client_of(mode, "ws://127.0.0.1:9")
+    manager = client.responses.connect(max_queue_size=100)
+    manager.send(create("one"))
+    with context(user_id="ada"), pytest.raises(Exception, match="queue is full"):
+        manager.send(create("long" * 100))
+    del manager
+    gc.collect()
+    await settled(client.close())
+    assert [(one["event"], one.get("status"), one.get("error_type")) for one in told(sink, 4)] == [
+        ("Prompt", None, None),
+        ("Prompt", None, None),
+        ("Generation failed", "error", "WebSocketQueueFullError"),
+        ("Generation", "incomplete", None),
+    ]
+
+
+@BOTH
+async def test_answers_that_nobody_reads(mode: Mode, sink: Sink) -> None:
+    """An app that asks on and on and reads no answer is waited for no longer than needed."""
+    patch_openai()
+    client = client_of(mode, "ws://127.0.0.1:9")
+    manager = client.responses.connect()
+    for number in range(1_002):
+        manager.send(create(str(number)))
+    ends = [one["status"] for one in told(sink, 1_004) if one["event"] == "Generation"]
+    assert ends == ["incomplete"] * 2
+    del manager
+    gc.collect()
+    await settled(client.close())
+    assert len(told(sink, 2_004)) == 2_004
+
+
+@BOTH
+async def test_lanes_of_a_session(mode: Mode, sink: Sink) -> None:
+    """What goes through the lanes of a session is told for each lane, though they are mixed up."""
+    lanes = pytest.importorskip(
+        "openai.lib.responses_websocket", reason="this openai has no sessions"
+    )
+    kind: Any = "ResponsesWebSocketSession" if mode == "sync" else "AsyncResponsesWebSocketSession"
+    limits = lanes.ResponsesWebSocketLimits(4, 100, 400, 100_000, 400_000)
+    patch_openai()
+    with websocket_server(backwards=2) as url:
+        client = client_of(mode, url)
+        async with (
+            entered(client.responses.connect()) as connection,
+            entered(getattr(lanes, kind)(connection, limits=limits)) as session,
+        ):
+            asked = {user: session.lane(user) for user in ("ada", "bob")}
+            for user, lane in asked.items():
+                with context(user_id=user, thread_id=user):
+                    await settled(lane.send(create(f"I am {user}")))
+            with context(user_id="cid"), pytest.raises(RuntimeError, match="Consume"):
+                await settled(asked["bob"].send(create("too early")))
+            for lane in reversed(asked.values()):
+                assert (await settled(lane.get_final_response())).status == "completed"
+        await settled(client.close())
+    assert by_user(sink, 6) == {
+        "ada": [("Prompt", "I am ada"), ("Generation", "I AM ADA")],
+        "bob": [("Prompt", "I am bob"), ("Generation", "I AM BOB")],
+        "cid": [("Prompt", "too early"), ("Generation failed", None)],
+    }
+
+
+def by_user(sink: Sink, n: int) -> dict[str, list[tuple[str, str | None]]]:
+    """Return event and text of the first `n` events, by user."""
+    users: dict[str, list[tuple[str, str | None]]] = {}
+    for one in told(sink, n):
+        users.setdefault(one["user_id"], []).append((one["event"], one.get("$text")))
+    return users
 
 
 @BOTH

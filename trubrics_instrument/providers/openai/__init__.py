@@ -35,6 +35,15 @@ _POINTS = [
         for name in ("ResponsesConnection", "AsyncResponsesConnection")
         for method in (_websocket.send, _websocket.parse_event, _websocket.close)
     ),
+    *(
+        PatchPoint(module, f"{name}.send", _websocket.send, optional=True)
+        for module, kind in (
+            ("openai.resources.responses.responses", "ResponsesConnectionManager"),
+            ("openai.resources.beta.responses.responses", "ResponsesConnectionManager"),
+            ("openai.lib.responses_websocket", "ResponsesWebSocketLane"),
+        )
+        for name in (kind, f"Async{kind}")
+    ),
 ]
 
 
