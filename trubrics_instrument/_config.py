@@ -111,6 +111,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def proxies_to(host: str) -> dict[str, str]:
+    """Return what keeps `requests` from taking a proxy of the environment's to this machine.
+
+    A proxy would fail to reach what only this machine can, and would see the prompts.
+    """
+    return {"no_proxy": urlsplit(host).hostname or ""} if is_loopback(host) else {}
+
+
 _FROM_ENVIRONMENT = (
     "api_key",
     "host",

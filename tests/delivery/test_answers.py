@@ -11,7 +11,7 @@ import pytest
 from tests.delivery.children import prepare
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, refuse, take
 from tests.delivery.senders import sending
-from trubrics_instrument._delivery import Outgoing, Skip
+from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 
 HUNDRED = Counter(range(100))
 
@@ -42,6 +42,24 @@ def test_one_connection_is_kept_alive() -> None:
             assert sender.flush(5)
         assert len(server.requests) == 5
         assert len({request.connection for request in server.requests}) == 1
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_no_proxy_comes_between_this_machine_and_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy of the environment's could not reach a loopback host, and would see the prompts."""
+    with FaultyServer(refuse(502)) as proxy, FaultyServer() as server:
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        options = SenderOptions(server.url.replace("127.0.0.1", name), None, spool="off")
+        sender = Sender(options, prepare)
+        sender.put(0)
+        assert sender.flush(5)
+        sender.shutdown(0.2)
+        assert (server.numbers(), proxy.requests) == ([0], [])
 
 
 @pytest.mark.parametrize("status", [404, 405])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from trubrics_instrument._config import proxies_to
 from trubrics_instrument._version import __version__
 
 from .retry import SINGLE_ENDPOINT, Answer
@@ -28,6 +29,7 @@ class Transport:
         self._is_foreign = options.session is not None
         self._prepared: dict[str, requests.PreparedRequest] = {}
         self._settings: dict[str, Any] = {}
+        self._proxies = proxies_to(options.host)
         self._base = options.host.rstrip("/") + "/"
         self._headers = {
             "Content-Type": "application/json",
@@ -70,7 +72,7 @@ class Transport:
             new = requests.Request("POST", url, headers=self._headers, data=payload)
             prepared = self._prepared[endpoint] = self._session.prepare_request(new)
             merge: Any = self._session.merge_environment_settings
-            self._settings = {**merge(url, {}, None, None, None), "stream": True}
+            self._settings = {**merge(url, self._proxies, None, None, None), "stream": True}
         prepared.body = payload
         prepared.headers["Content-Length"] = str(len(payload))
         return prepared

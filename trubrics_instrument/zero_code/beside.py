@@ -11,6 +11,7 @@ from pathlib import Path
 
 import requests
 
+from trubrics_instrument._config import proxies_to
 from trubrics_instrument.collector.cli import default_db, missing_extra
 
 PORT = 8782
@@ -46,7 +47,9 @@ def takes_events(url: str) -> bool:
     """Whether a collector answers there that wants no key."""
     try:
         # An empty array is refused, and nothing else of that port refuses it in this way.
-        answer = requests.post(f"{url}/publish_events", json=[], timeout=_PROBE_TIMEOUT_S)
+        answer = requests.post(
+            f"{url}/publish_events", json=[], timeout=_PROBE_TIMEOUT_S, proxies=proxies_to(url)
+        )
         return answer.status_code == _UNPROCESSABLE and "detail" in answer.json()
     except (requests.RequestException, ValueError):
         return False
