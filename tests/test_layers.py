@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"_around", "_uuids", "_version", "_shield"}),
+    frozenset({"_around", "_folders", "_uuids", "_version", "_shield"}),
     frozenset({"_board", "_config", "_events", "_memory", "_scope"}),
     frozenset(
         {"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns", "_web"}
@@ -41,7 +41,7 @@ FOREIGN = {
     "langchain_core": "langchain",
     "starlette": "collector",
 }
-COLLECTOR_MAY_IMPORT = frozenset({"_events", "_version", "collector"})
+COLLECTOR_MAY_IMPORT = frozenset({"_events", "_folders", "_version", "collector"})
 
 
 def sources() -> list[Path]:

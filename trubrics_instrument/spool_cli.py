@@ -43,7 +43,11 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what was asked, and return the exit code."""
     config = _config.build(os.environ, {})
-    found = [each for each in leftovers(args.dir or config.spool_dir) if each.events]
+    try:
+        found = [each for each in leftovers(args.dir or config.spool_dir) if each.events]
+    except OSError as error:
+        sys.stderr.write(f"Cannot look into {error.filename}: {error.strerror}\n")
+        return 1
     if not found:
         _say("No event waits on disk.")
         return 0

@@ -54,6 +54,15 @@ def test_an_empty_folder_is_said_to_be_empty(
     assert capsys.readouterr().out == "No event waits on disk.\n"
 
 
+def test_a_folder_that_cannot_be_looked_into(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is not said to be empty, and there is no traceback."""
+    folder = tmp_path / ("x" * 300)
+    assert _run("list", "--dir", str(folder)) == 1
+    assert capsys.readouterr().err == f"Cannot look into {folder}: File name too long\n"
+
+
 def test_send_delivers_them_now(left: FaultyServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Each arrives once, and the progress shows on standard error."""
     with left:

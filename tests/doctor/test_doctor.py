@@ -15,8 +15,9 @@ import pytest
 import wrapt
 
 import trubrics_instrument
+from tests.homeless import be_homeless
 from tests.replies import json_reply
-from trubrics_instrument import collector
+from trubrics_instrument import cli, collector
 from trubrics_instrument.doctor import Finding, report
 from trubrics_instrument.doctor import delivery as of_delivery
 from trubrics_instrument.doctor.delivery import delivery, send_test_event
@@ -58,6 +59,17 @@ def of_host(host: str, **options: Any) -> list[Finding]:
     """Return what is found of a host with these options."""
     trubrics_instrument.configure(host=host, **options)
     return list(delivery(trubrics_instrument._runtime.config()))
+
+
+def test_a_user_without_a_home(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user may have none: that is told, and stops neither doctor nor app."""
+    be_homeless(monkeypatch)
+    spool = found(of_host(sink.host, spool="auto"), "spool")
+    assert spool.line().startswith("wrong spool")
+    assert spool.line().endswith("/trubrics-instrument cannot be written -> set TRUBRICS_SPOOL_DIR")
+    assert found(seen(), "collector").said == "nothing collected here yet"
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
 
 
 def test_all_is_well(server: Loopback, tmp_path: Path) -> None:

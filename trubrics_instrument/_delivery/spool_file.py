@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import platformdirs
+from trubrics_instrument._folders import state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -47,7 +47,7 @@ class Unavailable(Exception):  # noqa: N818 - a state of the disk, nobody's mist
 
 def directory(spool_dir: str | None) -> Path:
     """Return the folder of the spools: the given one, or one in the user's state directory."""
-    return Path(spool_dir) if spool_dir else platformdirs.user_state_path("trubrics-instrument")
+    return Path(spool_dir) if spool_dir else state_folder()
 
 
 def spool_path(spool_dir: str | None, host: str, api_key: str | None) -> Path:
@@ -212,5 +212,8 @@ class SpoolFile:
         self._disconnect()
         busy = "locked" in str(error)
         self._sulking_until_s = self._options.clock() + (TRY_AGAIN_S if busy else SULK_S)
-        text = "The spool cannot be used (%s: %s); events stay in memory for now."
+        text = (
+            "The spool cannot be used (%s: %s); events stay in memory for now. "
+            "TRUBRICS_SPOOL_DIR can name another folder."
+        )
         self._tally.say(logging.WARNING, "spool", text, type(error).__name__, error)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from platformdirs import user_data_dir
+from trubrics_instrument._folders import data_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +52,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def default_db() -> Path:
     """Return where the events are kept unless told otherwise."""
-    return Path(user_data_dir("trubrics-instrument", appauthor=False)) / "collector.sqlite3"
+    return data_folder() / "collector.sqlite3"
 
 
 def run(args: argparse.Namespace) -> int:

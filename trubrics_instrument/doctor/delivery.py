@@ -12,6 +12,7 @@ import requests
 
 from trubrics_instrument import _config, _public
 from trubrics_instrument._delivery.spool_file import directory, spool_path
+from trubrics_instrument._folders import is_there
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _host(target: Destination) -> Finding:
             headers=headers,
             timeout=_TIMEOUT_S,
             allow_redirects=False,
+            proxies=_config.proxies_to(target.host),
         )
     except requests.RequestException as error:
         return _unreachable(target, error)
@@ -124,12 +126,12 @@ def _spool(config: Config, target: Destination) -> Finding:
 
 def _is_writable(folder: Path) -> bool:
     """Whether it can be written, or made."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if is_there(path))
     return os.access(existing, os.W_OK | os.X_OK)
 
 
 def _waiting(spool: Path) -> int:
-    if not spool.exists():
+    if not is_there(spool):
         return 0
     try:
         with closing(sqlite3.connect(f"{spool.as_uri()}?mode=ro", uri=True)) as db:

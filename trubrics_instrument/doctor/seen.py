@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trubrics_instrument._folders import is_there
 from trubrics_instrument.collector.cli import default_db, missing_extra
 from trubrics_instrument.doctor.finding import Finding, note, ok
 
@@ -35,7 +36,7 @@ def seen(db: Path | None = None) -> Iterator[Finding]:
     if missing:
         yield note("collector", "not installed", missing)
     file = db or default_db()
-    if not file.exists():
+    if not is_there(file):
         yield note("collector", "nothing collected here yet", "trubrics-instrument run --local ...")
         return
     try:
