@@ -7,8 +7,9 @@ import sqlite3
 import stat
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,9 +17,10 @@ from tests.delivery.children import COUNT
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, hang, refuse, take
 from tests.delivery.processes import Child, run
 from tests.delivery.senders import sending, wait_until
+from tests.homeless import be_homeless
 from trubrics_instrument._delivery import Outgoing, SenderOptions
 from trubrics_instrument._delivery.spool import Spool
-from trubrics_instrument._delivery.spool_file import spool_path
+from trubrics_instrument._delivery.spool_file import connect, spool_path
 from trubrics_instrument._delivery.tally import Tally
 
 if TYPE_CHECKING:
@@ -61,13 +63,24 @@ def test_what_was_delivered_leaves_no_trace_on_disk(tmp_path: Path, spool: str) 
 
 
 @SPOOLING
-@pytest.mark.parametrize("place", ["a file", "nowhere"])
+@pytest.mark.parametrize("place", ["a file", "nowhere", "no home", "a forbidden one"])
 def test_a_disk_that_cannot_be_written_degrades_to_memory(
-    tmp_path: Path, spool: str, place: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    spool: str,
+    place: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One WARNING; everything arrives all the same."""
     (tmp_path / "a file").write_text("")
-    spool_dir = str(tmp_path / "a file") if place == "a file" else "/proc/nowhere"
+    be_homeless(monkeypatch)
+    # The system refuses to look at a name of this length, as it does where it lacks permission.
+    spool_dir = {
+        "a file": str(tmp_path / "a file"),
+        "nowhere": "/proc/nowhere",
+        "no home": None,
+        "a forbidden one": str(tmp_path / ("x" * 300)),
+    }[place]
     with (
         FaultyServer(refuse(503)) as server,
         sending(server, spool=spool, spool_dir=spool_dir) as sender,
@@ -88,6 +101,26 @@ def test_a_full_disk_degrades_to_memory(tmp_path: Path, spool: str) -> None:
         assert run("track_on_a_full_disk", server, spool, tmp_path).code == 0
         assert Counter(server.numbers()) == Counter(list(range(COUNT)) * 8)
         assert set(server.taken.values()) == {1}
+
+
+LOOK_LATE: dict[str, Any] = {"replay_spread_s": 60.0, "chance": lambda: 1.0}
+
+
+def test_what_is_on_its_way_to_disk_is_waited_for(tmp_path: Path) -> None:
+    """A flush does not say that all is done while the disk takes its time over what is not."""
+    with FaultyServer(refuse(503)) as server:
+        path = spool_path(str(tmp_path), server.url, "secret-key")
+        with (
+            closing(connect(path, server.url)) as other,
+            sending(server, spool="auto", spool_dir=str(tmp_path), **LOOK_LATE) as sender,
+        ):
+            other.execute("BEGIN EXCLUSIVE")
+            sender.put(1)
+            assert not sender.flush(4)
+            other.execute("ROLLBACK")
+            server.mood = take
+            assert sender.flush(20)
+            assert server.numbers() == [1]
 
 
 @SPOOLING

@@ -7,6 +7,8 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from trubrics_instrument._folders import is_there
+
 from .outbox import NOT_OURS, Encoded
 from .spool_file import Unavailable
 
@@ -51,6 +53,7 @@ class Keeper:
         self._overflowing = False
         self._lock = threading.Lock()
         self._parked: Counter[str] = Counter()
+        self._spilling = False
         self._leftover_rows: list[int] = []
         self._replay_at_s = now + spread_s
         self._limited_until_s = now + spread_s + CALM_S
@@ -139,7 +142,7 @@ class Keeper:
             return SOON_S
         if self._outbox.waiting() or self._outbox.in_flight():
             return min(CHECK_S, self._options.lease_s / 3)
-        if self._spool.file.is_usable() and self._spool.file.path.exists():
+        if self._spool.file.is_usable() and is_there(self._spool.file.path):
             return max(SOON_S, self._replay_at_s - self._options.clock())
         return FOREVER_S
 
@@ -147,6 +150,10 @@ class Keeper:
         """Return how many events of this process wait on disk."""
         with self._lock:
             return sum(self._parked.values())
+
+    def holds_any(self) -> bool:
+        """Tell whether events of this process wait on disk, or are on their way there."""
+        return self._spilling or self.parked() > 0
 
     def warn_of_blackout(self, *, holds_events: bool) -> None:
         """Say so when events were accepted, and none got through for a minute."""
@@ -176,7 +183,11 @@ class Keeper:
         with self._outbox.changed:
             may_go = self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
         if not may_go and self._outbox.waiting():
-            self.park(self._outbox.seize(in_flight=False))
+            self._spilling = True
+            try:
+                self.park(self._outbox.seize(in_flight=False))
+            finally:
+                self._spilling = False
 
     def _replay(self, now: float) -> None:
         if now < self._replay_at_s or self._overflowing or self.closing:
@@ -185,7 +196,7 @@ class Keeper:
             may_go = self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
         if not may_go or self._outbox.waiting() >= self._options.max_batch:
             return
-        if not self._parked and not self._spool.file.path.exists():
+        if not self._parked and not is_there(self._spool.file.path):
             self._replay_at_s = now + self._options.look_s
             return
         rows = self._spool.claim(self._options.max_batch)

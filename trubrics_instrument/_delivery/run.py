@@ -198,7 +198,7 @@ class Run:
     def _is_settled(self, barrier: int) -> bool:
         if self.encoder.drained < barrier or self.outbox.oldest() < barrier:
             return False
-        return not self.keeper.parked()
+        return not self.keeper.holds_any()
 
     def _leave_rest(self) -> None:
         """Bring what is left to disk on the closing thread: the worker may be anywhere."""
