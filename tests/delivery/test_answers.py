@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
 from tests.delivery.children import prepare
@@ -42,6 +44,28 @@ def test_one_connection_is_kept_alive() -> None:
             assert sender.flush(5)
         assert len(server.requests) == 5
         assert len({request.connection for request in server.requests}) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_flush_leaves_the_event_loop_alone() -> None:
+    """Another task opens the host while `aflush` waits, on either kind of loop."""
+    gate = threading.Event()
+
+    def mood(request: Request) -> Reply:
+        gate.wait(5)
+        return take(request)
+
+    async def open_later() -> None:
+        await anyio.lowlevel.checkpoint()
+        gate.set()
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        sender.put(0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(open_later)
+            assert await sender.aflush(5)
+        assert server.numbers() == [0]
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])

@@ -62,6 +62,9 @@ class Sender:
 
     async def aflush(self, timeout_s: float) -> bool:
         """Wait as `flush` does, without blocking the event loop."""
+        if asyncio._get_running_loop() is None and "trio" in sys.modules:
+            done: bool = await sys.modules["trio"].to_thread.run_sync(self.flush, timeout_s)
+            return done
         return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout_s)
 
     def shutdown(self, timeout_s: float) -> bool:
