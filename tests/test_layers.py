@@ -115,6 +115,29 @@ def test_public_names() -> None:
         _ = trubrics_instrument.nonsense
 
 
+def test_a_missing_extra_is_named() -> None:
+    """Who asks for the handler without LangChain is told what to install."""
+    program = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'langchain_core':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing)\n"
+        "try:\n"
+        "    from trubrics_instrument import TrubricsCallbackHandler\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True
+    )
+    assert ended.stdout == (
+        "TrubricsCallbackHandler needs langchain-core: "
+        "pip install 'trubrics-instrument[langchain]'\n"
+    )
+
+
 def test_importing_does_nothing() -> None:
     """The import loads no library, starts no thread, and touches no log handler."""
     program = (

@@ -16,6 +16,11 @@ def __getattr__(name: str) -> Any:
     """Import the handler when it is asked for: it needs langchain_core, and the patch does not."""
     if name != "TrubricsCallbackHandler":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trubrics_instrument.langchain.handler import TrubricsCallbackHandler  # noqa: PLC0415
-
+    try:
+        from trubrics_instrument.langchain.handler import TrubricsCallbackHandler  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "langchain_core":
+            raise
+        text = f"{name} needs langchain-core: pip install 'trubrics-instrument[langchain]'"
+        raise ModuleNotFoundError(text, name=error.name) from error
     return TrubricsCallbackHandler
