@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trubrics_instrument import _config, _public, _runtime, configure, stats, track
+from trubrics_instrument._delivery import SenderOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.sink import Sink
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"api_key": ""}, "api_key is empty: give a value, or leave it out"),
     ({"api_key": "  "}, "api_key is empty: give a value, or leave it out"),
     ({"api_key": 7}, "api_key must be a str, not int"),
+    ({"api_key": "key\n"}, "api_key holds what no header can carry"),
+    ({"api_key": "a key"}, "api_key holds what no header can carry"),
+    ({"api_key": "schlüssel"}, "api_key holds what no header can carry"),
+    ({"host": "http://ada:lovelace@x"}, "host names a user: the key is given as api_key"),
+    ({"session": 5}, "session must be a requests.Session, not int"),
     ({"host": "app.trubrics.com"}, "host='app.trubrics.com' is no http(s) URL"),
     ({"host": "ftp://x"}, "host='ftp://x' is no http(s) URL"),
     ({"host": "http://"}, "host='http://' is no http(s) URL"),
@@ -59,15 +67,36 @@ def test_impossible_values(given: dict[str, Any], message: str) -> None:
     [
         ("TRUBRICS_ENABLED", "perhaps", "TRUBRICS_ENABLED='perhaps' is neither yes nor no"),
         ("TRUBRICS_SAMPLE_RATE", "half", "TRUBRICS_SAMPLE_RATE='half' is no number"),
-        ("TRUBRICS_CAPTURE", "some", "capture='some' is unknown"),
-        ("TRUBRICS_HOST", "nowhere", "host='nowhere' is no http(s) URL"),
+        ("TRUBRICS_CAPTURE", "some", "TRUBRICS_CAPTURE='some' is unknown"),
+        ("TRUBRICS_HOST", "nowhere", "TRUBRICS_HOST='nowhere' is no http(s) URL"),
     ],
 )
 def test_impossible_environment(name: str, value: str, message: str) -> None:
-    """The environment is checked like arguments."""
+    """The environment is checked like arguments, and named as what it is."""
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is compared below
         _config.build({name: value}, {})
     assert message in str(error.value)
+
+
+def test_no_credential_is_shown() -> None:
+    """Error reports hold messages and the values of local variables: no key is in either."""
+    options = SenderOptions("https://a.com", "my-key")
+    config = _config.build({}, {"api_key": "my-key", "host": "https://a.com"})
+    for holder in (config, config.destination(api_key=None, host=None), options):
+        assert "my-key" not in repr(holder)
+    impossible: list[dict[str, Any]] = [
+        {"api_key": "my-key\n"},
+        {"host": "https://ada:my-key@a.com"},
+    ]
+    for given in impossible:
+        with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is looked at below
+            configure(**given)
+        assert "my-key" not in str(error.value)
+
+
+def test_a_folder_may_be_a_path(tmp_path: Path) -> None:
+    """What the standard library takes for a folder is one."""
+    assert _config.build({}, {"spool_dir": tmp_path}).spool_dir == str(tmp_path)
 
 
 def test_where_values_come_from() -> None:

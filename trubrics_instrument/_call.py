@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
-from trubrics_instrument import _events, _runtime, _scope
+from trubrics_instrument import _config, _events, _runtime, _scope
 from trubrics_instrument._conversation import Conversation, thread_of_answer
 from trubrics_instrument._events import Event
 from trubrics_instrument._frameworks import session
@@ -44,6 +44,26 @@ class Observer(NamedTuple):
     assistant_id: str | None = None
     properties: Mapping[str, object] | None = None
     target: Destination | None = None
+
+
+def observer_of(
+    user_id: Source,
+    thread_id: Source,
+    assistant_id: str | None,
+    properties: Mapping[str, object] | None,
+    *,
+    api_key: str | None,
+    host: str | None,
+) -> Observer:
+    """Return what an observer was told, with the sender ready for the first question.
+
+    Raises:
+        ValueError: Impossible properties, an impossible `api_key` or `host`.
+    """
+    _config.check_properties(properties)
+    target = _runtime.destination(api_key=api_key, host=host)
+    _runtime.prepare_sender(target)
+    return Observer(user_id, thread_id, assistant_id, dict(properties or {}), target)
 
 
 class Start(NamedTuple):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -32,12 +33,16 @@ class Destination(NamedTuple):
     host: str
     api_key: str | None
 
+    def __repr__(self) -> str:
+        """Leave the key out: error reports hold the values of local variables."""
+        return f"Destination(host={self.host!r})"
+
 
 @dataclass(frozen=True)
 class Config:
     """Everything that can be configured; see `trubrics_instrument.configure`."""
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     host: str | None = None
     enabled: bool = True
     user_id: str | None = None
@@ -84,11 +89,14 @@ def build(environ: Mapping[str, str], given: Mapping[str, object]) -> Config:
         for name in _FROM_ENVIRONMENT
         if (text := environ.get(f"TRUBRICS_{name.upper()}", "").strip())
     }
-    config = Config(**{**from_environment, **given})  # type: ignore[arg-type] # checked just below
-    for field in fields(config):
-        check = _CHECKS.get(field.name)
+    values = {**from_environment, **given}
+    if isinstance(values.get("spool_dir"), os.PathLike):
+        values["spool_dir"] = os.fspath(cast("os.PathLike[str]", values["spool_dir"]))
+    for name, value in values.items():
+        check = _CHECKS.get(name)
         if check is not None:
-            check(field.name, getattr(config, field.name))
+            check(name if name in given else f"TRUBRICS_{name.upper()}", value)
+    config = Config(**values)  # type: ignore[arg-type] # checked just above
     if from_environment.get("enabled") is False:
         return replaced(config, enabled=False)
     return replaced(config, host=config.host.rstrip("/") if config.host else None)
@@ -96,8 +104,13 @@ def build(environ: Mapping[str, str], given: Mapping[str, object]) -> Config:
 
 def check_destination(*, api_key: str | None, host: str | None) -> None:
     """Raise ValueError if an observer's own `api_key` or `host` is impossible."""
-    _check_text("api_key", api_key)
+    _check_key("api_key", api_key)
     _check_host("host", host)
+
+
+def check_properties(properties: object) -> None:
+    """Raise ValueError if an observer's own properties are impossible."""
+    _check_mapping("properties", properties)
 
 
 def is_loopback(host: str) -> bool:
@@ -173,6 +186,15 @@ def _check_text(name: str, value: object) -> None:
         raise ValueError(f"{name} is empty: give a value, or leave it out")
 
 
+def _check_key(name: str, value: object) -> None:
+    _check_text(name, value)
+    if value is not None and not all("!" <= character <= "~" for character in str(value)):
+        raise ValueError(
+            f"{name} holds what no header can carry, such as a space or a line break: "
+            "give the key alone"
+        )
+
+
 def _check_host(name: str, value: object) -> None:
     _check_text(name, value)
     if value is None:
@@ -180,13 +202,13 @@ def _check_host(name: str, value: object) -> None:
     try:
         parts = urlsplit(str(value))
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        valid = valid and not parts.username and (parts.port is None or parts.port > 0)
+        valid = valid and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
+    if "@" in str(value):  # which may follow a password, so the value is not shown
+        raise ValueError(f"{name} names a user: the key is given as api_key, not in the URL")
     if not valid:
-        raise ValueError(
-            f"{name}={value!r} is no http(s) URL without a user name, such as {DEFAULT_HOST!r}"
-        )
+        raise ValueError(f"{name}={value!r} is no http(s) URL, such as {DEFAULT_HOST!r}")
 
 
 def _check_bool(name: str, value: object) -> None:
@@ -202,6 +224,11 @@ def _check_callable(name: str, value: object) -> None:
 def _check_mapping(name: str, value: object) -> None:
     if value is not None and not isinstance(value, Mapping):
         raise ValueError(f"{name} must be a dict, not {type(value).__name__}")
+
+
+def _check_session(name: str, value: object) -> None:
+    if value is not None and not callable(getattr(value, "send", None)):
+        raise ValueError(f"{name} must be a requests.Session, not {type(value).__name__}")
 
 
 def _one_of(*allowed: str) -> Callable[[str, object], None]:
@@ -232,7 +259,7 @@ def _check_event_names(name: str, value: object) -> None:
 
 
 _CHECKS: dict[str, Callable[[str, object], None]] = {
-    "api_key": _check_text,
+    "api_key": _check_key,
     "host": _check_host,
     "enabled": _check_bool,
     "environment": _check_text,
@@ -247,4 +274,5 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "spool": _one_of("auto", "always", "strict", "off"),
     "spool_dir": _check_text,
     "on_drop": _check_callable,
+    "session": _check_session,
 }

@@ -76,7 +76,7 @@ def configure(
     flush_interval_s: float = UNSET,
     max_batch: int = UNSET,
     spool: Spool = UNSET,
-    spool_dir: str | None = UNSET,
+    spool_dir: str | os.PathLike[str] | None = UNSET,
     on_drop: OnDrop | None = UNSET,
     session: requests.Session | None = UNSET,
 ) -> None:
@@ -159,7 +159,7 @@ def track(
 
 
 def flush(timeout_s: float = 5.0) -> bool:
-    """Wait until what was accepted by now has left memory; False if time ran out first."""
+    """Wait until what was accepted by now is delivered or given up; False if time ran out first."""
     deadline = time.monotonic() + timeout_s
     senders = _runtime.senders()
     done = [sender.flush(max(0.0, deadline - time.monotonic())) for sender in senders]

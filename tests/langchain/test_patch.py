@@ -121,6 +121,8 @@ def test_impossible_arguments() -> None:
     """An impossible argument raises at once, and nothing is on then."""
     with pytest.raises(ValueError, match="granularity"):
         patch_langchain(granularity="span")  # type: ignore[arg-type] # that is the test
+    with pytest.raises(ValueError, match="properties must be a dict, not list"):
+        patch_langchain(properties=["web"])  # type: ignore[arg-type] # the same
 
 
 BEFORE_IMPORT = """

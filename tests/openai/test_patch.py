@@ -253,9 +253,11 @@ def test_before_the_import(when: str, sink: Sink, server: Loopback) -> None:
 
 
 def test_bad_arguments() -> None:
-    """An impossible key or host is refused when patching, and nothing is patched then."""
+    """An impossible key, host or property is refused when patching, and nothing is patched then."""
     with pytest.raises(ValueError, match="api_key is empty"):
         patch_openai(api_key=" ")
     with pytest.raises(ValueError, match="host='nowhere' is no http"):
         patch_openai(host="nowhere")
+    with pytest.raises(ValueError, match="properties must be a dict, not list"):
+        patch_openai(properties=["web"])  # type: ignore[arg-type] # that is the test
     assert is_clean()

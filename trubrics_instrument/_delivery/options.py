@@ -74,7 +74,7 @@ class SenderOptions:
     """
 
     host: str
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     flush_interval_s: float = 0.1
     max_batch: int = 100
     spool: SpoolMode = "auto"

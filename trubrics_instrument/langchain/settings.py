@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from trubrics_instrument import _runtime
-from trubrics_instrument._call import Observer
+from trubrics_instrument._call import Observer, observer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,15 +39,14 @@ def settings_of(
     """Return the settings, with the sender ready for the first question.
 
     Raises:
-        ValueError: An unknown granularity, an impossible key, `api_key` or `host`.
+        ValueError: An unknown granularity, impossible properties, an impossible key, `api_key` or
+            `host`.
     """
     if granularity not in {"turn", "call"}:
         raise ValueError(f"granularity={granularity!r} is unknown: use 'turn' or 'call'")
     _check_key("input_key", input_key)
     _check_key("output_key", output_key)
-    target = _runtime.destination(api_key=api_key, host=host)
-    _runtime.prepare_sender(target)
-    observer = Observer(user_id, thread_id, assistant_id, dict(properties or {}), target)
+    observer = observer_of(user_id, thread_id, assistant_id, properties, api_key=api_key, host=host)
     return Settings(observer, granularity, input_key, output_key)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._call import Observer
+from trubrics_instrument._call import observer_of
 from trubrics_instrument._patch import Patch, PatchPoint, around, around_async
 from trubrics_instrument.providers.openai import _request, _websocket
 
@@ -71,11 +71,9 @@ def patch_openai(
         The patch: `undo()` takes it off, and so does leaving it as a context manager.
 
     Raises:
-        ValueError: An impossible `api_key` or `host`.
+        ValueError: Impossible properties, an impossible `api_key` or `host`.
     """
-    target = _runtime.destination(api_key=api_key, host=host)
-    _runtime.prepare_sender(target)
-    observer = Observer(user_id, thread_id, None, dict(properties or {}), target)
+    observer = observer_of(user_id, thread_id, None, properties, api_key=api_key, host=host)
     patch = cast("Patch", _runtime.state().patches.setdefault("openai", Patch(_POINTS)))
     patch.put_on(observer)
     return patch
