@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import uuid
@@ -14,7 +15,7 @@ from openai_wire import Answer, chat_completion
 
 from tests.replies import json_reply
 from tests.told import told
-from trubrics_instrument import _config, _runtime
+from trubrics_instrument import _board, _config, _runtime
 from trubrics_instrument._board import BOARD_BYTES, Board, shared_board
 from trubrics_instrument._threads import History, Trail, number_of
 
@@ -45,6 +46,32 @@ from trubrics_instrument._board import shared_board
 board = shared_board("project", Path(sys.argv[1]))
 print(board.get(hash((1, 2))))
 board.put([hash((3, 4))], sys.argv[2])
+"""
+
+
+CROWDED = """
+import random
+import sys
+import uuid
+from pathlib import Path
+from trubrics_instrument._board import shared_board
+board = shared_board("project", Path(sys.argv[1]))
+names = [hash((1, number)) for number in range(64)]
+for _ in range(20_000):
+    at = random.randrange(64)
+    found = board.get(names[at])
+    if found and uuid.UUID(found).int >> 64 != at:
+        sys.exit(f"{found} under name {at}")
+    board.put([names[at]], str(uuid.UUID(int=at << 64 | random.getrandbits(64))))
+"""
+FULL = """
+import sys
+from pathlib import Path
+from trubrics_instrument._board import shared_board
+board = shared_board("project", Path(sys.argv[1]))
+if board:
+    board.put([hash((1, number)) for number in range(10_000)], sys.argv[2])
+print(board)
 """
 
 
@@ -123,12 +150,79 @@ def test_a_torn_entry_is_not_there() -> None:
     assert board.get(name(1)) == OTHER
 
 
+def test_garbage_is_no_entry(tmp_path: Path) -> None:
+    """A file that something has spoilt says nothing, and is used from then on."""
+    assert shared_board("project", tmp_path) is not None
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(random.Random(1).randbytes(BOARD_BYTES + 1))
+    board = shared_board("project", tmp_path)
+    assert board is not None
+    assert {board.get(name(number)) for number in range(5_000)} == {None}
+    board.put([name(1)], ONE)
+    assert board.get(name(1)) == ONE
+
+
+def test_processes_that_write_the_same_places(tmp_path: Path) -> None:
+    """Whatever several processes write at once, nobody reads the thread of another name."""
+    children = [
+        subprocess.Popen([sys.executable, "-c", CROWDED, str(tmp_path)], stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for child in children:
+        _, trouble = child.communicate(timeout=60)
+        assert child.returncode == 0, trouble.decode()
+
+
+def test_another_layout_has_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions of this library that lay entries out differently do not meet."""
+    mine = shared_board("project", tmp_path)
+    monkeypatch.setattr(_board, "_LAYOUT", _board._LAYOUT + 1)
+    theirs = shared_board("project", tmp_path)
+    assert mine is not None
+    assert theirs is not None
+    mine.put([name(1)], ONE)
+    assert theirs.get(name(1)) is None
+
+
+def test_memory_that_is_full(tmp_path: Path) -> None:
+    """Where there is no room for a board the process stays alone, and lives."""
+    mount = f"mount -t tmpfs -o size=64k tmpfs {tmp_path}"
+    unshare = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    try:
+        subprocess.run([*unshare, mount], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system can be mounted here")
+    child = subprocess.run(
+        [*unshare, f'{mount} && exec "$0" "$@"', sys.executable, "-c", FULL, str(tmp_path), ONE],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (child.returncode, child.stdout) == (0, "None\n"), child.stderr
+
+
+def test_what_only_looks_like_a_name() -> None:
+    """The same bytes across two fields are no entry, and what is written stays in its place."""
+    memory = bytearray(BOARD_BYTES)
+    board, last_name = Board(memory), -1
+    memory[-8:] = b"\xff" * 8
+    assert board.get(last_name) is None
+    board.put([last_name], ONE)
+    assert board.get(last_name) == ONE
+    assert len(memory) == BOARD_BYTES
+
+
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
     """A file that others may read, or a link, is not used: the process stays alone."""
     assert shared_board("project", tmp_path) is not None
     (path,) = tmp_path.iterdir()
     path.chmod(0o644)
     assert shared_board("project", tmp_path) is None
+    if os.getuid() == 0:
+        path.chmod(0o600)
+        os.chown(path, 1, -1)
+        assert shared_board("project", tmp_path) is None
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
     assert shared_board("project", tmp_path) is None
@@ -144,8 +238,17 @@ def test_old_boards_are_removed(tmp_path: Path) -> None:
     assert shared_board("old", tmp_path) is not None
     assert old.exists()
     os.utime(old, (0, 0))
+    others = [tmp_path / f"trubrics-{'x' * 24}", tmp_path / f"trubrics-{'0' * 24}"]
+    for other in others:
+        other.touch()
+        os.utime(other, (0, 0))
+    if os.getuid() == 0:
+        os.chown(others[1], 1, -1)
+    else:
+        others.pop().unlink()
     assert shared_board("new", tmp_path) is not None
     assert not old.exists()
+    assert all(other.exists() for other in others)
 
 
 def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import os
 import stat
 import sys
 import time
-import zlib
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from trubrics_instrument._uuids import uuid_bytes, uuid_text
 
@@ -24,18 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - memory, not disk; the file is the user's own, see `_open`
-# Name and thread; and the checksum of these.
+# A name, its thread, and their checksum: that of the thread, over which the name is laid.
+_ENTRY = Struct("<q16sq")
 _NAME_BYTES = 8
-_NOTED_BYTES = _NAME_BYTES + 16
-_SUM_BYTES = 8
-_ENTRY_BYTES = _NOTED_BYTES + _SUM_BYTES
-_BUCKET_BYTES = 4 * _ENTRY_BYTES
+_BUCKET_BYTES = 4 * _ENTRY.size
 _BUCKETS = 16_384
 BOARD_BYTES = _BUCKETS * _BUCKET_BYTES
 # Whoever lays entries out in another way has another file.
-_LAYOUT = 2
+_LAYOUT = 3
 _OURS_ALONE = 0o600
 _KEPT_S = 30 * 24 * 3600
+_DIGITS = 24  # of a file's name
 
 
 class Board:
@@ -53,53 +53,37 @@ class Board:
     def get(self, name: int) -> str | None:
         """Return the thread that was noted last under this name, by any process."""
         start = name % _BUCKETS * _BUCKET_BYTES
-        bucket = self._memory[start : start + _BUCKET_BYTES]
-        offset = _place_of(name.to_bytes(_NAME_BYTES, "little", signed=True), bucket)
-        if offset is None:
+        key = name.to_bytes(_NAME_BYTES, "little", signed=True)
+        found = self._memory.find(key, start, start + _BUCKET_BYTES)
+        if found < 0:
             return None
-        noted = bucket[offset : offset + _NOTED_BYTES]
-        whole = bucket[offset + _NOTED_BYTES : offset + _ENTRY_BYTES] == _checksum(noted)
-        return uuid_text(noted[_NAME_BYTES:]) if whole else None
+        # Another process may be writing here: then name, thread and checksum do not fit together.
+        _, thread, checksum = _ENTRY.unpack_from(self._memory, found - found % _ENTRY.size)
+        return uuid_text(thread) if checksum == crc32(thread) ^ name else None
 
     def put(self, names: Iterable[int], thread_id: str) -> None:
         """Note a thread under names; one that the app has named stays unknown."""
         thread = uuid_bytes(thread_id)
         if thread is None:
             return
+        memory, checksum = self._memory, crc32(thread)
         for name in names:
-            key = name.to_bytes(_NAME_BYTES, "little", signed=True)
-            noted = key + thread
+            entry = _ENTRY.pack(name, thread, checksum ^ name)
             start = name % _BUCKETS * _BUCKET_BYTES
-            end = start + _BUCKET_BYTES
-            others = self._memory[start:end]
-            gone = _place_of(key, others)
-            if gone is None:
-                others = others[:-_ENTRY_BYTES]
-            else:
-                others = others[:gone] + others[gone + _ENTRY_BYTES :]
-            self._memory[start:end] = noted + _checksum(noted) + others
-
-
-def _checksum(noted: bytes | bytearray) -> bytes:
-    return zlib.crc32(noted).to_bytes(_SUM_BYTES, "little")
-
-
-def _place_of(name: bytes, bucket: bytes | bytearray) -> int | None:
-    """Return where in a bucket the entry of a name is."""
-    offset = bucket.find(name)
-    while offset > 0 and offset % _ENTRY_BYTES:
-        offset = bucket.find(name, offset + 1)
-    return None if offset < 0 else offset
+            gone = memory.find(entry[:_NAME_BYTES], start, start + _BUCKET_BYTES)
+            if gone < 0 or gone % _ENTRY.size:
+                gone = start + _BUCKET_BYTES - _ENTRY.size
+            memory[start : gone + _ENTRY.size] = entry + memory[start:gone]
 
 
 def shared_board(project: str, folder: Path = FOLDER) -> Board | None:
     """Return the board of a project (its host and key) that this user's processes share.
 
-    None where there is no such memory, or where the file is somebody else's.
+    None where there is no such memory, no room in it, or where the file is somebody else's.
     """
-    if sys.platform != "linux" or not folder.is_dir():
+    if sys.platform != "linux":
         return None
-    name = hashlib.sha256(f"{_LAYOUT}\0{os.getuid()}\0{project}".encode()).hexdigest()[:24]
+    name = hashlib.sha256(f"{_LAYOUT}\0{os.getuid()}\0{project}".encode()).hexdigest()[:_DIGITS]
     try:
         board = Board(_open(folder / f"trubrics-{name}"))
     except OSError:
@@ -117,9 +101,9 @@ def _open(path: Path) -> mmap.mmap:
         about = os.fstat(descriptor)
         if about.st_uid != os.getuid() or stat.S_IMODE(about.st_mode) & 0o077:
             raise PermissionError(f"{path.name} is not this user's alone")
-        if about.st_size < BOARD_BYTES:
-            os.ftruncate(descriptor, BOARD_BYTES)
-        os.utime(descriptor)
+        # All of it is taken now: memory that is not there when it is written to ends the process.
+        # The file's time tells `_sweep` that it is in use.
+        os.posix_fallocate(descriptor, 0, BOARD_BYTES)
         return mmap.mmap(descriptor, BOARD_BYTES)
     finally:
         os.close(descriptor)
@@ -127,7 +111,7 @@ def _open(path: Path) -> mmap.mmap:
 
 def _sweep(folder: Path) -> None:
     """Remove this user's boards that no process has opened for a month."""
-    for path in folder.glob("trubrics-*"):
+    for path in folder.glob(f"trubrics-{'[0-9a-f]' * _DIGITS}"):
         about = path.lstat()
         if about.st_uid == os.getuid() and time.time() - about.st_mtime > _KEPT_S:
             path.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import lru_cache
 
 # The two high bits of this digit say which UUIDs these are (RFC 9562, 4.1); the others are free.
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
@@ -20,12 +21,14 @@ def uuid_of(namespace: bytes, name: str) -> str:
     return _text(digest.hexdigest(), "5")
 
 
-def uuid_text(value: bytes | bytearray) -> str:
+@lru_cache(maxsize=1_000)
+def uuid_text(value: bytes) -> str:
     """Return what `str(uuid.UUID(bytes=value))` does."""
     digits = value.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+@lru_cache(maxsize=1_000)
 def uuid_bytes(text: str) -> bytes | None:
     """Return the bytes of a UUID that is written as we write them; None of anything else."""
     if len(text) != len("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"):
