@@ -279,7 +279,7 @@ def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State])
     here, there = (state.threads for state in two)
     hi = Trail("ada", History("Hi", begins=True), "Hi")
     thread = here.open(hi)
-    here.answered(hi, [number_of("Hello")], thread, share=True)
+    here.answered(hi, number_of("Hello"), thread, share=True)
     window = History("And now?", begins=True, tail=("Hello",))
     place = there.find(Trail("ada", window, "And now?"))
     assert place is not None

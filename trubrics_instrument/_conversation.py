@@ -27,6 +27,21 @@ class Conversation:
         again: Whether the question has an answer already, and the user wants another one.
     """
 
+    __slots__ = (
+        "_answer_id",
+        "_asked",
+        "_claim",
+        "_place",
+        "_threads",
+        "_trail",
+        "_turns",
+        "_words",
+        "again",
+        "asks",
+        "turn",
+        "who",
+    )
+
     def __init__(self, asked: Asked, said: Said, claim: Claim, prompt_id: str | None) -> None:
         now = _runtime.state()
         self._turns, self._threads = now.turns, now.threads
@@ -60,27 +75,24 @@ class Conversation:
 
     def answered(self, answer: Answer, target: object) -> None:
         """Note where the conversation stands now, for whoever goes on from this answer."""
-        choices = answer.choices
+        thread_id, share = self.who.thread_id, self._claim.thread_id is None
         self._answer_id = answer.id
-        self._words = [number_of(one.text) if one.text else None for one in choices]
-        answers = zip(self._words, choices, strict=True)
-        self._threads.answered(
-            self._trail,
-            [words for words, one in answers if words is not None and not one.tool_uses],
-            self.who.thread_id,
-            share=self._claim.thread_id is None,
-        )
+        for choice in answer.choices:
+            words = number_of(choice.text) if choice.text else None
+            self._words.append(words)
+            if words is not None and not choice.tool_uses:
+                self._threads.answered(self._trail, words, thread_id, share=share)
         if answer.id and not any(self._words[:1]):
             self._turns.remember_answer(self._told(answer.id, None, target), answer.id)
         if answer.id and self._asked.chained:
-            self._threads.remember_answer(answer.id, self.who.thread_id)
+            self._threads.remember_answer(answer.id, thread_id)
 
     def told(self, generation_id: str, index: int, target: object) -> None:
         """Note that a choice of the answer is told under this id, for a feedback on it."""
         words = self._words[index] if self._words else None
         answer_id = None if index else self._answer_id
         self.turn.answer = self._told(generation_id, words, target)
-        self._turns.remember_answer(self.turn.answer, generation_id, answer_id)
+        self._turns.remember_answer(self.turn.answer, *{generation_id, answer_id})
 
     def _told(self, generation_id: str, words: int | None, target: object) -> Told:
         who = self.who

@@ -29,17 +29,26 @@ class Memory(Generic[V]):
 
     def get(self, key: Hashable) -> V | None:
         """Return what is remembered under `key`, and keep it for longer."""
-        value = self._entries.get(key)
-        if value is not None:
-            self._refresh(key)
+        entries = self._entries
+        value = entries.get(key)
+        if value is None:
+            return None
+        try:
+            entries.move_to_end(key)
+        except KeyError:  # another thread has just forgotten it
+            return None
         return value
 
     def put(self, key: Hashable, value: V) -> None:
         """Remember `value` under `key`."""
-        self._entries[key] = value
-        self._refresh(key)
-        if len(self._entries) > self._size:
-            self._forget_oldest()
+        entries = self._entries
+        entries[key] = value
+        try:
+            entries.move_to_end(key)
+            if len(entries) > self._size:
+                entries.popitem(last=False)
+        except KeyError:  # another thread has just forgotten it, or everything
+            return
 
     def pop(self, key: Hashable) -> V | None:
         """Return what is remembered under `key`, and forget it."""
@@ -52,15 +61,3 @@ class Memory(Generic[V]):
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
-
-    def _forget_oldest(self) -> None:
-        try:
-            self._entries.popitem(last=False)
-        except KeyError:  # another thread has just emptied it
-            return
-
-    def _refresh(self, key: Hashable) -> None:
-        try:
-            self._entries.move_to_end(key)
-        except KeyError:  # another thread has just forgotten it
-            return

@@ -16,8 +16,6 @@ from trubrics_instrument._memory import MAX_REMEMBERED, Memory
 from trubrics_instrument._uuids import random_uuid, uuid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from trubrics_instrument._board import Board
 
 TAIL_MESSAGES = 3
@@ -182,20 +180,18 @@ class Threads:
         if self.board is not None:
             self.board.put([_answer_name(answer_id)], thread_id)
 
-    def answered(
-        self, trail: Trail, answers: Iterable[int], thread_id: str, *, share: bool
-    ) -> None:
-        """Note that answers, by their numbers, stand at the end of a thread now.
+    def answered(self, trail: Trail, answer: int, thread_id: str, *, share: bool) -> None:
+        """Note that an answer, by its number, stands at the end of a thread now.
 
         `share` tells the other processes too: they need it where nobody says what the thread is.
         """
-        for answer in answers:
-            names = trail.names_after(answer)
-            place = Place(thread_id, alone=self._places.get(names[0]) is None)
-            for name in names:
-                self._put(name, place)
-            if share and self.board is not None:
-                self.board.put(names, thread_id)
+        names, places = trail.names_after(answer), self._places
+        place = Place(thread_id, alone=places.get(names[0]) is None)
+        for name in names:
+            alike = places.get(name)
+            places.put(name, (place,) if alike is None else _beside(alike, place))
+        if share and self.board is not None:
+            self.board.put(names, thread_id)
 
     def _alone(self, name: int) -> Place | None:
         """Return the place under the name of a last answer, if no other was ever under it."""
@@ -204,7 +200,7 @@ class Threads:
         if place is None or not place.alone:
             return None
         shared = self._on_board(name)
-        return place if shared in {None, place.thread_id} else None
+        return place if shared is None or shared == place.thread_id else None
 
     def _stood(self, name: int) -> Place | None:
         """Return the place under a name; the latest of another process counts as this one's."""
@@ -218,14 +214,6 @@ class Threads:
     def _on_board(self, name: int) -> str | None:
         return None if self.board is None else self.board.get(name)
 
-    def _put(self, name: int, place: Place) -> None:
-        alike = self._places.get(name)
-        if alike is None:
-            self._places.put(name, (place,))
-            return
-        waiting = (one for one in alike if not one.continued and one.thread_id != place.thread_id)
-        self._places.put(name, (*waiting, place)[-_ALIKE_KEPT:])
-
     def _is_no_conversation(self, trail: Trail) -> bool:
         name = trail.names()[-1]
         seen = self._unanswered.get(name) or 0
@@ -235,16 +223,13 @@ class Threads:
 
 def number_of(text: str) -> int:
     """Return a number for a text, by its beginning and its end; apps strip what they store."""
-    return _number(_looked_at(text))
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(_looked_at(text), digest_size=8).digest(), "little")
 
 
 @lru_cache(maxsize=1_000)
 def _number_of_asker(asker: str | None) -> int:
-    return _number((asker or "").encode(errors="replace"))
+    who = (asker or "").encode(errors="replace")
+    return int.from_bytes(blake2b(who, digest_size=8).digest(), "little")
 
 
 def _answer_name(answer_id: str) -> int:
@@ -263,8 +248,15 @@ def _looked_at(text: str) -> bytes:
         text = text[: _LONG_CHARS // 2] + text[-_LONG_CHARS // 2 :]
     text = text.strip()
     if len(text) > 2 * _LOOKED_AT_CHARS:
-        text = f"{text[:_LOOKED_AT_CHARS]}\0{text[-_LOOKED_AT_CHARS:]}"
+        # Two whole blocks of the hash, where all of it is ASCII: a mark between them is a third.
+        text = text[:_LOOKED_AT_CHARS] + text[-_LOOKED_AT_CHARS:]
     return text.encode(errors="replace")
+
+
+def _beside(alike: tuple[Place, ...], place: Place) -> tuple[Place, ...]:
+    """Return the places that still wait under a name, and a new one."""
+    waiting = (one for one in alike if not one.continued and one.thread_id != place.thread_id)
+    return (*waiting, place)[-_ALIKE_KEPT:]
 
 
 def _latest(places: tuple[Place, ...]) -> Place:
