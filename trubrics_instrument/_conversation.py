@@ -105,10 +105,9 @@ class Conversation:
         """Return the turn of the call, and whether the call is the one that asks."""
         if said.prompt_id:
             key = ("given", self._claim, said.prompt_id)
-            known = self._turns.find(key)
-            turn = known or new_turn(said.prompt_id)
-            self._turns.remember(turn, key)
-            return turn, known is None
+            turn = new_turn(said.prompt_id)
+            first = self._turns.same(turn, key)  # another thread may be asking for it too
+            return first, first is turn
         if self._asked.continues:
             return self._continued() or new_turn(prompt_id), False
         retried = self._retried()

@@ -50,6 +50,12 @@ class Memory(Generic[V]):
         except KeyError:  # another thread has just forgotten it, or everything
             return
 
+    def first(self, key: Hashable, value: V) -> V:
+        """Return what was remembered first under `key`: `value`, if there is nothing yet."""
+        kept = self._entries.setdefault(key, value)
+        self.put(key, kept)
+        return kept
+
     def pop(self, key: Hashable) -> V | None:
         """Return what is remembered under `key`, and forget it."""
         return self._entries.pop(key, None)

@@ -68,6 +68,10 @@ class Turns:
         for key in keys:
             self._open.put(key, turn)
 
+    def same(self, turn: Turn, key: Hashable) -> Turn:
+        """Return the turn that was the first to be kept under a name, if not this one."""
+        return self._open.first(key, turn)
+
     def any_failed(self) -> bool:
         """Whether there is a turn that may be tried again."""
         return len(self._failed) > 0
