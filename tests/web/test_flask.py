@@ -28,6 +28,10 @@ def app_with(model: Model) -> Flask:
     def ask() -> str:
         return model.ask(request.args["question"])
 
+    @app.get("/async")
+    async def ask_async() -> str:
+        return await model.ask_async(request.args["question"])
+
     @app.get("/stream")
     def stream() -> Response:
         return Response(model.stream(request.args["question"]))
@@ -42,7 +46,7 @@ def app_with(model: Model) -> Flask:
     return app
 
 
-@pytest.mark.parametrize("path", ["/ask", "/stream", "/stream/context"])
+@pytest.mark.parametrize("path", ["/ask", "/async", "/stream", "/stream/context"])
 def test_users_at_once(path: str, sink: Sink, model: Model) -> None:
     """Never one user's id on another's event, and never a leak into the thread's next request."""
     with wsgi_server(app_with(model)) as address:

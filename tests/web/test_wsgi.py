@@ -90,3 +90,15 @@ def test_headers() -> None:
     respond(app, HTTP_X_USER="ada")
     respond(app)
     assert seen == ["ada", None]
+
+
+def test_no_header_is_trusted() -> None:
+    """A header that nobody named is not believed."""
+    seen: list[_scope.Said] = []
+
+    def app(*_: Any) -> list[bytes]:
+        seen.append(_scope.said())
+        return []
+
+    TrubricsMiddleware(app)({"HTTP_X_USER": "mallory", "REMOTE_USER": "m"}, start_response)
+    assert seen == [_scope.Said()]
