@@ -11,34 +11,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from openai_wire import Answer, chat_completion
 
-from tests.replies import json_reply
-from tests.told import told
 from trubrics_instrument import _board, _config, _runtime
 from trubrics_instrument._board import BOARD_BYTES, Board, shared_board
-from trubrics_instrument._threads import History, Trail, number_of
+from trubrics_instrument._threads import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.loopback import Loopback
-    from tests.sink import Sink
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
 
 ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
-TALKS = """
-import sys
-import openai
-import trubrics_instrument
-trubrics_instrument.patch_openai(user_id="ada")
-messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
-messages += [{"role": "user", "content": "And now?"}]
-with openai.OpenAI() as client:
-    client.chat.completions.create(model="m", messages=eval(sys.argv[1], {"messages": messages}))
-"""
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -259,48 +243,3 @@ def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         state = _runtime.start(_config.build(dict(os.environ), settings))
         assert (state.threads.board is not None) is shares
     assert _runtime.start(_config.build({}, {})).threads.board is None
-
-
-@pytest.fixture
-def two() -> Iterator[tuple[_runtime._State, _runtime._State]]:
-    """Give two processes' states with one board."""
-    states = [_runtime.start(_config.build({}, {"spool": "off"}))]
-    _runtime.forget()
-    states.append(_runtime.start(_config.build({}, {"spool": "off"})))
-    board = Board(bytearray(BOARD_BYTES))
-    for state in states:
-        state.threads.board = board
-    yield states[0], states[1]
-    _runtime.forget()
-
-
-def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State]) -> None:
-    """Another process goes on with a conversation, even where a window hides how it began."""
-    here, there = (state.threads for state in two)
-    hi = Trail("ada", History("Hi", begins=True), "Hi")
-    thread = here.open(hi)
-    here.answered(hi, number_of("Hello"), thread, share=True)
-    window = History("And now?", begins=True, tail=("Hello",))
-    place = there.find(Trail("ada", window, "And now?"))
-    assert place is not None
-    assert place.thread_id == thread
-    assert there.find(Trail("bob", window, "And now?")) is None
-    assert there.open(hi) != thread
-
-
-def test_worker_processes(server: Loopback, sink: Sink) -> None:
-    """Two processes answer in turn, each sees a window, and it is one conversation."""
-    server.always(lambda _: json_reply(chat_completion(Answer("Hello.", usage=None))))
-    environ = {
-        **os.environ,
-        "OPENAI_API_KEY": "k",
-        "OPENAI_BASE_URL": server.base_url,
-        "TRUBRICS_HOST": sink.host,
-        "TRUBRICS_SPOOL": "auto",
-    }
-    for window in ("messages[:1]", "messages[1:]"):
-        command = [sys.executable, "-c", TALKS, window]
-        subprocess.run(command, check=True, env=environ, timeout=60)
-    events = told(sink, 4)
-    assert [one["event"] for one in events] == ["Prompt", "Generation"] * 2
-    assert {(one["user_id"], one["$thread_id"]) for one in events} == {("ada", "thread 1")}

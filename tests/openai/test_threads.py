@@ -8,61 +8,16 @@ import pytest
 from openai_wire import Answer, ToolCall, chat_completion
 from responses_wire import response_object
 
-from tests.openai.asking import client_of, needs
+from tests.openai.asking import needs
 from tests.replies import error_reply, json_reply
 from tests.told import told
-from trubrics_instrument import _scope, context, patch_openai
+from trubrics_instrument import _scope, context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.loopback import Loopback
     from tests.sink import Sink
 
 CALL = ToolCall("get_weather", "{}", "call_7")
-
-
-class Bot:
-    """A chatbot that keeps its messages, and resends the last `window` of them."""
-
-    def __init__(self, server: Loopback, window: int = 100) -> None:
-        self.client = client_of(server, "sync")
-        self.messages: list[Any] = []
-        self._server = server
-        self._window = window
-
-    def ask(self, question: str, answer: str) -> None:
-        """Ask, and get this answer."""
-        self.messages.append({"role": "user", "content": question})
-        self.again(answer)
-
-    def again(self, answer: str) -> None:
-        """Ask the last question again, and get this answer."""
-        self._server.script(json_reply(chat_completion(Answer(f"{answer}\n", usage=None))))
-        system = {"role": "system", "content": "Be brief."}
-        self.client.chat.completions.create(
-            model="m", messages=[system, *self.messages[-self._window :]]
-        )
-        self.messages.append({"role": "assistant", "content": answer})
-
-    def forget(self, messages: int) -> None:
-        """Take the last messages back, as an edit or another answer does."""
-        del self.messages[-messages:]
-
-
-@pytest.fixture
-def bots(server: Loopback) -> Iterator[Any]:
-    """Give a maker of chatbots, observed."""
-    patch_openai()
-    made: list[Bot] = []
-
-    def make(window: int = 100) -> Bot:
-        made.append(Bot(server, window))
-        return made[-1]
-
-    yield make
-    for bot in made:
-        bot.client.close()
 
 
 def prompts(sink: Sink, n: int) -> list[tuple[Any, ...]]:

@@ -1,0 +1,133 @@
+"""Histories as apps make them: summarised, changed, answered again, and many at the same time."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openai_wire import Answer, chat_completion
+
+from tests.openai.asking import client_of
+from tests.replies import json_reply
+from tests.told import told
+from trubrics_instrument import context, patch_openai
+
+if TYPE_CHECKING:
+    from tests.loopback import Loopback, Request
+    from tests.replies import Reply
+    from tests.sink import Sink
+
+CANNED = "I am sorry, but that is nothing that I can help with. " * 2
+USERS = pytest.mark.parametrize("user", ["ada", None], ids=["named", "anonymous"])
+
+
+def threads_of(sink: Sink, n: int) -> list[str]:
+    """Return the thread of each of the first `n` events that are Prompts."""
+    return [one["$thread_id"] for one in told(sink, n) if one["event"] == "Prompt"]
+
+
+@USERS
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_a_summary(role: str, user: str | None, bots: Any, sink: Sink) -> None:
+    """A conversation goes on where its first part is replaced by a summary, whoever says it."""
+    bot = bots()
+    with context(user_id=user):
+        for number in range(4):
+            bot.ask(f"Question {number}?", f"Answer {number}.")
+            if number:
+                summary = {"role": role, "content": f"So far: {number} questions."}
+                bot.messages = [summary, *bot.messages[-2:]]
+    assert threads_of(sink, 8) == ["thread 1"] * 4
+
+
+@pytest.mark.parametrize("window", [100, 3], ids=["whole", "last three"])
+def test_a_changed_answer(window: int, bots: Any, sink: Sink) -> None:
+    """An answer that the app has changed is known by its question, for a user who is known."""
+    bot, other = bots(window), bots(window)
+    with context(user_id="ada"):
+        other.ask("Buses?", "Never.")
+        for number in range(3):
+            bot.ask(f"Question {number}?", f"Answer {number}.")
+            bot.messages[-1]["content"] = f"Rewritten by an editor: {number}"
+    assert threads_of(sink, 8) == ["thread 1"] + ["thread 2"] * 3
+
+
+@USERS
+def test_a_branch(user: str | None, bots: Any, sink: Sink) -> None:
+    """Back two questions, and on from there: a new prompt of the same conversation."""
+    bot = bots()
+    with context(user_id=user):
+        for number in range(4):
+            bot.ask(f"Question {number}?", f"Answer {number}.")
+        bot.forget(4)
+        bot.ask("Something else?", "Yes.")
+        bot.ask("And then?", "No.")
+    assert threads_of(sink, 12) == ["thread 1"] * 6
+    prompts = [one["properties"]["$prompt_id"] for one in sink.events]
+    assert len(set(prompts)) == 6
+
+
+def test_a_long_answer_given_twice(bots: Any, sink: Sink) -> None:
+    """Two conversations with the same long answer stay two where one goes back to it."""
+    one, other = bots(), bots()
+    with context(user_id="ada"):
+        one.ask("May I ride without a ticket?", CANNED)
+        one.ask("Why?", "It is not allowed.")
+        other.ask("May I ride a horse?", CANNED)
+        one.forget(2)
+        one.ask("Who says so?", "The city.")
+        other.ask("Is that so?", "Yes.")
+    assert threads_of(sink, 10) == ["thread 1", "thread 1", "thread 2", "thread 1", "thread 2"]
+
+
+def test_many_strangers(bots: Any, sink: Sink) -> None:
+    """Twelve anonymous users in any order are twelve conversations, with canned answers too."""
+    dice = random.Random(6)
+    strangers = [(number, bots(4)) for number in range(12)]
+    rounds = [stranger for stranger in strangers for _ in range(4)]
+    dice.shuffle(rounds)
+    for number, bot in rounds:
+        said = len(bot.messages) // 2
+        answer = CANNED if said == 1 else f"Answer {said} for {number}."
+        bot.ask(f"Question {said} of {number}?", answer)
+    spoken: dict[str, set[str]] = {}
+    for event in sink.wait_for(96, timeout_s=20):
+        if event["event"] == "Prompt":
+            number = event["properties"]["$text"].split()[-1]
+            spoken.setdefault(number, set()).add(event["properties"]["$thread_id"])
+    assert len(spoken) == 12
+    assert {len(threads) for threads in spoken.values()} == {1}
+    assert len(set[str]().union(*spoken.values())) == 12
+
+
+def test_users_at_the_same_time(sink: Sink, server: Loopback) -> None:
+    """Users who ask in threads of their own, the same words, keep their own conversations."""
+    patch_openai()
+    server.always(_answer)
+    client = client_of(server, "sync")
+
+    def talk(user: str) -> None:
+        messages: list[Any] = []
+        for number in range(5):
+            messages.append({"role": "user", "content": f"Question {number}?"})
+            with context(user_id=user):
+                made = client.chat.completions.create(model="m", messages=messages)
+            messages.append({"role": "assistant", "content": made.choices[0].message.content})
+
+    users = [f"user-{number}" for number in range(8)]
+    with ThreadPoolExecutor(len(users)) as pool:
+        list(pool.map(talk, users))
+    client.close()
+    pairs = [
+        (event["user_id"], event["properties"]["$thread_id"])
+        for event in sink.wait_for(80, timeout_s=20)
+    ]
+    assert len(pairs) == 80
+    assert len(set(pairs)) == len({thread for _, thread in pairs}) == 8
+
+
+def _answer(request: Request) -> Reply:
+    question = request.json["messages"][-1]["content"]
+    return json_reply(chat_completion(Answer(f"About {question}", usage=None)))

@@ -1,0 +1,176 @@
+"""Conversations that several processes of one machine have together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from openai_wire import Answer, chat_completion
+
+from tests.openai.asking import client_of
+from tests.replies import json_reply
+from tests.told import told
+from trubrics_instrument import _config, _runtime, context, patch_openai
+from trubrics_instrument._board import BOARD_BYTES, Board
+from trubrics_instrument._threads import History, Trail, number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.loopback import Loopback, Request
+    from tests.replies import Reply
+    from tests.sink import Sink
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
+
+ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+TALKS = """
+import sys
+import openai
+import trubrics_instrument
+trubrics_instrument.patch_openai(user_id="ada")
+messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+messages += [{"role": "user", "content": "And now?"}]
+with openai.OpenAI() as client:
+    client.chat.completions.create(model="m", messages=eval(sys.argv[1], {"messages": messages}))
+"""
+FORKS = """
+import os
+import openai
+import trubrics_instrument
+trubrics_instrument.patch_openai(user_id="ada")
+messages = []
+with openai.OpenAI() as client:
+    for number, where in enumerate(("parent", "child", "parent")):
+        messages.append({"role": "user", "content": f"Question {number}?"})
+        child = os.fork() if where == "child" else None
+        if not child:
+            client.chat.completions.create(model="m", messages=messages[-3:])
+            trubrics_instrument.flush()
+        if child == 0:
+            os._exit(0)
+        if child:
+            os.waitpid(child, 0)
+        messages.append({"role": "assistant", "content": f"Answer to Question {number}?"})
+"""
+
+
+def environ(server: Loopback, sink: Sink) -> dict[str, str]:
+    """Return the environment of a process that asks this server, and shares a board."""
+    return {
+        **os.environ,
+        "OPENAI_API_KEY": "k",
+        "OPENAI_BASE_URL": server.base_url,
+        "TRUBRICS_HOST": sink.host,
+        "TRUBRICS_SPOOL": "auto",
+    }
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[_runtime._State, _runtime._State]]:
+    """Give two processes' states with one board."""
+    states = [_runtime.start(_config.build({}, {"spool": "off"}))]
+    _runtime.forget()
+    states.append(_runtime.start(_config.build({}, {"spool": "off"})))
+    board = Board(bytearray(BOARD_BYTES))
+    for state in states:
+        state.threads.board = board
+    yield states[0], states[1]
+    _runtime.forget()
+
+
+def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State]) -> None:
+    """Another process goes on with a conversation, even where a window hides how it began."""
+    here, there = (state.threads for state in two)
+    hi = Trail("ada", History("Hi", begins=True), "Hi")
+    thread = here.open(hi)
+    here.answered(hi, number_of("Hello"), thread, share=True)
+    window = History("And now?", begins=True, tail=("Hello",))
+    place = there.find(Trail("ada", window, "And now?"))
+    assert place is not None
+    assert place.thread_id == thread
+    assert there.find(Trail("bob", window, "And now?")) is None
+    assert there.open(hi) != thread
+
+
+def test_the_same_answer_in_two_processes(two: tuple[_runtime._State, _runtime._State]) -> None:
+    """A long answer that another process has given too does not decide alone."""
+    here, there = (state.threads for state in two)
+    canned = "That is nothing that I can help with. " * 3
+    questions = {ONE: "A horse?", OTHER: "A bear?"}
+    for threads, (thread, text) in zip((here, there), questions.items(), strict=True):
+        asked = Trail("ada", History(text, begins=True), text)
+        threads.answered(asked, number_of(canned), thread, share=True)
+    for thread, text in questions.items():
+        goes_on = Trail("ada", History(text, tail=(text, canned)), "Why?")
+        place = here.find(goes_on)
+        assert place is not None
+        assert place.thread_id == thread
+
+
+def test_alike_in_two_processes(two: tuple[_runtime._State, _runtime._State]) -> None:
+    """Of conversations that stand at the same place, the latest one goes on first, then others."""
+    here, there = (state.threads for state in two)
+    asked = Trail("ada", History("Hi", begins=True), "Hi")
+    here.answered(asked, number_of("Hello"), ONE, share=True)
+    there.answered(asked, number_of("Hello"), OTHER, share=True)
+    goes_on = Trail("ada", History("Hi", tail=("Hi", "Hello")), "Why?")
+    found: list[str] = []
+    for _ in range(2):
+        place = here.find(goes_on)
+        assert place is not None
+        place.continued = True
+        found.append(place.thread_id)
+    assert found == [OTHER, ONE]
+
+
+def test_an_answer_of_another_process(two: tuple[_runtime._State, _runtime._State]) -> None:
+    """`previous_response_id` names the thread of a response that another process got."""
+    here, there = (state.threads for state in two)
+    here.remember_answer("resp_1", ONE)
+    assert there.of_answer("resp_1") == ONE
+    assert there.of_answer("resp_2") is None
+
+
+def test_named_threads_stay_here(server: Loopback, sink: Sink) -> None:
+    """What the app names needs no telling to other processes, and is not told."""
+    memory = bytearray(BOARD_BYTES)
+    _runtime.state().threads.board = Board(memory)
+    patch_openai()
+    server.always(json_reply(chat_completion(Answer("Hello.", usage=None))))
+    client = client_of(server, "sync")
+    for named in (True, False):
+        assert not any(memory)
+        with context(user_id="ada", thread_id=ONE if named else None):
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+    client.close()
+    assert any(memory)
+
+
+def test_a_forked_process(server: Loopback, sink: Sink) -> None:
+    """A child goes on with its parent's conversation, and the parent with its child's."""
+
+    def answer(request: Request) -> Reply:
+        question = request.json["messages"][-1]["content"]
+        return json_reply(chat_completion(Answer(f"Answer to {question}", usage=None)))
+
+    server.always(answer)
+    subprocess.run([sys.executable, "-c", FORKS], check=True, env=environ(server, sink), timeout=60)
+    events = told(sink, 6)
+    assert [one["event"] for one in events] == ["Prompt", "Generation"] * 3
+    assert {one["$thread_id"] for one in events} == {"thread 1"}
+
+
+def test_worker_processes(server: Loopback, sink: Sink) -> None:
+    """Two processes answer in turn, each sees a window, and it is one conversation."""
+    server.always(lambda _: json_reply(chat_completion(Answer("Hello.", usage=None))))
+    for window in ("messages[:1]", "messages[1:]"):
+        command = [sys.executable, "-c", TALKS, window]
+        subprocess.run(command, check=True, env=environ(server, sink), timeout=60)
+    events = told(sink, 4)
+    assert [one["event"] for one in events] == ["Prompt", "Generation"] * 2
+    assert {(one["user_id"], one["$thread_id"]) for one in events} == {("ada", "thread 1")}
