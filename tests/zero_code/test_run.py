@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from tests.replies import json_reply, raw_reply
 from tests.zero_code.running import ASK, TIMEOUT_S, environ, run, start
+from trubrics_instrument import collector
+from trubrics_instrument.zero_code import beside
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.loopback import Loopback
+    from tests.replies import Reply
     from tests.sink import Sink
 
 # The Python that the environment was made from, which has nothing installed of ours.
@@ -244,6 +248,24 @@ def test_local_brings_its_own_collector(server: Loopback, tmp_path: Path) -> Non
     )
     if not taken:
         _until_gone(url)
+
+
+@pytest.mark.parametrize(("api_key", "used"), [(None, True), ("secret", False)])
+def test_local_uses_the_collector_that_runs(
+    tmp_path: Path, api_key: str | None, *, used: bool
+) -> None:
+    """One that is there already is taken, unless it wants a key, which an app need not have."""
+    with collector.running(tmp_path / "db", api_key=api_key) as there:
+        assert beside.takes_events(there.url) is used
+
+
+@pytest.mark.parametrize(
+    "reply", [json_reply({}), json_reply([], 422), raw_reply(b"Hello"), raw_reply(b"5")]
+)
+def test_local_takes_nothing_else_for_a_collector(server: Loopback, reply: Reply) -> None:
+    """Whatever else listens on its port gets no conversations."""
+    server.always(reply)
+    assert not beside.takes_events(server.url)
 
 
 def test_local_without_the_extra_is_one_clear_line(server: Loopback) -> None:

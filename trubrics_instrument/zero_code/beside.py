@@ -17,7 +17,7 @@ from trubrics_instrument.collector.cli import default_db, missing_extra
 PORT = 8782
 _PROBE_TIMEOUT_S = 2.0
 _GLANCE_S = 0.2
-_UNPROCESSABLE = 422
+_STORED_NOTHING = {"stored": 0, "duplicates": 0}
 
 
 class NotStartedError(Exception):
@@ -46,11 +46,11 @@ def start(app_pid: int) -> dict[str, str]:
 def takes_events(url: str) -> bool:
     """Whether a collector answers there that wants no key."""
     try:
-        # An empty array is refused, and nothing else of that port refuses it in this way.
+        # An empty array changes nothing, and only a collector says that it stored none of it.
         answer = requests.post(
             f"{url}/publish_events", json=[], timeout=_PROBE_TIMEOUT_S, proxies=proxies_to(url)
         )
-        return answer.status_code == _UNPROCESSABLE and "detail" in answer.json()
+        return bool(answer.json() == _STORED_NOTHING)
     except (requests.RequestException, ValueError):
         return False
 
