@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -204,11 +205,18 @@ def test_when_there_was_no_answer(client: Any, sink: Sink, server: Loopback) -> 
     assert [event["event"] for event in told(sink, 2)] == ["Prompt", "Generation failed"]
 
 
-@pytest.mark.parametrize("score", [None, "up", float("nan"), float("inf")], ids=repr)
+@pytest.mark.parametrize("score", [None, "up", float("nan"), float("inf"), 10**400, 1j], ids=repr)
 def test_impossible_scores(score: Any, sink: Sink) -> None:
     """A score is a number."""
     with pytest.raises(ValueError, match="score must be a number"):
         feedback("answer-1", score)
+
+
+@pytest.mark.parametrize(("score", "told"), [(True, 1), (4, 4), (0.5, 0.5), (Fraction(1, 4), 0.25)])
+def test_possible_scores(score: Any, told: float, sink: Sink) -> None:
+    """Whatever counts as a real number is one, of whichever library."""
+    feedback("answer-1", score)
+    assert sink.wait_for(1)[0]["properties"]["score"] == told
 
 
 def test_switched_off(sink: Sink) -> None:

@@ -58,8 +58,10 @@ def observer_of(
     """Return what an observer was told, with the sender ready for the first question.
 
     Raises:
-        ValueError: Impossible properties, an impossible `api_key` or `host`.
+        ValueError: Impossible properties, an impossible `api_key` or `host`, an async callable.
     """
+    _config.check_source("user_id", user_id)
+    _config.check_source("thread_id", thread_id)
     _config.check_properties(properties)
     target = _runtime.destination(api_key=api_key, host=host)
     _runtime.prepare_sender(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -111,6 +112,12 @@ def check_destination(*, api_key: str | None, host: str | None) -> None:
 def check_properties(properties: object) -> None:
     """Raise ValueError if an observer's own properties are impossible."""
     _check_mapping("properties", properties)
+
+
+def check_source(name: str, source: object) -> None:
+    """Raise ValueError if a source is a callable whose answer would have to be awaited."""
+    if inspect.iscoroutinefunction(source):
+        raise ValueError(f"{name} must be a plain function: an async one cannot be awaited there")
 
 
 def is_loopback(host: str) -> bool:

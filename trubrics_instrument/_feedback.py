@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument import _events, _runtime, _scope
@@ -122,6 +124,9 @@ def _number(score: object) -> float:
     """Return a score as a number."""
     if isinstance(score, bool):
         return int(score)
-    if isinstance(score, (int, float)) and math.isfinite(score):
-        return score
+    with suppress(OverflowError):
+        if isinstance(score, (int, float)) and math.isfinite(score):
+            return score
+        if isinstance(score, Real) and math.isfinite(score):  # numpy's, a fraction
+            return float(score)
     raise ValueError(f"score must be a number, such as 1 or 0, not {score!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
@@ -165,6 +166,8 @@ def clean_id(value: object) -> str | None:
     if type(value) is str and len(value) <= MAX_ID_CHARS:
         return value if value.strip() else None
     with shield("reading an id"):
+        if inspect.isawaitable(value):
+            raise TypeError("an id that was not awaited would be another one each time")
         text = str(value)
         if len(text) <= MAX_ID_CHARS:
             return text if text.strip() else None
@@ -214,7 +217,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
             clean_id(assistant_id),
             clean_id(prompt_id),
             clean_id(generation_id),
-            prompt or None,
+            prompt if isinstance(prompt, str) and prompt else None,  # pyright: ignore[reportUnnecessaryIsInstance] # the app's
             _as_dict(properties),
             enabled is not False,
         )

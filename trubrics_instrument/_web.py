@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from trubrics_instrument._config import check_source
 from trubrics_instrument._scope import Request, Said, clean_id
 from trubrics_instrument._shield import shield
 
@@ -24,7 +25,7 @@ class Sources:
         properties: Properties of every event of a request, or a callable of the request.
 
     Raises:
-        ValueError: A source that is neither a name nor a callable.
+        ValueError: A source that is neither a name nor a callable, or an async one.
     """
 
     def __init__(
@@ -69,5 +70,6 @@ class Sources:
 
 
 def _check(name: str, value: object, kind: type, wanted: str) -> None:
+    check_source(name, value)
     if value is not None and not isinstance(value, kind) and not callable(value):
         raise ValueError(f"{name} must be {wanted} or a callable, not {type(value).__name__}")

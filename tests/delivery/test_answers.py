@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -259,16 +260,18 @@ def test_an_item_that_cannot_be_prepared_is_dropped_alone() -> None:
     def picky(item: object, event_id: str) -> Outgoing | Skip:
         if item == 1:
             raise ValueError(item)
+        if item == 4:
+            sys.exit("as an app's own part may")
         return Skip("sampled") if item == 2 else prepare(item, event_id)
 
     with FaultyServer() as server, sending(server, picky) as sender:
-        for n in range(4):
+        for n in range(6):
             sender.put(n)
         assert sender.flush(5)
-        assert server.numbers() == [0, 3]
+        assert server.numbers() == [0, 3, 5]
         stats = sender.stats()
-        assert (stats.accepted, stats.delivered) == (4, 2)
-        assert stats.dropped == {"prepare failed": 1, "sampled": 1}
+        assert (stats.accepted, stats.delivered) == (6, 3)
+        assert stats.dropped == {"prepare failed": 2, "sampled": 1}
 
 
 def test_an_on_drop_that_raises_is_ignored() -> None:

@@ -129,6 +129,39 @@ def test_bad_ids(client: Any, sink: Sink) -> None:
     assert sink.wait_for(4)[3]["user_id"] == "fallback"
 
 
+async def nobody_awaits() -> str:
+    """Return a user, as a coroutine that nobody awaits."""
+    return "ada"
+
+
+def test_an_async_callable_is_refused() -> None:
+    """Its coroutine would be another user at each question."""
+    with pytest.raises(ValueError, match="user_id must be a plain function"):
+        patch_openai(user_id=nobody_awaits)
+    with pytest.raises(ValueError, match="thread_id must be a plain function"):
+        patch_openai(thread_id=nobody_awaits)
+
+
+def test_an_id_that_was_not_awaited_is_none(client: Any, sink: Sink) -> None:
+    """A forgotten `await` makes nobody up: the user is unknown, and the mistake is counted."""
+    _shield.set_strict(strict=False)
+    patch_openai()
+    forgotten = nobody_awaits()
+    with context(user_id=forgotten, thread_id="t"):
+        client.chat.completions.create(model="m", messages=QUESTION)
+    forgotten.close()
+    assert who(sink)[0].startswith("anon-")
+    assert _shield.faults() == {"reading an id": 1}
+
+
+def test_a_prompt_that_is_no_text_is_not_used(client: Any, sink: Sink) -> None:
+    """A `context(prompt=...)` of another type costs nothing: the request says what was asked."""
+    patch_openai()
+    with context(prompt=[{"type": "text", "text": "Hello?"}]):  # type: ignore[arg-type] # the test
+        client.chat.completions.create(model="m", messages=QUESTION)
+    assert sink.wait_for(2)[0]["properties"]["$text"] == QUESTION[-1]["content"]
+
+
 def test_a_callable_that_raises(client: Any, sink: Sink) -> None:
     """A callable that raises says nothing, and is counted; the app gets its answer."""
     _shield.set_strict(strict=False)

@@ -105,3 +105,5 @@ def test_impossible_arguments(name: str) -> None:
     """A mistake at set-up is told at once."""
     with pytest.raises(ValueError, match=f"{name} must be .* or a callable, not int"):
         TrubricsMiddleware(receive, **{name: 7})  # type: ignore[arg-type] # on purpose
+    with pytest.raises(ValueError, match=f"{name} must be a plain function"):
+        TrubricsMiddleware(receive, **{name: receive})  # type: ignore[arg-type] # the same

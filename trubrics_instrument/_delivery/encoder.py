@@ -143,7 +143,7 @@ class Maker:
             if isinstance(made, Skip):
                 return made
             return Encoded(NOT_OURS, made.key, encode(made.body))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the app's part may end the wrong thread
             text = "An event could not be prepared (%s) and was dropped."
             self._tally.say(logging.WARNING, "prepare failed", text, type(error).__name__)
             return Skip("prepare failed")
