@@ -14,7 +14,7 @@ import pytest
 
 from trubrics_instrument import _board, _config, _runtime
 from trubrics_instrument._board import BOARD_BYTES, Board, shared_board
-from trubrics_instrument._threads import number_of
+from trubrics_instrument._trail import number_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"_around", "_folders", "_uuids", "_version", "_shield"}),
-    frozenset({"_board", "_config", "_events", "_memory", "_scope"}),
+    frozenset({"_around", "_folders", "_memory", "_shield", "_trail", "_uuids", "_version"}),
+    frozenset({"_board", "_config", "_events", "_places", "_scope"}),
     frozenset(
         {"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns", "_web"}
     ),

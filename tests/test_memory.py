@@ -10,7 +10,8 @@ import pytest
 
 from trubrics_instrument import _memory
 from trubrics_instrument._memory import Memory
-from trubrics_instrument._threads import History, Threads, Trail, number_of
+from trubrics_instrument._threads import Threads
+from trubrics_instrument._trail import History, Trail, number_of
 from trubrics_instrument._turns import Told, Turns, new_turn
 
 if TYPE_CHECKING:
@@ -111,5 +112,5 @@ def test_threads_are_bounded() -> None:
         place = threads.find(kept)
         assert place is not None
         assert place.thread_id == "t"
-    sizes = [len(one) for one in (threads._places, threads._openings, threads._unanswered)]
+    sizes = [len(one) for one in (threads._places._places, threads._openings, threads._unanswered)]
     assert sizes == [30, 10, 10]

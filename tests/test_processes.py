@@ -16,7 +16,7 @@ from tests.replies import json_reply
 from tests.told import told
 from trubrics_instrument import _config, _runtime, context, patch_openai
 from trubrics_instrument._board import BOARD_BYTES, Board
-from trubrics_instrument._threads import History, Trail, number_of
+from trubrics_instrument._trail import History, Trail, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,12 +118,12 @@ def test_alike_in_two_processes(two: tuple[_runtime._State, _runtime._State]) ->
     asked = Trail("ada", History("Hi", begins=True), "Hi")
     here.answered(asked, number_of("Hello"), ONE, share=True)
     there.answered(asked, number_of("Hello"), OTHER, share=True)
-    goes_on = Trail("ada", History("Hi", tail=("Hi", "Hello")), "Why?")
     found: list[str] = []
-    for _ in range(2):
+    for question in ("Why?", "How?"):
+        goes_on = Trail("ada", History("Hi", tail=("Hi", "Hello")), question)
         place = here.find(goes_on)
         assert place is not None
-        place.continued = True
+        place.go_on(goes_on.question)
         found.append(place.thread_id)
     assert found == [OTHER, ONE]
 
@@ -149,6 +149,8 @@ def test_named_threads_stay_here(server: Loopback, sink: Sink) -> None:
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
     client.close()
     assert any(memory)
+    # A chat goes on by its words: nobody will ask for its answer's id.
+    assert _runtime.state().threads.of_answer("chatcmpl-1") is None
 
 
 def test_a_forked_process(server: Loopback, sink: Sink) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime, _scope
 from trubrics_instrument._identity import Claim, settle
-from trubrics_instrument._threads import Trail, number_of
+from trubrics_instrument._trail import Trail, number_of
 from trubrics_instrument._turns import Told, Turn, new_turn
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Conversation:
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id = self.who.thread_id
         if self._place is not None:
-            self._place.continued = True
+            self._place.go_on(self._trail.question)
         _scope.note_call(self.turn)
 
     def keep(self, keys: Iterable[Hashable]) -> None:
@@ -151,17 +151,12 @@ class Conversation:
         That place must be one that this process has seen: messages which the app puts before every
         question would make every "yes" the same.
         """
-        place = self._place
-        thread_id = place.thread_id if place else thread_of_answer(self._asked.previous_id)
-        if thread_id is None:
+        place, previous_id = self._place, self._asked.previous_id
+        if place is None and thread_of_answer(previous_id) is None:
             return None
-        key = ("again", self._claim, place or self._asked.previous_id, self._trail.question)
-        # Where an answer has just been given, nobody has asked yet: "more" is a new question there,
-        # although the exchange before it was the same.
-        fresh = place is not None and not place.continued
-        earlier = None if fresh else self._turns.find(key)
+        key = ("again", self._claim, place or previous_id, self._trail.question)
+        earlier = self._turns.find(key)
         turn = new_turn(earlier.prompt_id if earlier else None)
-        turn.thread_id = thread_id
         self._turns.remember(turn, key)
         self.again = earlier is not None
         return turn, earlier is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from trubrics_instrument._identity import Claim
-from trubrics_instrument._threads import NO_HISTORY, History
+from trubrics_instrument._trail import NO_HISTORY, History
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping

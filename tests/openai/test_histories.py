@@ -82,6 +82,87 @@ def test_a_long_answer_given_twice(bots: Any, sink: Sink) -> None:
     assert threads_of(sink, 10) == ["thread 1", "thread 1", "thread 2", "thread 1", "thread 2"]
 
 
+def test_a_changed_answer_to_documents(bots: Any, sink: Sink, server: Loopback) -> None:
+    """What was typed is what the app resends, so it finds the conversation, whatever else is."""
+    bot = bots()
+    with context(user_id="ada"):
+        for number in range(3):
+            typed = f"Question {number}?"
+            sent = {"role": "user", "content": f"Documents {number} ... {typed}"}
+            server.script(json_reply(chat_completion(Answer(f"Answer {number}.", usage=None))))
+            with context(prompt=typed):
+                bot.client.chat.completions.create(model="m", messages=[*bot.messages[-2:], sent])
+            bot.messages.append({"role": "user", "content": typed})
+            bot.messages.append({"role": "assistant", "content": f"Rewritten: {number}"})
+    assert threads_of(sink, 6) == ["thread 1"] * 3
+
+
+def test_nobody_has_said_anything(bots: Any, sink: Sink, server: Loopback) -> None:
+    """A request without any words of a user is a conversation of its own, each time."""
+    server.always(_answer)
+    for _ in range(2):
+        bots().client.chat.completions.create(
+            model="m", messages=[{"role": "system", "content": "Greet the visitor."}]
+        )
+    assert threads_of(sink, 4) == ["thread 1", "thread 2"]
+
+
+def test_alike_without_end(bots: Any, sink: Sink) -> None:
+    """Of too many conversations that stand alike the oldest begin anew; none takes another's."""
+    made = [bots() for _ in range(10)]
+    with context(user_id="ada"):
+        for bot in made:
+            bot.ask("Hi", "Hello!")
+        for number, bot in enumerate(made):
+            bot.ask(f"Line {number}?", "Soon.")
+    threads = threads_of(sink, 40)
+    assert len(set(threads[:10])) == len(set(threads[10:])) == 10
+    assert len(set(threads)) == 12
+
+
+@USERS
+def test_alike_and_gone_on(user: str | None, bots: Any, sink: Sink) -> None:
+    """A conversation that has gone on from where another stands does not go on there again."""
+    one, other = bots(), bots()
+    with context(user_id=user):
+        one.ask("Hi", "Hello!")
+        one.ask("Trams?", "Soon.")
+        one.forget(4)
+        other.ask("Hi", "Hello!")
+        one.ask("Hi", "Hello!")
+        other.ask("Buses?", "Never.")
+        one.ask("Bikes?", "At the station.")
+    assert len(set(threads_of(sink, 12)[1:])) == 3
+
+
+def test_another_answer_after_a_common_one(bots: Any, sink: Sink) -> None:
+    """A question asked again is another answer to it, though another conversation waits there."""
+    one, other = bots(2), bots(2)
+    with context(user_id="ada"):
+        other.ask("Tickets?", "You're welcome!")
+        one.ask("Thanks", "You're welcome!")
+        one.ask("go on", "One.")
+        one.forget(1)
+        one.again("Two.")
+        other.ask("Bikes?", "At the station.")
+    events = told(sink, 9)
+    assert [(one["$text"].strip(), one["$thread_id"]) for one in events[6:]] == [
+        ("Two.", "thread 2"),
+        ("Bikes?", "thread 1"),
+        ("At the station.", "thread 1"),
+    ]
+
+
+def test_the_same_conversation_again(bots: Any, sink: Sink) -> None:
+    """Whoever has the very same conversation again has two, and every question counts."""
+    with context(user_id="ada"):
+        for _ in range(2):
+            bot = bots()
+            bot.ask("Hi", "Hello!")
+            bot.ask("What can you do?", "A lot.")
+    assert threads_of(sink, 8) == ["thread 1"] * 2 + ["thread 2"] * 2
+
+
 def test_many_strangers(bots: Any, sink: Sink) -> None:
     """Twelve anonymous users in any order are twelve conversations, with canned answers too."""
     dice = random.Random(6)

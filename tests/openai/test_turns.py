@@ -255,6 +255,45 @@ def test_tool_calls_without_ids_of_their_own(sink: Sink, server: Loopback) -> No
     ]
 
 
+def test_results_that_nobody_asked_for(sink: Sink, server: Loopback) -> None:
+    """Results for a call that this process has not seen are no part of another conversation."""
+    patch_openai()
+    counted = Answer(tool_calls=(ToolCall("get_weather", "{}", "call_0"),), usage=None)
+    server.script(json_reply(chat_completion(counted)), json_reply(chat_completion(ANSWER)))
+    client = client_of(server, "sync")
+    call = chat_completion(counted)["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": "call_0", "content": "sunny"}
+    for thread, messages in (("t-1", [USER]), ("t-2", [USER, call, result])):
+        with _scope.Request(), context(user_id="ada", thread_id=thread):
+            client.chat.completions.create(model="gpt-4o", messages=list[Any](messages))
+    client.close()
+    assert [(event, prompt) for event, _, prompt, _ in brief(sink, 3)] == [
+        ("Prompt", "prompt 1"),
+        ("Tool call", "prompt 1"),
+        ("Generation", "prompt 2"),
+    ]
+
+
+@needs("responses")
+def test_another_question_instead_of_results(sink: Sink, server: Loopback) -> None:
+    """Whoever asks something else, where results were expected, is in the same conversation."""
+    patch_openai()
+    server.script(
+        json_reply(response_object(Answer(tool_calls=CALLS.tool_calls, id="resp_a"))),
+        json_reply(response_object(Answer("Bye", id="resp_b"))),
+    )
+    client = client_of(server, "sync")
+    client.responses.create(model="gpt-4o", input="Hi")
+    client.responses.create(model="gpt-4o", input="Never mind", previous_response_id="resp_a")
+    client.close()
+    assert brief(sink, 4) == [
+        ("Prompt", "Hi", "prompt 1", "thread 1"),
+        ("Tool call", None, "prompt 1", "thread 1"),
+        ("Prompt", "Never mind", "prompt 2", "thread 1"),
+        ("Generation", "Bye", "prompt 2", "thread 1"),
+    ]
+
+
 def test_no_text_is_remembered(sink: Sink, server: Loopback) -> None:
     """What waits for a retry or for tool results holds no text, however long the question was."""
     patch_openai()

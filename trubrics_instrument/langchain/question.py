@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trubrics_instrument._shield import shield
-from trubrics_instrument._threads import NO_HISTORY, TAIL_MESSAGES, History
+from trubrics_instrument._trail import NO_HISTORY, TAIL_MESSAGES, History
 from trubrics_instrument.langchain.messages import (
     answered,
     attachments,

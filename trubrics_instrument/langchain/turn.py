@@ -9,7 +9,7 @@ from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._identity import claimed_by
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._reader import Asked, Status, Usage
-from trubrics_instrument._threads import NO_HISTORY
+from trubrics_instrument._trail import NO_HISTORY
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
 from trubrics_instrument.langchain.outcome import (
     ModelAnswer,

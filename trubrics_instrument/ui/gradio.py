@@ -8,7 +8,7 @@ from typing import Any
 from trubrics_instrument import _runtime
 from trubrics_instrument._frameworks import session
 from trubrics_instrument._shield import shield
-from trubrics_instrument._threads import number_of
+from trubrics_instrument._trail import number_of
 from trubrics_instrument.ui._once import feedback_once
 
 _gradio: Any = import_module("gradio")  # not every type checker has it installed

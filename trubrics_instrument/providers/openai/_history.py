@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trubrics_instrument._threads import TAIL_MESSAGES, History
+from trubrics_instrument._trail import TAIL_MESSAGES, History
 from trubrics_instrument.providers.openai._fields import content_text, each, get
 
 # However long a history is, no more of it is looked at than this, from either end.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._reader import Answer, Asked, Choice, Status, ToolUse
-from trubrics_instrument._threads import History
+from trubrics_instrument._trail import History
 from trubrics_instrument.providers.openai._fields import (
     attachments,
     claim,

@@ -1,0 +1,127 @@
+"""What leads to a question, as numbers that stand for what was said.
+
+Of each message only its beginning and its end are looked at, and of a history only its last few
+messages and its first one, so that the cost does not grow with the conversation.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+
+TAIL_MESSAGES = 3
+_LOOKED_AT_CHARS = 128
+# Whatever an app strips of what it stores is less than this.
+_LONG_CHARS = 1024
+# An answer of this length is hardly given twice; "You're welcome!" is given to everybody.
+_TELLING_CHARS = 80
+# What a name is of where it is not of the last messages: in the place of the asker's number.
+_OF_QUESTION, _OF_ANSWER_ID = 1, 2
+
+
+class History(NamedTuple):
+    """What a request resends of its conversation.
+
+    Attributes:
+        opening: The first thing that the user said in it.
+        begins: Whether that is the question itself.
+        tail: The last messages before the question, up to the assistant's last, oldest first;
+            `TAIL_MESSAGES` of them at most.
+    """
+
+    opening: str | None = None
+    begins: bool = False
+    tail: tuple[str, ...] = ()
+
+
+NO_HISTORY = History()
+
+
+class Trail:
+    """What leads to a question: who asks, the messages before it, and the question itself.
+
+    Names are numbers, the same in every process; they hold no text. A name for several messages is
+    `hash()` of their numbers, which Python salts for texts only.
+
+    Attributes:
+        asker: The user, if known.
+        history: What the request resends.
+        text: The question.
+        question: Its number.
+        last: The number of the message before it; None if there is none.
+    """
+
+    __slots__ = ("_who", "asker", "history", "last", "question", "text")
+
+    def __init__(self, asker: str | None, history: History, text: str | None) -> None:
+        self.asker = asker
+        self.history = history
+        self.text = text
+        self.question = number_of(text or "")
+        self.last = number_of(history.tail[-1]) if history.tail else None
+        self._who = _number_of_asker(asker)
+
+    def last_is_telling(self) -> bool:
+        """Whether the message before the question is one that is hardly said twice."""
+        return len(self.history.tail[-1]) >= _TELLING_CHARS
+
+    def last_name(self) -> int:
+        """Return the name of the last message before the question."""
+        return hash((self._who, self.last))
+
+    def names(self) -> list[int]:
+        """Return a name of the last message before the question, one of the last two, and so on."""
+        numbers = (self.last, *map(number_of, self.history.tail[-2::-1]))
+        return [hash((self._who, *numbers[:depth])) for depth in range(1, len(numbers) + 1)]
+
+    def question_name(self) -> int:
+        """Return a name for what was asked before: apps change answers, but hardly questions."""
+        return self._question_name(number_of(self.history.tail[-2]))
+
+    def names_after(self, answer: int) -> list[int]:
+        """Return the names by which a request will ask that goes on from an answer."""
+        who, question, last = self._who, self.question, self.last
+        names = [hash((who, answer)), hash((who, answer, question))]
+        if last is not None:
+            names.append(hash((who, answer, question, last)))
+        if self.asker:
+            names.append(self._question_name(question))
+        return names
+
+    def _question_name(self, question: int) -> int:
+        return hash((_OF_QUESTION, self._who, question))
+
+
+def number_of(text: str) -> int:
+    """Return a number for a text, by its beginning and its end; apps strip what they store."""
+    return int.from_bytes(blake2b(_looked_at(text), digest_size=8).digest(), "little")
+
+
+@lru_cache(maxsize=1_000)
+def _number_of_asker(asker: str | None) -> int:
+    who = (asker or "").encode(errors="replace")
+    return int.from_bytes(blake2b(who, digest_size=8).digest(), "little")
+
+
+def name_of_answer(answer_id: str) -> int:
+    """Return the name of an answer that is asked for by its id."""
+    return hash((_OF_ANSWER_ID, number_of(answer_id)))
+
+
+def digest_of_opening(asker: str | None, opening: str) -> bytes:
+    """Return what stands for the first thing that a user said."""
+    who = (asker or "").encode(errors="replace")
+    said = b"\0".join((who, b"opening", _looked_at(opening)))
+    return blake2b(said, digest_size=16).digest()
+
+
+def _looked_at(text: str) -> bytes:
+    """Return the beginning and the end of a text."""
+    if len(text) > _LONG_CHARS:
+        text = text[: _LONG_CHARS // 2] + text[-_LONG_CHARS // 2 :]
+    text = text.strip()
+    if len(text) > 2 * _LOOKED_AT_CHARS:
+        # Two whole blocks of the hash, where all of it is ASCII: a mark between them is a third.
+        text = text[:_LOOKED_AT_CHARS] + text[-_LOOKED_AT_CHARS:]
+    return text.encode(errors="replace")
