@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from tests.collector.conftest import Collector, event, until
+from trubrics_instrument.collector.fields import to_timestamp
 from trubrics_instrument.collector.wording import path_to
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}\u202e\x07"
@@ -200,3 +203,36 @@ def test_a_user_is_deleted_from_the_page(talked: Collector) -> None:
     assert "4 events deleted" in own.post("delete?user=bob", b"").text, url
     assert talked.get("/users/bob").status_code == 404
     assert talked.get("/threads/t-2").status_code == 404
+
+
+def _shown(page: str, what: str) -> str:
+    (found,) = re.findall(rf"<section>\s*<h2>{what}</h2>(.*?)</section>", page, re.DOTALL)
+    return str(found)
+
+
+@pytest.mark.parametrize("name", ["24h", "7d", "30d", "90d", "all"])
+def test_the_overview_counts_whoever_was_there_once(server: Collector, name: str) -> None:
+    """Users, who asked most, and the busiest conversations: only of the range, each once."""
+    now = datetime.now(timezone.utc)
+    asked = [("ada", 0), ("ada", 0), ("bob", 0), ("ada", 2), ("eve", 20), ("eve", 80), ("old", 200)]
+    server.post(
+        "publish_events",
+        [
+            event(
+                user_id=user,
+                timestamp=to_timestamp(now - timedelta(days=days)),
+                properties={"$text": f"{user} {days}", "$thread_id": f"{user}-{days}"},
+            )
+            for user, days in asked
+        ],
+    )
+    within = {"24h": 1, "7d": 7, "30d": 30, "90d": 90, "all": 999}[name]
+    counts = Counter(user for user, days in asked if days < within)
+    threads = Counter(f"{user} {days}" for user, days in asked if days < within)
+    page = server.get(f"/?range={name}").text
+    assert re.findall(r"Users <strong>(.*?)</strong>", page) == [str(len(counts))]
+    ranked = re.findall(r"<bdi>(\w+)</bdi>.*?<span>(\d+)<", _shown(page, "By user"), re.DOTALL)
+    assert {user: int(count) for user, count in ranked} == counts
+    assert [int(count) for _, count in ranked] == sorted(counts.values(), reverse=True)
+    busiest = _titles(_shown(page, "Busiest conversations"))
+    assert (busiest[0], sorted(busiest)) == ("ada 0", sorted(threads))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.collector.conftest import until
+from trubrics_instrument.collector import log
 from trubrics_instrument.collector.removal import delete_before, delete_user
 from trubrics_instrument.collector.rows import Row, to_row
 from trubrics_instrument.collector.schema import (
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _NEWER = "it was written by a newer version"
 _UPGRADE = "pip install -U trubrics-instrument"
-SUMMED = ("threads", "users", "model_sums", "user_days", "latencies")
+SUMMED = ("threads", "users", "model_sums", "user_sums", "latencies")
 
 
 def _rows(user_id: str, thread_id: str, day: int) -> list[Row]:
@@ -47,12 +48,35 @@ def _rows(user_id: str, thread_id: str, day: int) -> list[Row]:
     ]
 
 
-def _sums(store: Store) -> dict[str, list[tuple[object, ...]]]:
+def _sums(store: Store) -> dict[str, list[dict[str, object]]]:
+    """Return every sum; a thread's number says only when it was first seen."""
     with store.reading() as db:
         return {
-            table: [tuple(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3")]
+            table: sorted(
+                (
+                    {**row, "number": None}
+                    for row in map(dict, db.execute(f"SELECT * FROM {table}"))
+                ),
+                key=str,
+            )
             for table in SUMMED
         }
+
+
+def _talks(store: Store) -> dict[str, list[str]]:
+    """Return what was said in each thread, in order, as its page finds it."""
+    query = (
+        "SELECT t.thread_id, e.event || ' ' || e.timestamp FROM threads t "
+        "JOIN thread_events o USING (number) JOIN events e ON e.id = o.event "
+        "ORDER BY o.number, o.timestamp, o.event"
+    )
+    talks: dict[str, list[str]] = {}
+    with store.reading() as db:
+        for thread_id, said in db.execute(query):
+            talks.setdefault(thread_id, []).append(said)
+        (left,) = db.execute("SELECT count(*) FROM thread_events").fetchone()
+    assert left == sum(map(len, talks.values()))
+    return talks
 
 
 def _found(store: Store, word: str) -> int:
@@ -76,6 +100,7 @@ def test_deleting_a_user_leaves_what_would_be_there_without_them(tmp_path: Path)
         until(lambda: _is_indexed(store))
         assert delete_user(store, "zzyzx") == 6
         assert _sums(store) == _sums(without)
+        assert _talks(store) == _talks(without)
         assert (_found(store, "zzyzx"), _found(store, "eve")) == (0, 1)
         for file in tmp_path.glob("b*"):
             assert b"zzyzx" not in file.read_bytes()
@@ -89,6 +114,7 @@ def test_retention_deletes_what_is_older(tmp_path: Path) -> None:
         store.add([*_rows("ada", "t-1", 1), *_rows("bob", "t-9", 2), *kept]).result()
         assert delete_before(store, "2026-01-03") == 6
         assert _sums(store) == _sums(without)
+        assert _talks(store) == _talks(without)
 
 
 def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
@@ -100,7 +126,7 @@ def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
         old.executemany(f"INSERT INTO events ({COLUMNS}) VALUES ({marks})", rows)
     with closing(Store(tmp_path / "new")) as new, closing(Store(tmp_path / "old")) as store:
         new.add(rows).result()
-        assert _sums(store) == _sums(new)
+        assert (_sums(store), _talks(store)) == (_sums(new), _talks(new))
         store.catch_up()
         until(lambda: _found(store, "question") == 2)
 
@@ -191,3 +217,47 @@ with collector.running(sys.argv[1]) as server:
         (summed,) = db.execute("SELECT sum(events) FROM users").fetchone()
         assert summed == len(stored)
         assert len(stored) % 5 == 0
+
+
+def test_the_log_stays_short_while_events_come_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is moved into the file beside the writer, and started anew again and again."""
+    monkeypatch.setattr(log, "MOVED_AT_BYTES", 1024 * 1024)
+    path = tmp_path / "db"
+    shrank = 0
+    with closing(Store(path)) as store:
+        before = 0
+        for number in range(200):
+            rows = [
+                to_row("ada", "Prompt", "2026-01-01T00:00:00.000Z", {"$text": f"{number} " * 200})
+                for _ in range(100)
+            ]
+            store.add(rows).result()
+            size_bytes = (tmp_path / "db-wal").stat().st_size
+            shrank += size_bytes < before
+            before = size_bytes
+        with store.reading() as db:
+            assert tuple(db.execute("SELECT count(*) FROM events").fetchone()) == (20_000,)
+            assert tuple(db.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
+    assert shrank > 2
+
+
+def test_the_log_grows_while_somebody_reads_and_shrinks_when_they_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long export sees one moment of the file; what came in meanwhile is moved after it."""
+    monkeypatch.setattr(log, "MOVED_AT_BYTES", 256 * 1024)
+    with closing(Store(tmp_path / "db")) as store:
+
+        def add_some() -> int:
+            at = "2026-01-01T00:00:00.000Z"
+            store.add([to_row("ada", "Prompt", at, {"$text": "a word " * 900})] * 20).result()
+            return (tmp_path / "db-wal").stat().st_size
+
+        add_some()
+        with store.reading() as db:
+            assert tuple(db.execute("SELECT count(*) FROM events").fetchone()) == (20,)
+            until(lambda: add_some() > 4 * 1024 * 1024)
+            assert tuple(db.execute("SELECT count(*) FROM events").fetchone()) == (20,)
+        until(lambda: add_some() < 1024 * 1024)

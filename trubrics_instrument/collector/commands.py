@@ -90,7 +90,7 @@ def delete_events(args: argparse.Namespace) -> int:
     """Delete a user's events, after a question unless told not to ask."""
     with closing(Store(args.db)) as store:
         with store.reading() as db:
-            query = "SELECT count(*) FROM events WHERE user_id = ?"
+            query = "SELECT coalesce(sum(events), 0) FROM users WHERE user_id = ?"
             (count,) = db.execute(query, (args.user,)).fetchone()
         if not count:
             return fail(f"There is no event of {args.user}.")

@@ -56,19 +56,15 @@ def threads(db: sqlite3.Connection, span: Range) -> Series:
 
 def users(db: sqlite3.Connection, span: Range) -> Series:
     """Return how many users were active; one who was active in two periods is one in the total."""
-    if span.unit == "hour":
-        query = (
-            "SELECT substr(timestamp, 1, 13) AS at, count(DISTINCT user_id) FROM events "
-            "WHERE timestamp >= ? GROUP BY at"
-        )
-    elif span.unit == "day":
-        query = "SELECT day AS at, count(*) FROM user_days WHERE day >= ? GROUP BY at"
-    else:
-        query = (
-            "SELECT substr(day, 1, 7) AS at, count(DISTINCT user_id) FROM user_days "
-            "WHERE day >= ? GROUP BY at"
-        )
-    by_period = _pairs(db, query, (span.start,))
+    # A month is no grain of its own: there the same user is in many rows.
+    counted = "period, count(*)"
+    if span.unit == "month":
+        counted = "substr(period, 1, 7), count(DISTINCT user_id)"
+    query = (
+        f"SELECT {counted} FROM user_sums "  # noqa: S608 - one of two
+        "WHERE grain = ? AND period >= ? GROUP BY 1"
+    )
+    by_period = _pairs(db, query, (span.grain, span.start))
     (total,) = db.execute("SELECT count(*) FROM users WHERE last_at >= ?", (span.start,)).fetchone()
     return Series(total, _series(span, by_period).values)
 
@@ -99,26 +95,32 @@ def by_user(db: sqlite3.Connection, span: Range) -> list[sqlite3.Row]:
     if span.key == "all":
         query = "SELECT * FROM users ORDER BY prompts DESC LIMIT ?"
         return db.execute(query, (MOST_LISTED,)).fetchall()
-    if span.unit == "hour":
-        query = (
-            "SELECT user_id, count(*) AS prompts FROM events INDEXED BY events_by_time "
-            "WHERE timestamp >= ? AND kind = 'prompt' GROUP BY user_id ORDER BY 2 DESC LIMIT ?"
-        )
-    else:
-        query = (
-            "SELECT user_id, sum(prompts) AS prompts FROM user_days "
-            "WHERE day >= ? GROUP BY user_id ORDER BY 2 DESC LIMIT ?"
-        )
-    return db.execute(query, (span.start, MOST_LISTED)).fetchall()
+    if span.key == "all":
+        query = "SELECT * FROM users ORDER BY prompts DESC LIMIT ?"
+        return db.execute(query, (MOST_LISTED,)).fetchall()
+    query = (
+        "SELECT user_id, sum(prompts) AS prompts FROM user_sums "
+        "WHERE grain = ? AND period >= ? GROUP BY user_id ORDER BY 2 DESC LIMIT ?"
+    )
+    return db.execute(query, (span.grain, span.start, MOST_LISTED)).fetchall()
 
 
 def busiest_threads(db: sqlite3.Connection, span: Range) -> list[sqlite3.Row]:
-    """Return the conversations with most prompts among those that went on in the range."""
-    return db.execute(
-        "SELECT * FROM threads WHERE thread_id IN (SELECT thread_id FROM threads "
-        "WHERE last_at >= ? ORDER BY prompts DESC LIMIT ?) ORDER BY prompts DESC, last_at DESC",
-        (span.start, MOST_LISTED),
-    ).fetchall()
+    """Return the conversations with most prompts among those that went on in the range.
+
+    From one number of prompts down to the next, as few conversations share the largest ones.
+    """
+    found: list[sqlite3.Row] = []
+    (prompts,) = db.execute("SELECT max(prompts) FROM threads").fetchone()
+    while prompts is not None and len(found) < MOST_LISTED:
+        found += db.execute(
+            "SELECT * FROM threads WHERE prompts = ? AND last_at >= ? "
+            "ORDER BY last_at DESC LIMIT ?",
+            (prompts, span.start, MOST_LISTED - len(found)),
+        ).fetchall()
+        fewer = "SELECT max(prompts) FROM threads WHERE prompts < ?"
+        (prompts,) = db.execute(fewer, (prompts,)).fetchone()
+    return found
 
 
 def _model_latency(db: sqlite3.Connection, span: Range, model: str) -> dict[str, float | None]:

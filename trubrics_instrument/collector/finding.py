@@ -105,19 +105,19 @@ def find(
 
 def _find_by_thread(db: sqlite3.Connection, wanted: Wanted, after: str) -> Found:
     conditions, values = _thread_conditions(wanted)
-    last_at, _, thread_id = after.partition(" ")
-    if last_at:
-        conditions.append("(last_at, thread_id) < (?, ?)")
-        values += [last_at, thread_id]
+    last_at, _, number = after.partition(" ")
+    if number.isdecimal() and len(number) < 19:  # noqa: PLR2004 - digits
+        conditions.append("(last_at, number) < (?, ?)")
+        values += [last_at, int(number)]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     threads = db.execute(
         f"SELECT * FROM threads {where} "  # noqa: S608 - conditions from this file, values bound
-        "ORDER BY last_at DESC, thread_id DESC LIMIT ?",
+        "ORDER BY last_at DESC, number DESC LIMIT ?",
         (*values, THREADS_PER_PAGE + 1),
     ).fetchall()
     page = threads[:THREADS_PER_PAGE]
     more = len(threads) > THREADS_PER_PAGE
-    return Found(page, {}, f"{page[-1]['last_at']} {page[-1]['thread_id']}" if more else "", "")
+    return Found(page, {}, f"{page[-1]['last_at']} {page[-1]['number']}" if more else "", "")
 
 
 def _thread_conditions(wanted: Wanted) -> tuple[list[str], list[object]]:

@@ -14,7 +14,7 @@ from trubrics_instrument.collector.fields import to_timestamp
 from trubrics_instrument.collector.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from trubrics_instrument.collector.store import Store
 
@@ -24,6 +24,8 @@ TIDY_EVERY_S = 3600
 EVENTS_PER_STEP = 2_000
 _PAGES_PER_MERGE = 500
 _COLUMNS = ", ".join(Row._fields)
+_OF_USER = f"SELECT e.id FROM {sums.OF_USER}"  # noqa: S608 - not a value
+_BEFORE = "SELECT id FROM events WHERE timestamp < :before"
 
 
 def delete_user(store: Store, user_id: str) -> int:
@@ -31,7 +33,7 @@ def delete_user(store: Store, user_id: str) -> int:
 
     What was said is overwritten in the file, and merged out of the index of words.
     """
-    deleted = _delete(store, "user_id = ?", user_id)
+    deleted = _delete(store, _OF_USER, {"user_id": user_id})
     _merge_index(store)
     store.empty_log()
     return deleted
@@ -39,7 +41,7 @@ def delete_user(store: Store, user_id: str) -> int:
 
 def delete_before(store: Store, timestamp: str) -> int:
     """Delete every event before a moment, and return how many there were."""
-    return _delete(store, "timestamp < ?", timestamp)
+    return _delete(store, _BEFORE, {"before": timestamp})
 
 
 async def keep_tidy(store: Store, retention: timedelta) -> None:
@@ -55,28 +57,25 @@ async def keep_tidy(store: Store, retention: timedelta) -> None:
         await asyncio.sleep(TIDY_EVERY_S)
 
 
-def _delete(store: Store, condition: str, value: str) -> int:
+def _delete(store: Store, which: str, values: Mapping[str, str]) -> int:
     """Delete step by step, so that events which arrive meanwhile need not wait long."""
     deleted = 0
-    while step := store.writer.submit(_delete_some(condition, value)).result():
+    work = partial(_delete_some, which=which, values=values)
+    while step := store.writer.submit(work).result():
         deleted += step
     return deleted
 
 
-def _delete_some(condition: str, value: str) -> Callable[[sqlite3.Connection], int]:
-    def work(db: sqlite3.Connection) -> int:
-        db.execute("PRAGMA secure_delete = ON")
-        found = db.execute(
-            f"SELECT id, {_COLUMNS} FROM events WHERE {condition} LIMIT ?",  # noqa: S608 - see the callers
-            (value, EVENTS_PER_STEP),
-        ).fetchall()
-        rows = [Row._make(tuple(event)[1:]) for event in found]
-        db.executemany("DELETE FROM events WHERE id = ?", [(event["id"],) for event in found])
-        sums.subtract(db, rows)
-        db.execute("PRAGMA secure_delete = OFF")
-        return len(found)
-
-    return work
+def _delete_some(db: sqlite3.Connection, which: str, values: Mapping[str, str]) -> int:
+    db.execute("PRAGMA secure_delete = ON")
+    found = db.execute(
+        f"SELECT id, {_COLUMNS} FROM events WHERE id IN ({which} LIMIT :most)",  # noqa: S608 - one of two
+        {**values, "most": EVENTS_PER_STEP},
+    ).fetchall()
+    db.executemany("DELETE FROM events WHERE id = ?", [(event["id"],) for event in found])
+    sums.subtract(db, {event_id: Row._make(values) for event_id, *values in found})
+    db.execute("PRAGMA secure_delete = OFF")
+    return len(found)
 
 
 def _merge_index(store: Store) -> None:

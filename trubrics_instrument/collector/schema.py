@@ -49,16 +49,25 @@ CREATE INDEX events_loose ON events (user_id, timestamp) WHERE thread_id IS NULL
 CREATE INDEX events_by_thread ON events (thread_id, timestamp) WHERE thread_id IS NOT NULL;
 """
 
+# What a user did in a period is about who was there and who asked.
+USER_MEASURES = MEASURES[:2]
+_USER_MEASURES = ", ".join(f"{name} INTEGER" for name in USER_MEASURES)
+
 _SUMS = f"""
 CREATE TABLE threads (
-    thread_id TEXT PRIMARY KEY, user_id TEXT, assistant_id TEXT, title TEXT,
+    number INTEGER PRIMARY KEY, thread_id TEXT UNIQUE, user_id TEXT, assistant_id TEXT, title TEXT,
     first_at TEXT, last_at TEXT, {_MEASURES}
-) WITHOUT ROWID;
-CREATE INDEX threads_by_last ON threads (last_at, prompts);
+);
+CREATE INDEX threads_by_last ON threads (last_at);
 CREATE INDEX threads_by_first ON threads (first_at);
+CREATE INDEX threads_by_prompts ON threads (prompts, last_at);
+CREATE INDEX threads_by_user ON threads (user_id, last_at);
 CREATE INDEX threads_failed ON threads (last_at) WHERE failures > 0;
 CREATE INDEX threads_rated ON threads (last_at) WHERE feedback > 0;
-CREATE INDEX threads_by_user ON threads (user_id, last_at);
+
+CREATE TABLE thread_events (
+    number INTEGER, timestamp TEXT, event INTEGER, PRIMARY KEY (number, timestamp, event)
+) WITHOUT ROWID;
 
 CREATE TABLE users (
     user_id TEXT PRIMARY KEY, first_at TEXT, last_at TEXT, {_MEASURES}
@@ -69,15 +78,21 @@ CREATE TABLE model_sums (
     grain TEXT, period TEXT, assistant_id TEXT, {_MEASURES},
     PRIMARY KEY (grain, period, assistant_id)
 ) WITHOUT ROWID;
-CREATE TABLE user_days (
-    user_id TEXT, day TEXT, {_MEASURES}, PRIMARY KEY (user_id, day)
+CREATE TABLE user_sums (
+    grain TEXT, period TEXT, user_id TEXT, {_USER_MEASURES},
+    PRIMARY KEY (grain, period, user_id)
 ) WITHOUT ROWID;
-CREATE INDEX user_days_by_day ON user_days (day);
-CREATE TABLE deliveries (target TEXT PRIMARY KEY, through INTEGER, sending INTEGER);
 CREATE TABLE latencies (
     grain TEXT, period TEXT, assistant_id TEXT, bucket INTEGER, events INTEGER,
     PRIMARY KEY (grain, period, assistant_id, bucket)
 ) WITHOUT ROWID;
+"""
+
+_SUM_TABLES = ("threads", "users", "model_sums", "user_days", "latencies")
+
+# How far each target of `forward` is: this follows from nothing else.
+_DELIVERIES = """
+CREATE TABLE IF NOT EXISTS deliveries (target TEXT PRIMARY KEY, through INTEGER, sending INTEGER)
 """
 
 # An index over `events.text` that holds no second copy of it. It follows the events, in larger
@@ -125,9 +140,8 @@ def create_events(db: sqlite3.Connection) -> None:
     _run(db, _EVENTS)
 
 
-def create_sums(db: sqlite3.Connection) -> None:
-    """Step 2: the sums and the text index, empty."""
-    _run(db, _SUMS)
+def create_search(db: sqlite3.Connection) -> None:
+    """Step 2: the text index, empty (and the first form of the sums, once)."""
     _run(db, _SEARCH)
 
 
@@ -139,6 +153,21 @@ def gather_words(db: sqlite3.Connection) -> None:
     """
     db.execute("INSERT INTO search (search, rank) VALUES ('hashsize', ?)", (16 * 1024 * 1024,))
     db.execute("INSERT INTO search (search, rank) VALUES ('automerge', 8)")
+
+
+def renew_sums(db: sqlite3.Connection) -> None:
+    """Step 4: users by the hour too, and fewer indexes, which cost with every event.
+
+    An index that is ordered by ids made up at random changes all over the file. Any earlier form
+    of the sums is thrown away; `fill_sums` fills them.
+    """
+    for table in _SUM_TABLES:
+        db.execute(f"DROP TABLE IF EXISTS {table}")
+    for index in ("events_by_user", "events_by_thread", "events_by_time"):
+        db.execute(f"DROP INDEX {index}")
+    db.execute("CREATE INDEX events_by_time ON events (timestamp, user_id)")
+    _run(db, _SUMS)
+    db.execute(_DELIVERIES)
 
 
 def _version(db: sqlite3.Connection, newest: int) -> int:

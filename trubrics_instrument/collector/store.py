@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument.collector import sums
+from trubrics_instrument.collector.log import Log
 from trubrics_instrument.collector.rows import Row
 from trubrics_instrument.collector.schema import (
     ForeignDatabaseError,
     create_events,
-    create_sums,
+    create_search,
     gather_words,
     prepare,
+    renew_sums,
 )
 from trubrics_instrument.collector.writer import Writer
 
@@ -27,12 +29,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ", ".join(Row._fields)
 _INSERT = (
-    f"INSERT INTO events ({COLUMNS}) "  # noqa: S608 - the names are ours
-    f"VALUES ({', '.join('?' * len(Row._fields))})"
+    f"INSERT INTO events (id, {COLUMNS}) "  # noqa: S608 - the names are ours
+    f"VALUES (?, {', '.join('?' * len(Row._fields))})"
 )
 _READER_CACHE_MIB = 64
 _WRITER_CACHE_MIB = 256
-_PAGES_PER_CHECKPOINT = 40_000  # 160 MiB: the same pages change again and again
 _BACKFILL_ROWS = 10_000
 INDEXED_AT_ONCE = 10_000
 _MOST_INDEXED_AT_ONCE = 50_000  # more than can come in with one commit, so that it never lags on
@@ -47,14 +48,14 @@ class Added(NamedTuple):
 
 
 def fill_sums(db: sqlite3.Connection) -> None:
-    """Step 2: the sums, from the events that are there; the text index follows by itself."""
-    create_sums(db)
-    cursor = db.execute(f"SELECT {COLUMNS} FROM events ORDER BY id")  # noqa: S608 - as above
+    """Make the sums from the events that are there; the text index follows by itself."""
+    renew_sums(db)
+    cursor = db.execute(f"SELECT id, {COLUMNS} FROM events ORDER BY id")  # noqa: S608 - as above
     while chunk := cursor.fetchmany(_BACKFILL_ROWS):
-        sums.add(db, map(Row._make, chunk))
+        sums.add(db, {event_id: Row._make(values) for event_id, *values in chunk})
 
 
-STEPS = (create_events, fill_sums, gather_words)
+STEPS = (create_events, create_search, gather_words, fill_sums)
 
 
 class Store:
@@ -73,7 +74,8 @@ class Store:
             raise
         except (sqlite3.DatabaseError, ForeignDatabaseError) as error:
             raise ForeignDatabaseError(f"{self.path} is not used: {error}") from error
-        self.writer = Writer(partial(self._connect, _WRITER_CACHE_MIB), insert, index_some)
+        self._log = Log(self.path, self._connect)
+        self.writer = Writer(partial(self._connect, _WRITER_CACHE_MIB), insert, self._follow)
 
     def add(self, rows: Sequence[Row], size_bytes: int = 0) -> Future[Added]:
         """Store the rows, each `event_id` once; done means on disk."""
@@ -99,6 +101,11 @@ class Store:
     def close(self) -> None:
         """Write what waits, and let go of the file."""
         self.writer.close()
+        self._log.wait()
+
+    def _follow(self, db: sqlite3.Connection, idle: bool) -> bool:
+        self._log.tend(db)
+        return index_some(db, idle)
 
     def _prepare(self) -> None:
         with closing(self._connect()) as db:
@@ -118,7 +125,8 @@ class Store:
             # NORMAL: in WAL mode a killed process loses nothing that it had committed.
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA cache_size = -{cache_mib * 1024}")
-            db.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_PER_CHECKPOINT}")
+            db.execute("PRAGMA wal_autocheckpoint = 0")  # see log.py
+            db.execute("PRAGMA journal_size_limit = 0")
         except sqlite3.Error:
             db.close()
             raise
@@ -134,8 +142,8 @@ def insert(db: sqlite3.Connection, batches: Sequence[Sequence[Row]]) -> list[Add
     """
     known = _known(db, [row.event_id for rows in batches for row in rows if row.event_id])
     new = [_without(known, rows) for rows in batches]
-    every = list(chain.from_iterable(new))
-    db.executemany(_INSERT, every)
+    every = dict(enumerate(chain.from_iterable(new), start=_next_id(db)))
+    db.executemany(_INSERT, [(event_id, *row) for event_id, row in every.items()])
     sums.add(db, every)
     return [Added(len(a), len(rows) - len(a)) for a, rows in zip(new, batches, strict=True)]
 
@@ -163,6 +171,13 @@ def index_some(db: sqlite3.Connection, idle: bool) -> bool:
         db.execute("ROLLBACK")
         raise
     return bool(until < newest)
+
+
+def _next_id(db: sqlite3.Connection) -> int:
+    """Return the id after the last one ever given, even if that event was deleted."""
+    query = "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'events'"
+    (next_id,) = db.execute(query).fetchone()
+    return int(next_id)
 
 
 def _known(db: sqlite3.Connection, event_ids: Sequence[str]) -> set[str]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from trubrics_instrument.collector import rows as kinds
 from trubrics_instrument.collector.rows import Row
-from trubrics_instrument.collector.schema import MEASURES
+from trubrics_instrument.collector.schema import MEASURES, USER_MEASURES
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping
 
 TITLE_CHARS = 160
 _COLUMNS = ", ".join(Row._fields)
@@ -31,10 +31,16 @@ _Key = tuple[Any, ...]
 _K = TypeVar("_K")
 
 
-def _upsert(table: str, keys: tuple[str, ...], others: str = "", updates: str = "") -> str:
-    columns = ", ".join((*keys, *filter(None, [others]), *MEASURES))
+def _upsert(
+    table: str,
+    keys: tuple[str, ...],
+    others: str = "",
+    updates: str = "",
+    measures: tuple[str, ...] = MEASURES,
+) -> str:
+    columns = ", ".join((*keys, *filter(None, [others]), *measures))
     marks = ", ".join("?" * (columns.count(",") + 1))
-    adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
+    adding = ", ".join(f"{name} = {name} + excluded.{name}" for name in measures)
     return (
         f"INSERT INTO {table} ({columns}) VALUES ({marks}) "  # noqa: S608 - names from this file
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {updates}{adding}"
@@ -52,60 +58,92 @@ _ADD_TO_THREAD = _upsert(
 )
 _ADD_TO_USER = _upsert("users", ("user_id",), "first_at, last_at", _SPAN)
 _ADD_TO_MODEL_SUM = _upsert("model_sums", ("grain", "period", "assistant_id"))
-_ADD_TO_USER_DAY = _upsert("user_days", ("user_id", "day"))
-_ADD_TO_LATENCY = """
-INSERT INTO latencies (grain, period, assistant_id, bucket, events) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (grain, period, assistant_id, bucket) DO UPDATE SET events = events + excluded.events
+_ADD_TO_USER_SUM = _upsert("user_sums", ("grain", "period", "user_id"), measures=USER_MEASURES)
+_ADD_TO_LATENCY = _upsert(
+    "latencies", ("grain", "period", "assistant_id", "bucket"), measures=("events",)
+)
+# Where a user's events are, by the hours in which they were there. An index of all the events by
+# their user would cost more with every event than this does when somebody's are asked for.
+OF_USER = """
+user_sums u CROSS JOIN events e INDEXED BY events_by_time
+    ON e.timestamp >= u.period AND e.timestamp < u.period || '~'
+WHERE u.grain = 'hour' AND u.user_id = :user_id AND e.user_id = :user_id
 """
+_ENDS = tuple(
+    f"SELECT e.timestamp FROM {OF_USER} ORDER BY u.period {order}, e.timestamp {order} LIMIT 1"  # noqa: S608 - one of two
+    for order in ("ASC", "DESC")
+)
 
 
-def add(db: sqlite3.Connection, rows: Iterable[Row], sign: int = 1) -> None:
-    """Add rows to the sums, or subtract them (`sign` -1) when they are deleted."""
-    hours: dict[_Key, list[float]] = {}
-    latencies: dict[_Key, int] = {}
-    user_days: dict[_Key, _Group] = {}
+def add(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
+    """Add events, by their ids, to the sums."""
+    _count(db, events.values(), 1)
+    db.executemany(
+        "INSERT INTO thread_events SELECT number, ?, ? FROM threads WHERE thread_id = ?",
+        _in_threads(events),
+    )
+
+
+def subtract(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
+    """Subtract events that are no longer there."""
+    rows = events.values()
+    _count(db, rows, -1)
+    periods = {("day", row.timestamp[:_DAY]) for row in rows}
+    periods |= {("hour", row.timestamp[:_HOUR]) for row in rows}
+    for table in ("model_sums", "user_sums", "latencies"):
+        empty = f"DELETE FROM {table} WHERE grain = ? AND period = ? AND events <= 0"  # noqa: S608 - one of three
+        db.executemany(empty, periods)
+    for user_id in {row.user_id for row in rows}:
+        _measure_user_again(db, user_id)
+    db.executemany(
+        "DELETE FROM thread_events WHERE timestamp = ? AND event = ? "
+        "AND number = (SELECT number FROM threads WHERE thread_id = ?)",
+        _in_threads(events),
+    )
+    for thread_id in {row.thread_id for row in rows if row.thread_id is not None}:
+        _measure_thread_again(db, thread_id)
+
+
+def _in_threads(events: Mapping[int, Row]) -> list[tuple[str, int, str]]:
+    return [
+        (row.timestamp, event_id, row.thread_id)
+        for event_id, row in events.items()
+        if row.thread_id is not None
+    ]
+
+
+def _count(db: sqlite3.Connection, rows: Iterable[Row], sign: int) -> None:
+    models: dict[_Key, list[float]] = {}
+    latencies: dict[_Key, list[float]] = {}
+    user_hours: dict[_Key, list[float]] = {}
+    users: dict[str, _Group] = {}
     threads: dict[str, _Group] = {}
     for row in rows:
         measures = _measures(row, sign)
         hour, model = row.timestamp[:_HOUR], row.assistant_id or ""
-        _increase(hours.setdefault((hour, model), [0] * len(MEASURES)), measures)
+        _increase(models.setdefault((hour, model), [0] * len(MEASURES)), measures)
         if row.kind == kinds.GENERATION and row.latency_s is not None:
-            key = (hour, model, to_bucket(row.latency_s))
-            latencies[key] = latencies.get(key, 0) + sign
-        _group(user_days, (row.user_id, row.timestamp[:_DAY]), row).take(row, measures)
+            latencies.setdefault((hour, model, to_bucket(row.latency_s)), [0])[0] += sign
+        _increase(user_hours.setdefault((hour, row.user_id), [0] * len(MEASURES)), measures)
+        _group(users, row.user_id, row).take(row, measures)
         if row.thread_id is not None:
             _group(threads, row.thread_id, row).take(row, measures)
-    db.executemany(_ADD_TO_MODEL_SUM, _by_grain(hours))
-    db.executemany(_ADD_TO_LATENCY, _by_grain({key: [n] for key, n in latencies.items()}))
-    db.executemany(_ADD_TO_USER_DAY, [(*k, *group.measures) for k, group in user_days.items()])
-    db.executemany(_ADD_TO_USER, _users(user_days.values()))
+    db.executemany(_ADD_TO_MODEL_SUM, _by_grain(models))
+    db.executemany(_ADD_TO_LATENCY, _by_grain(latencies))
+    db.executemany(_ADD_TO_USER_SUM, _by_grain(user_hours, len(USER_MEASURES)))
+    db.executemany(_ADD_TO_USER, [group.as_user() for group in users.values()])
     db.executemany(_ADD_TO_THREAD, [group.as_thread() for group in threads.values()])
 
 
-def subtract(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """Subtract rows that are no longer among the events."""
-    add(db, rows, sign=-1)
-    days = {row.timestamp[:10] for row in rows}
-    hours = {row.timestamp[:13] for row in rows}
-    for table in ("model_sums", "latencies"):
-        empty = f"DELETE FROM {table} WHERE grain = ? AND period = ? AND events <= 0"  # noqa: S608 - one of two
-        db.executemany(empty, [("day", day) for day in days])
-        db.executemany(empty, [("hour", hour) for hour in hours])
-    users = {row.user_id for row in rows}
-    empty = "DELETE FROM user_days WHERE user_id = ? AND events <= 0"
-    db.executemany(empty, [(user_id,) for user_id in users])
-    for user_id in users:
-        _measure_user_again(db, user_id)
-    for thread_id in {row.thread_id for row in rows if row.thread_id is not None}:
-        measure_thread_again(db, thread_id)
-
-
-def measure_thread_again(db: sqlite3.Connection, thread_id: str) -> None:
-    """Make a thread's sums from the events that it has left."""
-    db.execute("DELETE FROM threads WHERE thread_id = ?", (thread_id,))
+def _measure_thread_again(db: sqlite3.Connection, thread_id: str) -> None:
+    """Make a thread's sums from the events that it has left; it keeps its number."""
+    query = "SELECT number FROM threads WHERE thread_id = ?"
+    (number,) = db.execute(query, (thread_id,)).fetchone()
+    db.execute("DELETE FROM threads WHERE number = ?", (number,))
     left = db.execute(
-        f"SELECT {_COLUMNS} FROM events WHERE thread_id = ? ORDER BY timestamp, id",  # noqa: S608 - names from Row
-        (thread_id,),
+        f"SELECT {_COLUMNS} FROM events WHERE id IN "  # noqa: S608 - names from Row
+        "(SELECT event FROM thread_events WHERE number = ?) ORDER BY timestamp, id",
+        (number,),
     )
     rows = map(Row._make, left)
     first = next(rows, None)
@@ -115,15 +153,15 @@ def measure_thread_again(db: sqlite3.Connection, thread_id: str) -> None:
     for row in (first, *rows):
         group.take(row, _measures(row, 1))
     db.execute(_ADD_TO_THREAD, group.as_thread())
+    db.execute("UPDATE threads SET number = ? WHERE thread_id = ?", (number, thread_id))
 
 
 def _measure_user_again(db: sqlite3.Connection, user_id: str) -> None:
     """Its counts were subtracted; its first and last moments cannot be."""
-    query = "SELECT min(timestamp), max(timestamp) FROM events WHERE user_id = ?"
-    first_at, last_at = db.execute(query, (user_id,)).fetchone()
-    if first_at is None:
-        db.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
+    gone = db.execute("DELETE FROM users WHERE user_id = ? AND events <= 0", (user_id,))
+    if gone.rowcount:
         return
+    first_at, last_at = (db.execute(end, {"user_id": user_id}).fetchone()[0] for end in _ENDS)
     update = "UPDATE users SET first_at = ?, last_at = ? WHERE user_id = ?"
     db.execute(update, (first_at, last_at, user_id))
 
@@ -139,7 +177,7 @@ def from_bucket(bucket: int) -> float:
 
 
 class _Group:
-    """The rows of one thread, or of one user on one day."""
+    """The rows of one thread, or of one user."""
 
     def __init__(self, row: Row) -> None:
         self.user_id = row.user_id
@@ -162,6 +200,9 @@ class _Group:
             if prompt is None or timestamp < prompt.timestamp:
                 self._prompt = row
 
+    def as_user(self) -> tuple[object, ...]:
+        return (self.user_id, self.first_at, self.last_at, *self.measures)
+
     def as_thread(self) -> tuple[object, ...]:
         text = self._prompt.text if self._prompt else None
         return (
@@ -182,31 +223,17 @@ def _group(groups: dict[_K, _Group], key: _K, row: Row) -> _Group:
     return group
 
 
-def _users(days: Iterable[_Group]) -> list[tuple[object, ...]]:
-    """Return a row of `users` for each user of whom there are days."""
-    users: dict[str, list[_Group]] = {}
-    for day in days:
-        users.setdefault(day.user_id, []).append(day)
-    return [
-        (
-            user_id,
-            min(day.first_at for day in own),
-            max(day.last_at for day in own),
-            *(sum(amounts) for amounts in zip(*(day.measures for day in own), strict=True)),
-        )
-        for user_id, own in users.items()
-    ]
-
-
-def _by_grain(hours: dict[_Key, list[float]]) -> list[tuple[object, ...]]:
-    """Return the rows of every hour, and of the days that the hours make."""
+def _by_grain(
+    hours: dict[_Key, list[float]], width: int = len(MEASURES)
+) -> list[tuple[object, ...]]:
+    """Return the rows of every hour, and of the days that the hours make, of so many measures."""
     days: dict[_Key, list[float]] = {}
     for (hour, *others), amounts in hours.items():
         key = (hour[:_DAY], *others)
         held = days.get(key)
         days[key] = amounts if held is None else list(map(operator.add, held, amounts))
     return [
-        (grain, *key, *amounts)
+        (grain, *key, *amounts[:width])
         for grain, sums in (("hour", hours), ("day", days))
         for key, amounts in sums.items()
     ]

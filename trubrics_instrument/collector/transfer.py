@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument.collector.rows import Row, to_properties
+from trubrics_instrument.collector.sums import OF_USER
 from trubrics_instrument.collector.validate import InvalidBodyError, read_event
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 ROWS_PER_STEP = 500
 _COLUMNS = ", ".join(Row._fields)
+_IS_OF_USER = f"id IN (SELECT e.id FROM {OF_USER})"  # noqa: S608 - not a value
 _TEXT_COLUMNS = ("user_id", "event", "text", "thread_id", "assistant_id", "event_id")
 # A spreadsheet takes such a cell for a formula, and whoever wrote the prompt wrote the formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -47,12 +49,12 @@ def to_wire(event: sqlite3.Row) -> WireEvent:
 
 def select(db: sqlite3.Connection, *, user_id: str = "", since: str = "") -> Iterator[sqlite3.Row]:
     """Yield the events in the order in which they came, of one user or from one day on."""
-    offered = (("user_id = ?", user_id), ("timestamp >= ?", since))
+    offered = ((_IS_OF_USER, user_id), ("timestamp >= :since", since))
     conditions = " AND ".join(["1", *(condition for condition, value in offered if value)])
     return iter(
         db.execute(
             f"SELECT id, {_COLUMNS} FROM events WHERE {conditions} ORDER BY id",  # noqa: S608 - ours
-            [value for _, value in offered if value],
+            {"user_id": user_id, "since": since},
         )
     )
 

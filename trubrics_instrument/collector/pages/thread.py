@@ -79,8 +79,9 @@ def _read(db: sqlite3.Connection, thread_id: str, page: int) -> dict[str, object
     page = min(max(page, 1), pages)
     events = db.execute(
         "SELECT *, substr(text, 1, ?) AS shown, length(text) AS text_chars FROM events "
-        "WHERE thread_id = ? ORDER BY timestamp, id LIMIT ? OFFSET ?",
-        (SHOWN_CHARS, thread_id, EVENTS_PER_PAGE, (page - 1) * EVENTS_PER_PAGE),
+        "WHERE id IN (SELECT event FROM thread_events WHERE number = ? "
+        "ORDER BY timestamp, event LIMIT ? OFFSET ?) ORDER BY timestamp, id",
+        (SHOWN_CHARS, thread["number"], EVENTS_PER_PAGE, (page - 1) * EVENTS_PER_PAGE),
     ).fetchall()
     return {
         "thread": thread,

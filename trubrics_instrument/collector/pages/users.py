@@ -77,9 +77,9 @@ def _list(db: sqlite3.Connection, query: dict[str, str]) -> dict[str, object]:
 def _one(db: sqlite3.Connection, held: sqlite3.Row, after: str) -> dict[str, object]:
     user_id = held["user_id"]
     span = ranges.choose("90d", datetime.now(timezone.utc), None)
-    query = "SELECT day, prompts FROM user_days WHERE user_id = ? AND day >= ?"
-    by_day: dict[str, int] = dict(db.execute(query, (user_id, span.start)))
-    series = Series(sum(by_day.values()), tuple(by_day.get(day, 0) for day in span.periods))
+    query = "SELECT prompts FROM user_sums WHERE grain = 'day' AND period = ? AND user_id = ?"
+    days = [db.execute(query, (day, user_id)).fetchone() or (0,) for day in span.periods]
+    prompts = tuple(count for (count,) in days)
     loose = db.execute(
         "SELECT *, substr(text, 1, 300) AS shown FROM events "
         "WHERE user_id = ? AND thread_id IS NULL ORDER BY timestamp DESC LIMIT ?",
@@ -90,7 +90,9 @@ def _one(db: sqlite3.Connection, held: sqlite3.Row, after: str) -> dict[str, obj
         "user": held,
         "threads": db.execute(query, (user_id,)).fetchone()[0],
         "found": find(db, Wanted(user=user_id), after),
-        "activity": charts.bars("Prompts a day", series, span.periods, wording.number),
+        "activity": charts.bars(
+            "Prompts a day", Series(sum(prompts), prompts), span.periods, wording.number
+        ),
         "span": span,
         "loose": loose,
     }
