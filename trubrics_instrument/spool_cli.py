@@ -42,7 +42,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked, and return the exit code."""
-    config = _config.build(os.environ, {})
+    try:
+        config = _config.build(os.environ, {})
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     try:
         found = [each for each in leftovers(args.dir or config.spool_dir) if each.events]
     except OSError as error:
@@ -54,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "clear":
         return _clear(found, yes=args.yes)
     if args.action == "send":
-        return _send(found, args.dir or config.spool_dir, args.patience)
+        return _send(found, config, args)
     for each in found:
         _say(_described(each))
     return 0
@@ -70,9 +74,9 @@ def _clear(found: list[Leftover], *, yes: bool) -> int:
     return 0
 
 
-def _send(found: list[Leftover], spool_dir: str | None, patience_s: float) -> int:
+def _send(found: list[Leftover], config: _config.Config, args: argparse.Namespace) -> int:
     """Send what waits for the configured host; the key of another one is not known here."""
-    config = _config.build(os.environ, {})
+    spool_dir = args.dir or config.spool_dir
     target = config.destination(api_key=None, host=None)
     ours = target and own_path(spool_dir, target.host, target.api_key)
     code = 0
@@ -89,7 +93,7 @@ def _send(found: list[Leftover], spool_dir: str | None, patience_s: float) -> in
             replay_spread_s=0.0,
             replay_gap_s=0.0,
         )
-        code = max(code, _deliver(options, each, patience_s))
+        code = max(code, _deliver(options, each, args.patience))
     return code
 
 

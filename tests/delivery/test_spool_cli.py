@@ -63,6 +63,17 @@ def test_a_folder_that_cannot_be_looked_into(
     assert capsys.readouterr().err == f"Cannot look into {folder}: File name too long\n"
 
 
+def test_an_impossible_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told in a line."""
+    monkeypatch.setenv("TRUBRICS_SPOOL", "never")
+    assert _run() == 2
+    assert capsys.readouterr().err == (
+        "TRUBRICS_SPOOL='never' is unknown: use one of auto, always, strict, off\n"
+    )
+
+
 def test_send_delivers_them_now(left: FaultyServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Each arrives once, and the progress shows on standard error."""
     with left:
