@@ -37,6 +37,8 @@ from tests.told import told
 from trubrics_instrument import patch_openai
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.loopback import Loopback
     from tests.sink import Sink
 
@@ -294,3 +296,42 @@ async def test_no_json(way: Way, sink: Sink, server: Loopback) -> None:
     await ask(client, way)
     await close_client(client)
     assert [event.get("status") for event in told(sink, 2)] == [None, "unread"]
+
+
+READS: dict[str, Callable[[Any], Any]] = {
+    "lines": lambda response: list(response.iter_lines()),
+    "bytes": lambda response: list(response.iter_bytes()),
+    "nothing": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("how", READS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_app_reads_by_itself(
+    how: str, sink: Sink, server: Loopback, *, stream: bool
+) -> None:
+    """An answer that is the app's alone is told as unread, once the app has let go of it."""
+    patch_openai()
+    server.always(reply_of(Way("chat", "stream" if stream else "whole", "sync")))
+    client = client_of(server, "sync")
+    create = client.chat.completions.with_streaming_response.create
+    with create(model="m", messages=[{"role": "user", "content": "Hi"}], stream=stream) as response:
+        READS[how](response)
+    del response
+    gc.collect()
+    client.close()
+    assert [event.get("status") for event in told(sink, 2)] == [None, "unread"]
+
+
+def test_what_the_app_has_read_as_a_whole(sink: Sink, server: Loopback) -> None:
+    """A body that is in memory when the app lets go of it is read like any other."""
+    patch_openai()
+    server.always(reply_of(Way("chat", "whole", "sync")))
+    client = client_of(server, "sync")
+    create = client.chat.completions.with_streaming_response.create
+    with create(model="m", messages=[{"role": "user", "content": "Hi"}]) as response:
+        response.read()
+    del response
+    gc.collect()
+    client.close()
+    assert [event.get("$text") for event in told(sink, 2)] == ["Hi", ANSWER.text]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -112,14 +113,31 @@ class Request:
         stream._trubrics_recording = recording
 
     def _take_raw(self, result: Any) -> None:
-        """Read a raw response whose body is in memory; one that is still to come is the app's."""
-        if self._stream:
-            return
+        """Read a raw response whose body is in memory; one that is still to come is the app's.
+
+        Which may have it parsed; what it has not by the time it lets go of it, it reads by itself.
+        """
         raw = getattr(result, "http_response", result)
-        if getattr(raw, "is_stream_consumed", False):
+        if not self._stream and getattr(raw, "is_stream_consumed", False):
             self._call.read(_json_or_none(raw.content))
-        elif raw is result:
+        elif raw is not result:
+            weakref.finalize(result, self._let_go, raw)
+        elif not self._stream:
             self._call.end(Answer(status="unread"))
+
+    def _let_go(self, raw: Any) -> None:
+        if self._asks and not self._parsed:
+            with shield("reading an answer that the app let go of", quiet=True):
+                self._call.read(_json_or_none(_content_of(raw)))
+
+
+def _content_of(raw: Any) -> bytes:
+    """Return a body that was read as a whole; empty if it was read in pieces, or not at all."""
+    try:
+        content: bytes = raw.content
+    except Exception:  # httpx's ResponseNotRead, which this room does not import
+        return b""
+    return content
 
 
 def _json_or_none(content: bytes) -> Any:
