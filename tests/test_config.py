@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trubrics_instrument import _config, _public, _runtime, configure, stats, track
+from trubrics_instrument import _config, _public, _runtime, configure, patch_openai, stats, track
 from trubrics_instrument._delivery import SenderOptions
 
 if TYPE_CHECKING:
@@ -136,6 +136,17 @@ def test_a_key_goes_to_its_own_host(
     config = _config.build({}, configured)
     found = config.destination(api_key=own.get("api_key"), host=own.get("host"))
     assert found == expected
+
+
+def test_configured_later(caplog: pytest.LogCaptureFixture, sink: Sink) -> None:
+    """Who patches first and configures then is not told that nothing is sent."""
+    _runtime.forget()
+    with caplog.at_level(logging.INFO, "trubrics_instrument"):
+        patch_openai()
+        configure(host=sink.host, flush_interval_s=0.0)
+        assert track("Sign in")
+    assert sink.wait_for(1)
+    assert caplog.records == []
 
 
 def test_nothing_configured(caplog: pytest.LogCaptureFixture) -> None:

@@ -117,8 +117,13 @@ def destination(*, api_key: str | None, host: str | None) -> Destination | None:
 
 
 def prepare_sender(target: Destination | None) -> None:
-    """Build the sender at set-up, so that the first question does not pay for it."""
-    _sender(state(), target)
+    """Build the sender at set-up, so that the first question does not pay for it.
+
+    Where nothing says where to, `configure()` may still come: nothing is said of it yet.
+    """
+    now = state()
+    if _whereto(now, target) is not None:
+        _sender(now, target)
 
 
 def emit(event: Event, target: Destination | None = None) -> bool:
@@ -210,14 +215,19 @@ def _board_of(config: Config) -> Board | None:
     return None
 
 
+def _whereto(now: _State, wanted: Destination | None) -> Destination | None:
+    """Return where a destination is by what is configured now; None if nobody has said."""
+    key, host = (wanted.api_key, wanted.host or None) if wanted else (None, None)
+    return now.config.destination(api_key=key, host=host)
+
+
 def _sender(now: _State, wanted: Destination | None) -> Taker | None:
     """Return the sender to a destination, None being the configured one; built on first use."""
     if not now.config.enabled:
         return None
     if now.stand_in is not None:
         return now.stand_in
-    key, host = (wanted.api_key, wanted.host or None) if wanted else (None, None)
-    target = now.config.destination(api_key=key, host=host)
+    target = _whereto(now, wanted)
     if target is None:
         _explain(now)
         return None
