@@ -107,8 +107,8 @@ def test_an_impossible_setting_is_a_finding(tmp_path: Path) -> None:
     code, out, _ = doctor(home=tmp_path, TRUBRICS_SPOOL="sometimes")
     assert code == 1
     assert (
-        "wrong configuration   spool='sometimes' is unknown: use one of auto, always, strict, off"
-        " -> correct it, or remove it\n"
+        "wrong configuration   TRUBRICS_SPOOL='sometimes' is unknown: "
+        "use one of auto, always, strict, off -> correct it, or remove it\n"
     ) in out
 
 
