@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.sink import Sink
 
 pytestmark = pytest.mark.skipif(
-    find_spec("chainlit") is None, reason="chainlit is not installed: pip install --group ui"
+    find_spec("chainlit") is None, reason="not installed here: make test-versions ARGS=ui"
 )
 
 ONE_USER = """

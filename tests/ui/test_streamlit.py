@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.told import told
+from trubrics_instrument import flush
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
     from tests.sink import Sink
 
-pytest.importorskip("streamlit", reason="streamlit is not installed: pip install --group ui")
+pytest.importorskip("streamlit", reason="not installed here: make test-versions ARGS=ui")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:streamlit")
 
 APP = Path(__file__).parents[2] / "examples" / "streamlit_chatbot.py"
@@ -31,7 +32,10 @@ def test_somebody_who_signed_in(model: Loopback, sink: Sink) -> None:
     app = start()
     app.user = {"is_logged_in": True, "sub": "ada", "email": "ada@example.org"}
     app.chat_input[0].set_value("Hi").run()
+    app.run()
+    assert flush()
     assert [event["user_id"] for event in told(sink, 2)] == ["ada", "ada"]
+    assert len(sink.events) == 2
 
 
 def test_the_example(model: Loopback, sink: Sink) -> None:
@@ -42,8 +46,10 @@ def test_the_example(model: Loopback, sink: Sink) -> None:
     first, second = app.feedback
     first.set_value(1).run()
     app.feedback[0].set_value(0).run()
-    app.run()
+    for _ in range(2):
+        app.run()
     assert not app.exception
+    assert flush()
     events = told(sink, 6)
     assert len(sink.events) == 6
     assert second.value is None
