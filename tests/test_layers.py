@@ -19,9 +19,20 @@ if TYPE_CHECKING:
 ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_around", "_folders", "_memory", "_shield", "_trail", "_uuids", "_version"}),
+    frozenset({"_ids"}),
     frozenset({"_board", "_config", "_events", "_places", "_scope"}),
     frozenset(
-        {"_cost", "_delivery", "_frameworks", "_identity", "_privacy", "_threads", "_turns", "_web"}
+        {
+            "_context",
+            "_cost",
+            "_delivery",
+            "_frameworks",
+            "_identity",
+            "_privacy",
+            "_threads",
+            "_turns",
+            "_web",
+        }
     ),
     frozenset({"_prepare", "_reader"}),
     frozenset({"_runtime"}),

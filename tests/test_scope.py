@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trubrics_instrument import _scope, _shield, bind, context, identify, suppress
+from trubrics_instrument import _ids, _scope, _shield, bind, context, identify, suppress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
@@ -365,25 +365,25 @@ LONG = "x" * 600
 )
 def test_ids(given: object, clean: str | None) -> None:
     """An id becomes its `str`; an empty one is absent."""
-    assert _scope.clean_id(given) == clean
+    assert _ids.clean_id(given) == clean
 
 
 def test_long_ids() -> None:
     """Over 512 characters an id is cut and marked, and two that begin alike stay two."""
-    one, other = _scope.clean_id(LONG), _scope.clean_id(LONG + "y")
+    one, other = _ids.clean_id(LONG), _ids.clean_id(LONG + "y")
     assert one is not None
     assert other is not None
     assert (len(one), one[:496]) == (512, "x" * 495 + "…")
     assert one != other
-    assert _scope.is_cut(one)
-    assert not _scope.is_cut("x" * 512)
-    assert _scope.clean_id("\ud800" * 600) is not None
+    assert _ids.is_cut(one)
+    assert not _ids.is_cut("x" * 512)
+    assert _ids.clean_id("\ud800" * 600) is not None
 
 
 def test_an_id_without_words() -> None:
     """An id that cannot be read is absent, and counted."""
     _shield.set_strict(strict=False)
-    assert _scope.clean_id(_Unprintable()) is None
+    assert _ids.clean_id(_Unprintable()) is None
     assert _shield.faults() == {"reading an id": 1}
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trubrics_instrument._context import bind, context, identify, suppress
     from trubrics_instrument._feedback import feedback
     from trubrics_instrument._patch import Patch
     from trubrics_instrument._public import (
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         stats,
         track,
     )
-    from trubrics_instrument._scope import bind, context, identify, suppress
     from trubrics_instrument._version import __version__
     from trubrics_instrument.langchain import (
         TrubricsCallbackHandler,
@@ -58,17 +58,17 @@ _HOMES = {
     "TrubricsCallbackHandler": "langchain",
     "__version__": "_version",
     "aflush": "_public",
-    "bind": "_scope",
+    "bind": "_context",
     "configure": "_public",
-    "context": "_scope",
+    "context": "_context",
     "feedback": "_feedback",
     "flush": "_public",
-    "identify": "_scope",
+    "identify": "_context",
     "patch_langchain": "langchain",
     "patch_openai": "providers.openai",
     "shutdown": "_public",
     "stats": "_public",
-    "suppress": "_scope",
+    "suppress": "_context",
     "track": "_public",
     "unpatch_langchain": "langchain",
     "unpatch_openai": "providers.openai",

@@ -13,6 +13,7 @@ from trubrics_instrument import _events, _runtime, _scope
 from trubrics_instrument._events import Event
 from trubrics_instrument._frameworks import session
 from trubrics_instrument._identity import anonymous_id
+from trubrics_instrument._ids import clean_id
 from trubrics_instrument._shield import shield
 from trubrics_instrument._turns import Told
 
@@ -66,7 +67,7 @@ def _event(
 ) -> Event:
     said = _scope.said()
     around = session()
-    known = _scope.clean_id(user_id) or said.user_id or around.user_id
+    known = clean_id(user_id) or said.user_id or around.user_id
     known = known or (None if told.anonymous else told.user_id or None)
     thread_id = told.thread_id or said.thread_id or around.thread_id
     own: dict[str, object] = {**said.properties, **(properties or {}), "score": score}
@@ -117,7 +118,7 @@ def id_of(target: object) -> str:
     if not isinstance(found, str) or not found.strip():
         kind = type(given).__name__
         raise ValueError(f"feedback needs an answer or its id, and this {kind} has no id")
-    return _scope.clean_id(found) or found
+    return clean_id(found) or found
 
 
 def _number(score: object) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._scope import clean_id
+from trubrics_instrument._ids import clean_id
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:

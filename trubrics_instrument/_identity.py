@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from trubrics_instrument._scope import clean_id, is_cut
+from trubrics_instrument._ids import clean_id, is_cut
 from trubrics_instrument._shield import shield
 from trubrics_instrument._uuids import random_uuid, uuid_of
 

@@ -9,6 +9,7 @@ from trubrics_instrument._delivery import Outgoing, Skip
 from trubrics_instrument._delivery.encode import plain
 from trubrics_instrument._events import Event
 from trubrics_instrument._identity import anonymous_id
+from trubrics_instrument._ids import clean_id
 from trubrics_instrument._version import __version__
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _told(tracked: Tracked) -> Event:
     """Return what `track()` was told as an event."""
     now, name, own, given_id, time_s, said, around = tracked
     # Once more: `track()` leaves a str as it is.
-    user_id = _scope.clean_id(given_id) or said.user_id or around.user_id or now.config.user_id
+    user_id = clean_id(given_id) or said.user_id or around.user_id or now.config.user_id
     thread_id = said.thread_id or around.thread_id
     properties = {**said.properties, **own}
     if user_id is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _config, _runtime, _scope
 from trubrics_instrument._frameworks import session
+from trubrics_instrument._ids import clean_id
 from trubrics_instrument._shield import faults, stopped
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def track(
         # All that may change until the worker reads it is read now, and nothing else is done.
         own = {**properties} if properties else {}
         if type(user_id) is not str:
-            user_id = _scope.clean_id(user_id)
+            user_id = clean_id(user_id)
         time_s = time.time() if timestamp is None else timestamp.timestamp()
         name = event if type(event) is str else str(event)
         now = _runtime.state()

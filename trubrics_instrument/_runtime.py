@@ -14,6 +14,7 @@ from trubrics_instrument._board import shared_board
 from trubrics_instrument._config import Destination
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._identity import anonymous_id, new_thread_id
+from trubrics_instrument._ids import clean_id
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._prepare import prepare
 from trubrics_instrument._shield import logger, shield
@@ -151,7 +152,7 @@ def senders() -> list[Sender]:
 def start(config: Config) -> _State:
     """Put a configuration in force; senders of the old one deliver what they hold."""
     global _state  # noqa: PLW0603 - this module's purpose
-    config = _config.replaced(config, user_id=_scope.clean_id(config.user_id))
+    config = _config.replaced(config, user_id=clean_id(config.user_id))
     _cost.check_prices("prices", config.prices)
     fresh = _State(config, _privacy.rules_of(config))
     if _state is not None:

@@ -1,26 +1,15 @@
-"""Who is asking, and where: what the app says around its calls, carried by one context variable."""
+"""What holds here and now, of what the app has said; carried by one context variable."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._around import decorate
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-MAX_ID_CHARS = 512
-_CUT = "…"
-_DIGEST_CHARS = 16
-_KEPT_CHARS = MAX_ID_CHARS - _DIGEST_CHARS - len(_CUT)
+    from contextlib import AbstractContextManager
 
 
 class Said(NamedTuple):
@@ -74,15 +63,16 @@ class Request:
 
 
 class _Entered:
-    """A context that was entered, and the last model call that was started in it.
+    """A context that was entered: whose it is, its word, and the last model call started in it.
 
     Mutable, so that it is seen from outside what was started in a copy of the context variables.
     """
 
-    __slots__ = ("context", "last_call")
+    __slots__ = ("last_call", "owner", "said")
 
-    def __init__(self, entered: context) -> None:
-        self.context = entered
+    def __init__(self, owner: object, word: Said) -> None:
+        self.owner = owner
+        self.said = word
         self.last_call: Any = None
 
 
@@ -105,15 +95,15 @@ def said() -> Said:
     base = here.identified if here.request is None else here.request.said()
     if not here.contexts:
         return base
-    merged = here.contexts[-1].context.said
+    merged = here.contexts[-1].said
     for outer in reversed(here.contexts[:-1]):
-        merged = _within(merged, outer.context.said)
+        merged = _within(merged, outer.said)
     return _within(merged, base)
 
 
 def is_on() -> bool:
     """Whether nothing around switches observation off."""
-    return all(one.context.said.enabled for one in _here.get().contexts)
+    return all(one.said.enabled for one in _here.get().contexts)
 
 
 def note_call(call: object) -> None:
@@ -155,130 +145,26 @@ def _within(inner: Said, outer: Said) -> Said:
     )
 
 
-def clean_id(value: object) -> str | None:
-    """Return an id as a str of at most 512 characters; None if there is nothing in it.
-
-    A longer one is cut and marked: its end is "…" and a digest of the whole, so that two ids that
-    begin alike stay two.
-    """
-    if value is None:
-        return None
-    if type(value) is str and len(value) <= MAX_ID_CHARS:
-        return value if value.strip() else None
-    with shield("reading an id"):
-        if inspect.isawaitable(value):
-            raise TypeError("an id that was not awaited would be another one each time")
-        text = str(value)
-        if len(text) <= MAX_ID_CHARS:
-            return text if text.strip() else None
-        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-        return text[:_KEPT_CHARS] + _CUT + digest[:_DIGEST_CHARS]
-    return None
+def enter(owner: object, word: Said) -> None:
+    """Be in a context of its owner's, where this word holds."""
+    here = _here.get()
+    _here.set(here._replace(contexts=(*here.contexts, _Entered(owner, word))))
 
 
-def is_cut(known_id: str) -> bool:
-    """Whether an id was cut by `clean_id`."""
-    return len(known_id) == MAX_ID_CHARS and known_id[_KEPT_CHARS] == _CUT
+def leave(owner: object) -> None:
+    """Be out of the owner's innermost context, if this is where one was entered."""
+    # By name, not by token: a framework may leave it in another context than it was entered in,
+    # where there is nothing of ours to take back, or out of order.
+    here = _here.get()
+    for position in range(len(here.contexts) - 1, -1, -1):
+        if here.contexts[position].owner is owner:
+            rest = here.contexts[:position] + here.contexts[position + 1 :]
+            _here.set(here._replace(contexts=rest))
+            return
 
 
-class context:  # noqa: N801 - used as a statement, like `suppress`
-    """Say who is asking, and in which conversation, for the calls inside.
-
-    Use it as `with`, as `async with`, or as a decorator of a function, a coroutine function or a
-    generator function of either kind. What is not given holds on from outside. One object may be
-    entered many times, by many threads and tasks at once.
-
-    Args:
-        user_id: Who asks.
-        thread_id: The conversation.
-        assistant_id: The assistant's name, instead of the model's.
-        properties: Your own properties of every event inside: flat, JSON scalars.
-        prompt_id: The id of the user's message; calls that share it are one turn.
-        generation_id: The id of the answer, where the answer's own would not do.
-        prompt: What the user typed, where the model gets something longer (RAG).
-        enabled: False sends nothing of what happens inside.
-    """
-
-    def __init__(
-        self,
-        *,
-        user_id: object = None,
-        thread_id: object = None,
-        assistant_id: object = None,
-        properties: Mapping[str, object] | None = None,
-        prompt_id: object = None,
-        generation_id: object = None,
-        prompt: str | None = None,
-        enabled: bool | None = None,
-    ) -> None:
-        self.said = Said(
-            clean_id(user_id),
-            clean_id(thread_id),
-            clean_id(assistant_id),
-            clean_id(prompt_id),
-            clean_id(generation_id),
-            prompt if isinstance(prompt, str) and prompt else None,  # pyright: ignore[reportUnnecessaryIsInstance] # the app's
-            _as_dict(properties),
-            enabled is not False,
-        )
-
-    def __enter__(self) -> context:
-        here = _here.get()
-        _here.set(here._replace(contexts=(*here.contexts, _Entered(self))))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # By name, not by token: a framework may leave it in another context than it was entered
-        # in, where there is nothing of ours to take back, or out of order.
-        here = _here.get()
-        for position in range(len(here.contexts) - 1, -1, -1):
-            if here.contexts[position].context is self:
-                rest = here.contexts[:position] + here.contexts[position + 1 :]
-                _here.set(here._replace(contexts=rest))
-                return
-
-    async def __aenter__(self) -> context:
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, trace)
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return `function`, run inside this context each time that it is called."""
-        return decorate(function, lambda: self)
-
-
-def _as_dict(properties: Mapping[str, object] | None) -> dict[str, object]:
-    """Return the app's properties; none of what is no mapping: the app is in a request now."""
-    with shield("reading properties"):
-        return dict(properties or {})
-    return {}
-
-
-def suppress() -> context:
-    """Send nothing of what happens inside: title generation, evaluation, health checks."""
-    return context(enabled=False)
-
-
-def identify(
-    user_id: object, *, thread_id: object = None, properties: Mapping[str, object] | None = None
-) -> None:
-    """Say who is asking for the rest of this request.
-
-    Inside the middleware it holds wherever the request's work is done. Elsewhere it holds for the
-    rest of the current task, thread or script.
-    """
-    word = Said(clean_id(user_id), clean_id(thread_id), properties=_as_dict(properties))
+def identified(word: Said) -> None:
+    """Let a word hold for the rest of the request, or of the task, thread or script."""
     here = _here.get()
     if here.request is not None:
         here.request.identified = _within(word, here.request.identified)
@@ -286,14 +172,10 @@ def identify(
         _here.set(here._replace(identified=_within(word, here.identified)))
 
 
-def bind(function: Callable[P, R]) -> Callable[P, R]:
-    """Return `function` carrying the present scope, for a thread pool or a callback."""
-    carried = _here.get()
-
-    def inside() -> _Carried:
-        return _Carried(carried)
-
-    return decorate(function, inside)
+def carrying() -> Callable[[], AbstractContextManager[object]]:
+    """Return what holds the present scope, in whichever place that is entered."""
+    here = _here.get()
+    return lambda: _Carried(here)
 
 
 class _Carried:

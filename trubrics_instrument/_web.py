@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from trubrics_instrument._config import check_source
-from trubrics_instrument._scope import Request, Said, clean_id
+from trubrics_instrument._ids import clean_id
+from trubrics_instrument._scope import Request, Said
 from trubrics_instrument._shield import shield
 
 Source: TypeAlias = str | Callable[[Any], object] | None

@@ -153,6 +153,16 @@ def test_another_answer_after_a_common_one(bots: Any, sink: Sink) -> None:
     ]
 
 
+def test_strangers_who_ask_the_same(bots: Any, sink: Sink) -> None:
+    """The same question of strangers who stand at the same words is each one's own."""
+    one, other = bots(), bots()
+    for bot in (one, other):
+        bot.ask("Hi", "Hello!")
+    for bot in (one, other):
+        bot.ask("What can you do?", "A lot.")
+    assert sorted(threads_of(sink, 8)) == ["thread 1"] * 2 + ["thread 2"] * 2
+
+
 def test_the_same_conversation_again(bots: Any, sink: Sink) -> None:
     """Whoever has the very same conversation again has two, and every question counts."""
     with context(user_id="ada"):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument._identity import Claim, claimed_by_keys, first_of
+from trubrics_instrument._ids import MAX_ID_CHARS, clean_id
 from trubrics_instrument._reader import Answer, Usage
-from trubrics_instrument._scope import MAX_ID_CHARS, clean_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

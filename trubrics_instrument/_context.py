@@ -1,0 +1,116 @@
+"""`context()`, `suppress()`, `identify()` and `bind()`: what an app says around its calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from trubrics_instrument import _scope
+from trubrics_instrument._around import decorate
+from trubrics_instrument._ids import clean_id
+from trubrics_instrument._scope import Said
+from trubrics_instrument._shield import shield
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class context:  # noqa: N801 - used as a statement, like `suppress`
+    """Say who is asking, and in which conversation, for the calls inside.
+
+    Use it as `with`, as `async with`, or as a decorator of a function, a coroutine function or a
+    generator function of either kind. What is not given holds on from outside. One object may be
+    entered many times, by many threads and tasks at once.
+
+    Args:
+        user_id: Who asks.
+        thread_id: The conversation.
+        assistant_id: The assistant's name, instead of the model's.
+        properties: Your own properties of every event inside: flat, JSON scalars.
+        prompt_id: The id of the user's message; calls that share it are one turn.
+        generation_id: The id of the answer, where the answer's own would not do.
+        prompt: What the user typed, where the model gets something longer (RAG).
+        enabled: False sends nothing of what happens inside.
+    """
+
+    def __init__(
+        self,
+        *,
+        user_id: object = None,
+        thread_id: object = None,
+        assistant_id: object = None,
+        properties: Mapping[str, object] | None = None,
+        prompt_id: object = None,
+        generation_id: object = None,
+        prompt: str | None = None,
+        enabled: bool | None = None,
+    ) -> None:
+        self._said = Said(
+            clean_id(user_id),
+            clean_id(thread_id),
+            clean_id(assistant_id),
+            clean_id(prompt_id),
+            clean_id(generation_id),
+            prompt if isinstance(prompt, str) and prompt else None,  # pyright: ignore[reportUnnecessaryIsInstance] # the app's
+            _as_dict(properties),
+            enabled is not False,
+        )
+
+    def __enter__(self) -> context:
+        _scope.enter(self, self._said)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _scope.leave(self)
+
+    async def __aenter__(self) -> context:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return `function`, run inside this context each time that it is called."""
+        return decorate(function, lambda: self)
+
+
+def _as_dict(properties: Mapping[str, object] | None) -> dict[str, object]:
+    """Return the app's properties; none of what is no mapping: the app is in a request now."""
+    with shield("reading properties"):
+        return dict(properties or {})
+    return {}
+
+
+def suppress() -> context:
+    """Send nothing of what happens inside: title generation, evaluation, health checks."""
+    return context(enabled=False)
+
+
+def identify(
+    user_id: object, *, thread_id: object = None, properties: Mapping[str, object] | None = None
+) -> None:
+    """Say who is asking for the rest of this request.
+
+    Inside the middleware it holds wherever the request's work is done. Elsewhere it holds for the
+    rest of the current task, thread or script.
+    """
+    word = Said(clean_id(user_id), clean_id(thread_id), properties=_as_dict(properties))
+    _scope.identified(word)
+
+
+def bind(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` carrying the present scope, for a thread pool or a callback."""
+    return decorate(function, _scope.carrying())

@@ -1,0 +1,39 @@
+"""Ids that an app gives: whatever they are, a str of at most 512 characters, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+
+from trubrics_instrument._shield import shield
+
+MAX_ID_CHARS = 512
+_CUT = "…"
+_DIGEST_CHARS = 16
+_KEPT_CHARS = MAX_ID_CHARS - _DIGEST_CHARS - len(_CUT)
+
+
+def clean_id(value: object) -> str | None:
+    """Return an id as a str of at most 512 characters; None if there is nothing in it.
+
+    A longer one is cut and marked: its end is "…" and a digest of the whole, so that two ids that
+    begin alike stay two.
+    """
+    if value is None:
+        return None
+    if type(value) is str and len(value) <= MAX_ID_CHARS:
+        return value if value.strip() else None
+    with shield("reading an id"):
+        if inspect.isawaitable(value):
+            raise TypeError("an id that was not awaited would be another one each time")
+        text = str(value)
+        if len(text) <= MAX_ID_CHARS:
+            return text if text.strip() else None
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+        return text[:_KEPT_CHARS] + _CUT + digest[:_DIGEST_CHARS]
+    return None
+
+
+def is_cut(known_id: str) -> bool:
+    """Whether an id was cut by `clean_id`."""
+    return len(known_id) == MAX_ID_CHARS and known_id[_KEPT_CHARS] == _CUT
