@@ -117,7 +117,7 @@ class SpoolFile:
                         raise
                     self._set_aside()
                     return self._attempt(work)
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:  # also what no disk says: an id or a name it cannot hold
                 self._sulk(error)
         raise Unavailable
 

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ class Tally:
             return
         try:
             self._options.on_drop([json.loads(body) for body in given_up], reason)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             kind = type(error).__name__
             self.say(logging.WARNING, "on_drop", "on_drop raised %s; it is ignored.", kind)
 
@@ -72,4 +75,5 @@ class Tally:
             if last is not None and now - last < QUIET_S:
                 return
             self._said_at_s[reason] = now
-        logger.log(level, text, *values)
+        with suppress(Exception):  # a log handler of the app's that raises
+            logger.log(level, text, *values)
