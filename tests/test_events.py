@@ -23,6 +23,7 @@ def test_a_time_is_told_as_datetime_tells_it(time_s: float) -> None:
 
 def test_what_is_absent_hides_nothing() -> None:
     """A property of the app's own that is None neither is sent nor takes a field's place."""
-    event = Event("Prompt", "u", 0.0, "hi", "t", properties={"$thread_id": None, "n": 1, "m": None})
+    event = Event("Prompt", "u", 0.0, "hi", "t")
+    own = {"$thread_id": None, "n": 1, "m": None}
 
-    assert to_wire(event)["properties"] == {"$text": "hi", "$thread_id": "t", "n": 1}
+    assert to_wire(event, own)["properties"] == {"$text": "hi", "$thread_id": "t", "n": 1}

@@ -6,16 +6,22 @@ import logging
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from trubrics_instrument import _shield
-from trubrics_instrument._events import Event
+from trubrics_instrument._config import Config
+from trubrics_instrument._delivery import Skip
+from trubrics_instrument._events import Event, to_wire
+from trubrics_instrument._prepare import prepare
 from trubrics_instrument._privacy import Rules, protect, redactors_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from trubrics_instrument._prepare import Origin
 
 KEY = "sk-" + "proj-" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ"
 CARD = "4111 1111 " + "1111 1111"
@@ -23,10 +29,19 @@ EVENT = Event("Prompt", "u-1", 0.0, text="hello", thread_id="t-1")
 
 
 def protected(event: Event, **rules: Any) -> Event:
-    """Return the event after `protect`, which must not drop it."""
-    kept = protect(event, Rules(**rules))
-    assert kept is not None
-    return kept
+    """Return the event as its properties on the wire are after `protect`."""
+    kept = to_wire(event, event.properties or {})["properties"]
+    protect(kept, Rules(**rules))
+    fields = ("text", "thread_id", "assistant_id", "prompt_id", "generation_id")
+    given = [name for name in fields if getattr(event, name) is not None]
+    left: dict[str, Any] = {name: kept.pop(f"${name}", None) for name in given}
+    return event._replace(**left, properties=kept)
+
+
+def is_sampled(event: Event, rate: float) -> bool:
+    """Tell whether the event is sent at this rate."""
+    origin = SimpleNamespace(config=Config(), rules=Rules(sample_rate=rate), anonymous="anon")
+    return prepare(cast("Origin", origin), event, "id-1") != Skip("sampled")
 
 
 def hiding(_: str) -> str:
@@ -228,26 +243,24 @@ def test_none_redacts_nothing() -> None:
 
 def test_a_conversation_is_sampled_as_a_whole() -> None:
     """All events of a thread share one fate, and the share of threads is about the rate."""
-    rules = Rules(sample_rate=0.3)
     fates = {
         f"t-{n}": {
-            protect(EVENT._replace(thread_id=f"t-{n}", user_id=f"u-{m}"), rules) is None
-            for m in range(3)
+            is_sampled(EVENT._replace(thread_id=f"t-{n}", user_id=f"u-{m}"), 0.3) for m in range(3)
         }
         for n in range(2000)
     }
 
     assert {len(fate) for fate in fates.values()} == {1}
-    assert 500 < sum(fate == {False} for fate in fates.values()) < 700
+    assert 500 < sum(fate == {True} for fate in fates.values()) < 700
 
 
 def test_without_a_thread_the_user_decides() -> None:
     """Events without a conversation are sampled by user, and 0 and 1 mean none and all."""
     events = [EVENT._replace(thread_id=None, user_id=f"u-{n}") for n in range(50)]
 
-    assert len({protect(one, Rules(sample_rate=0.5)) is None for one in events}) == 2
-    assert {protect(one, Rules(sample_rate=0.0)) for one in events} == {None}
-    assert None not in {protected(one, sample_rate=1.0).user_id for one in events}
+    assert {is_sampled(one, 0.5) for one in events} == {True, False}
+    assert {is_sampled(one, 0.0) for one in events} == {False}
+    assert {is_sampled(one, 1.0) for one in events} == {True}
 
 
 def test_every_process_samples_alike() -> None:

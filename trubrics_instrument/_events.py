@@ -56,22 +56,25 @@ class WireEvent(TypedDict):
     properties: dict[str, object]
 
 
-# As they follow one another in an Event, from its text on.
-_WIRE_NAMES = ("$text", "$thread_id", "$assistant_id", "$prompt_id", "$generation_id")
-_FIRST = Event._fields.index("text")
-_LAST = _FIRST + len(_WIRE_NAMES)
-
-
-def to_wire(event: Event, name: str | None = None) -> WireEvent:
-    """Return the event's wire form, under `name` if its name was changed."""
-    pairs = zip(_WIRE_NAMES, event[_FIRST:_LAST])  # noqa: B905 - as many
-    properties: dict[str, object] = {key: value for key, value in pairs if value is not None}
-    own = event.properties or {}
+def to_wire(event: Event, own: Mapping[str, object], name: str | None = None) -> WireEvent:
+    """Return the event's wire form, with these properties, and under `name` if that was changed."""
+    known, user_id, time_s, text, thread_id, assistant_id, prompt_id, generation_id, _ = event
+    properties: dict[str, object] = {}
+    if text is not None:
+        properties["$text"] = text
+    if thread_id is not None:
+        properties["$thread_id"] = thread_id
+    if assistant_id is not None:
+        properties["$assistant_id"] = assistant_id
+    if prompt_id is not None:
+        properties["$prompt_id"] = prompt_id
+    if generation_id is not None:
+        properties["$generation_id"] = generation_id
     properties.update({key: value for key, value in own.items() if value is not None})
     return {
-        "user_id": event.user_id,
-        "event": name or event.name,
-        "timestamp": iso_time(event.time_s),
+        "user_id": user_id,
+        "event": name or known,
+        "timestamp": iso_time(time_s),
         "properties": properties,
     }
 

@@ -43,23 +43,25 @@ Tracked: TypeAlias = (
 def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:
     """Turn an accepted event into what is sent."""
     event = _told(cast("Tracked", item)) if type(item) is tuple else cast("Event", item)
-    # Plain before it is protected: a secret may be in an object that becomes a dict only then.
-    own = plain({**(now.config.properties or {}), **(event.properties or {})})
-    whole = Event(*event[:-1], cast("dict[str, object]", own))
-    protected = _privacy.protect(whole, now.rules)
-    if protected is None:
+    conversation = event.thread_id or event.user_id
+    if not _privacy.sampled(conversation, now.rules.sample_rate):
         return Skip("sampled")
-    _complete(cast("dict[str, object]", protected.properties), event, now.config, event_id)
-    wire = _events.to_wire(protected, (now.config.event_names or {}).get(event.name))
+    config = now.config
+    # Plain before it is protected: a secret may be in an object that becomes a dict only then.
+    own = plain({**(config.properties or {}), **(event.properties or {})})
+    new_name = config.event_names.get(event.name) if config.event_names else None
+    wire = _events.to_wire(event, cast("dict[str, object]", own), new_name)
+    _privacy.protect(wire["properties"], now.rules)
+    _complete(wire["properties"], event, config, event_id)
     body = cast("dict[str, object]", wire)
-    if now.config.before_send is not None:
-        changed = now.config.before_send(body)
+    if config.before_send is not None:
+        changed = config.before_send(body)
         if changed is None:
             return Skip("before_send")
         if not isinstance(changed, dict):  # pyright: ignore[reportUnnecessaryIsInstance] # the app's code
             raise TypeError("before_send must return the event, or None")
-        body = changed
-    return Outgoing(event.thread_id or event.user_id, body)
+        body = cast("dict[str, object]", plain(changed))  # the app may put anything there
+    return Outgoing(conversation, body)
 
 
 def _told(tracked: Tracked) -> Event:
@@ -68,7 +70,7 @@ def _told(tracked: Tracked) -> Event:
     # Once more: `track()` leaves a str as it is.
     user_id = clean_id(given_id) or said.user_id or around.user_id or now.config.user_id
     thread_id = said.thread_id or around.thread_id
-    properties = {**said.properties, **own}
+    properties = {**said.properties, **own} if said.properties else own
     if user_id is None:
         user_id = anonymous_id(thread_id) if thread_id else now.anonymous
         properties["anonymous"] = True
@@ -79,7 +81,11 @@ def _complete(properties: dict[str, object], event: Event, config: Config, event
     """Add to an event's properties what every event carries, and what it cost."""
     if config.environment:
         properties.setdefault("environment", config.environment)
-    if "output_tokens" in properties and "cost_usd" not in properties:
-        properties["cost_usd"] = _cost.cost_of(properties, config.prices, event.time_s)
+    # An observer says None where there is none to be known.
+    said = "cost_usd" in properties or "cost_usd" in (event.properties or {})
+    if "output_tokens" in properties and not said:
+        cost = _cost.cost_of(properties, config.prices, event.time_s)
+        if cost is not None:
+            properties["cost_usd"] = cost
     properties["source"] = SOURCE
     properties["event_id"] = event_id

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from trubrics_instrument._events import Event
 from trubrics_instrument._privacy.redact import redactors_from
 from trubrics_instrument._shield import stopped
 
@@ -69,37 +68,40 @@ def rules_of(config: Config) -> Rules:
     )
 
 
-def protect(event: Event, rules: Rules) -> Event | None:
-    """Return the event as it may leave the process, or None if its conversation is not sampled.
+def protect(properties: dict[str, object], rules: Rules) -> None:
+    """Leave, of an event's properties on the wire, only what may leave the process; in place.
 
-    The ids of user, conversation and messages stay: they are what the events are joined by.
+    The ids of user, conversation and messages stay: they are what the events are joined by. What
+    cannot be redacted does not leave.
     """
-    if not sampled(event.thread_id or event.user_id, rules.sample_rate):
-        return None
-    kept = dict(event.properties or {})
-    text = event.text
+    if TEXT_PROPERTY in properties:
+        _protect_text(properties, rules)
+    unredacted: list[str] = []
+    for name, value in properties.items():
+        if type(value) in _WITHOUT_TEXT or name[:1] == "$" or name in OWN_PROPERTIES:
+            continue
+        try:
+            properties[name] = _redacted_value(value, rules.redactors, ())
+        except Exception as error:
+            unredacted.append(name)
+            stopped("redacting a property", error)
+    for name in unredacted:
+        del properties[name]
+
+
+def _protect_text(properties: dict[str, object], rules: Rules) -> None:
+    """Cut and redact the text, or take it away."""
+    value = properties.pop(TEXT_PROPERTY)
     if rules.capture == "metadata":
-        text = None
-        kept.pop(TEXT_PROPERTY, None)
-    text, truncated = _protected_text(text, rules)
-    own_text, own_truncated = _protected_text(kept.pop(TEXT_PROPERTY, None), rules)
-    properties = _protected_properties(kept, rules.redactors)
-    if own_text is not None:
-        properties[TEXT_PROPERTY] = own_text
-    if truncated or own_truncated:
-        properties["text_truncated"] = True
-    name, user_id, time_s, _, thread_id, assistant_id, prompt_id, generation_id, _ = event
-    return Event(
-        name,
-        user_id,
-        time_s,
-        text,
-        thread_id,
-        assistant_id,
-        prompt_id,
-        generation_id,
-        properties,
-    )
+        return
+    try:
+        text = value if isinstance(value, str) else str(value)
+        short = cut(text, rules.max_text_chars)
+        properties[TEXT_PROPERTY] = redacted(short, rules.redactors)
+        if len(short) < len(text):
+            properties["text_truncated"] = True
+    except Exception as error:
+        stopped("redacting a text", error)
 
 
 def sampled(conversation: str, rate: float) -> bool:
@@ -150,37 +152,13 @@ def _like_a_number(word: str) -> bool:
     return word.isupper() or any(c.isdigit() for c in word)
 
 
-def _protected_text(value: object, rules: Rules) -> tuple[str | None, bool]:
-    """Return the text cut and redacted, None if a redactor failed, and whether it was cut."""
-    if value is None:
-        return None, False
-    try:
-        text = value if isinstance(value, str) else str(value)
-        short = cut(text, rules.max_text_chars)
-        return redacted(short, rules.redactors), len(short) < len(text)
-    except Exception as error:
-        stopped("redacting a text", error)
-    return None, False
-
-
-def _protected_properties(
-    properties: Mapping[str, object], redactors: tuple[Redactor, ...]
-) -> dict[str, object]:
-    """Return the properties redacted; one whose redaction fails is left out."""
-    kept: dict[str, object] = {}
-    for name, value in properties.items():
-        if name in OWN_PROPERTIES or name.startswith("$"):
-            kept[name] = value
-            continue
-        try:
-            kept[name] = _redacted_value(value, redactors, ())
-        except Exception as error:
-            stopped("redacting a property", error)
-    return kept
+_WITHOUT_TEXT = frozenset({type(None), bool, int, float})
 
 
 def _redacted_value(value: object, redactors: tuple[Redactor, ...], within: tuple[int, ...]) -> Any:
     """Return a value of JSON's own types, its strings redacted; other objects become `str`."""
+    if isinstance(value, str):
+        return redacted(value, redactors)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if not isinstance(value, (Mapping, list, tuple, set, frozenset)):

@@ -37,13 +37,6 @@ class Recogniser(NamedTuple):
     pattern: re.Pattern[str]
     span: Callable[[re.Match[str]], Span] = matched_span
 
-    def may_be_in(self, text: str) -> bool:
-        """Whether the text has what each find of this kind has."""
-        for gate in self.gates:  # noqa: SIM110 - twice as fast as all(): it runs eighty times
-            if gate not in text:
-                return False
-        return True
-
     def redact(self, text: str) -> str:
         """Return the text with each find replaced by the tag."""
         tag = f"[{self.kind.upper()}]"

@@ -27,11 +27,11 @@ def redact_secrets(text: str) -> str:
     # Few texts hold a run as long as a key or a token, and then it is short beside the text:
     # looking for eighty prefixes there costs a tenth of looking for them in the text.
     runs = long_runs(text)
-    if runs.keys:
-        text = _redact_all(keys_that_may_be_in(runs.keys), text)
+    if runs is None:
+        return _redact_all(_WITHOUT_RUNS, text)
+    text = _redact_all(keys_that_may_be_in(runs.keys), text)
     text = _redact_all(FRAMED, text)
-    if runs.before:
-        text = _redact_all([one for one in BEARERS if one.may_be_in(runs.before)], text)
+    text = _redact_all([one for one in BEARERS if one.gates[0] in runs.before], text)
     return _redact_all(ASSIGNED, text)
 
 
@@ -88,11 +88,16 @@ def _replacing(pattern: re.Pattern[str], tag: str) -> Redactor:
 
 def _redact_all(recognisers: Iterable[Recogniser], text: str) -> str:
     for recogniser in recognisers:
-        if recogniser.may_be_in(text):
+        for gate in recogniser.gates:
+            # From the end, which takes prose half to a quarter of the time that `in` takes.
+            if text.rfind(gate) < 0:
+                break
+        else:
             text = recogniser.redact(text)
     return text
 
 
+_WITHOUT_RUNS = (*FRAMED, *ASSIGNED)
 _NAMED: dict[str, tuple[Redactor, ...]] = {
     "secrets": (redact_secrets,),
     "pii": (redact_secrets, redact_pii),

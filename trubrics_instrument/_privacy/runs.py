@@ -37,16 +37,15 @@ class Runs(NamedTuple):
     before: str
 
 
-_NONE = Runs("", "")
-
-
-def long_runs(text: str) -> Runs:
-    """Return the long runs of a text."""
+def long_runs(text: str) -> Runs | None:
+    """Return the long runs of a text; None if there are none."""
+    if len(text) < TOKEN_CHARS:
+        return None
     # One byte for each character, so that a place in the mask is a place in the text.
     mask = text.encode("ascii", "replace").translate(_MASK)
+    if mask.rfind(_LONG) < 0:  # half to a third of what `find` takes
+        return None
     start = mask.find(_LONG)
-    if start < 0:
-        return _NONE
     keys: list[str] = []
     before: list[str] = []
     while start >= 0:

@@ -176,7 +176,7 @@ ASSIGNED = (
     _assigned(":"),
     Recogniser(
         "secret",
-        ("ssword is",),
+        ("w", "ssword is"),
         re.compile(r"ssword is:?[ \t]{1,3}[\"'`]?(?P<value>[^\s\"'`]{5,255}[^\s\"'`.,;!?])"),
         _spoken_span,
     ),
