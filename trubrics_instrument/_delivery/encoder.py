@@ -8,7 +8,7 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING
 
-from .encode import encode
+from .encode import encode, text_of
 from .options import Skip
 from .outbox import NOT_OURS, Encoded
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .keeper import Keeper
     from .options import Prepare
+    from .outbox import Outbox
     from .tally import Tally
 
 # What an item's Python objects take besides the text that its JSON holds too.
@@ -25,7 +26,8 @@ OBJECTS_BYTES = 900
 # Until the first item was seen: so much that a burst of large ones cannot pass unmeasured.
 FIRST_GUESS_BYTES = 16_384.0
 STUCK_S = 1.0
-WORK_S = 0.0002
+APP_S = 0.0002
+LANES_S = 0.001
 PAUSE_S = 0.00005
 
 
@@ -47,6 +49,8 @@ class Encoder:
         keeper: Keeper,
         tally: Tally,
         make: Maker,
+        *,
+        pace: Pace,
         wall_clock: Callable[[], float],
     ) -> None:
         self.lock = threading.Lock()
@@ -56,6 +60,7 @@ class Encoder:
         self._keeper = keeper
         self._tally = tally
         self._make = make
+        self._pace = pace
         self._wall_clock = wall_clock
         self._place = 0
 
@@ -68,13 +73,13 @@ class Encoder:
             return 0
         try:
             number = min(limit, len(self._queue))
-            pace = Pace(self._queue)
+            self._place = max(self._place, int(self._wall_clock() * 1_000_000))
             events: list[Encoded] = []
             for at in range(number):
                 event = self._encoded(at)
                 if event is not None:
                     events.append(event)
-                pace.keep()
+                self._pace.keep(self.drained + len(self._queue))
             self._keeper.place(events)
             for _ in range(number):
                 self._queue.popleft()
@@ -90,7 +95,7 @@ class Encoder:
         if isinstance(made, Skip):
             self._tally.skip(made.reason)
             return None
-        self._place = max(self._place + 1, int(self._wall_clock() * 1_000_000))
+        self._place += 1
         made.ordinal = self.drained + at
         made.place = self._place
         return made
@@ -98,33 +103,33 @@ class Encoder:
     def _estimate(self, events: Sequence[Encoded]) -> None:
         if not events:
             return
-        fresh = sum(len(event.body) for event in events) / len(events) + OBJECTS_BYTES
+        fresh = sum([len(event.body) for event in events]) / len(events) + OBJECTS_BYTES
         known = fresh if self.mean_bytes == FIRST_GUESS_BYTES else self.mean_bytes
         self.mean_bytes = max(fresh, 0.8 * known + 0.2 * fresh)
 
 
 class Pace:
-    """Gives the interpreter back now and then, while the app is busy tracking.
+    """Gives the interpreter back now and then, to an app that tracks and to lanes that deliver.
 
     A thread that wants the interpreter waits 5 ms for one that does not let go: the app would
-    feel that in each thousandth call of a burst. A sleep of nothing does not help, because the
-    sleeper is back before the other has woken up.
+    feel that in each thousandth call of a burst, and a lane four times in each request. A sleep
+    of nothing does not help, because the sleeper is back before the other has woken up.
     """
 
-    def __init__(self, queue: deque[object]) -> None:
-        self._queue = queue
-        self._length = len(queue)
-        self._until = time.perf_counter() + WORK_S
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._accepted = 0
+        self._paused_s = 0.0
 
-    def keep(self) -> None:
-        """Make a pause if it is time for one."""
-        if time.perf_counter() < self._until:
+    def keep(self, accepted: int) -> None:
+        """Make a pause if it is time for one; so many items were accepted by now."""
+        worked_s = time.perf_counter() - self._paused_s
+        if worked_s < APP_S:
             return
-        length = len(self._queue)
-        if length > self._length:
+        if accepted > self._accepted or (worked_s > LANES_S and self._outbox.in_flight()):
+            self._accepted = accepted
             time.sleep(PAUSE_S)
-        self._length = length
-        self._until = time.perf_counter() + WORK_S
+            self._paused_s = time.perf_counter()
 
 
 class Maker:
@@ -142,8 +147,10 @@ class Maker:
             made = self._prepare(item, f"{self._run_id}-{next(self._numbers)}")
             if isinstance(made, Skip):
                 return made
-            return Encoded(NOT_OURS, made.key, encode(made.body))
-        except (Exception, SystemExit) as error:  # the app's part may end the wrong thread
+            return Encoded(NOT_OURS, text_of(made.key), encode(made.body))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the app's `before_send` may call `sys.exit`
             text = "An event could not be prepared (%s) and was dropped."
             self._tally.say(logging.WARNING, "prepare failed", text, type(error).__name__)
             return Skip("prepare failed")

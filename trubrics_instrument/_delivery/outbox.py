@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .gate import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from .options import SenderOptions
 
@@ -47,27 +47,30 @@ class Outbox:
     """Hands batches to the lanes so that events with one key never overtake each other.
 
     Attributes:
-        changed: The lock of everything in here, the gate included; notified on each change.
+        changed: The lock of everything in here, the gate included; lanes wait on it for work.
+        settled: The same lock; who flushes waits on it.
         gate: Whether a request may be made.
         bytes: An estimate of the memory held.
     """
 
     def __init__(self, options: SenderOptions) -> None:
-        self.changed = threading.Condition(threading.Lock())
+        lock = threading.Lock()
+        self.changed = threading.Condition(lock)
+        self.settled = threading.Condition(lock)
         self.gate = Gate(options)
         self.bytes = 0
         self._options = options
         self._closed = False
         self._waiting: deque[Encoded] = deque()
         self._flying: dict[Encoded, None] = {}
-        self._flying_keys: Counter[str] = Counter()
+        self._flying_keys: dict[str, int] = {}
 
     def add(self, events: Sequence[Encoded]) -> None:
         """Append events that were accepted later than all that wait."""
         with self.changed:
             self._waiting.extend(events)
             self.bytes += _bytes(events)
-            self.changed.notify_all()
+            self._call()
 
     def take(self, timeout_s: float) -> list[Encoded]:
         """Return the next batch, now in flight; empty when there was none to be had in time."""
@@ -78,6 +81,7 @@ class Outbox:
                 if pause == 0.0:
                     batch = self._pick()
                     if batch:
+                        self._call()
                         return batch
                 left = deadline - self._options.clock()
                 if left <= 0 or self._closed:
@@ -88,7 +92,8 @@ class Outbox:
         """Let go of events in flight that were delivered or given up."""
         with self.changed:
             self._land(events)
-            self.changed.notify_all()
+            self._call()
+            self.settled.notify_all()
 
     def give_back(self, events: Sequence[Encoded]) -> None:
         """Put events in flight back to the front, where they were."""
@@ -96,7 +101,8 @@ class Outbox:
             still_ours = self._land(events)
             self._waiting.extendleft(reversed(still_ours))
             self.bytes += _bytes(still_ours)
-            self.changed.notify_all()
+            self._call()
+            self.settled.notify_all()
 
     def seize(self, *, in_flight: bool) -> list[Encoded]:
         """Take everything that waits away from the lanes, on demand what is in flight too."""
@@ -105,7 +111,7 @@ class Outbox:
             taken.extend(self._waiting)
             self.bytes -= _bytes(self._waiting)
             self._waiting.clear()
-            self.changed.notify_all()
+            self.settled.notify_all()
             return taken
 
     def close(self) -> None:
@@ -113,6 +119,7 @@ class Outbox:
         with self.changed:
             self._closed = True
             self.changed.notify_all()
+            self.settled.notify_all()
 
     def waiting(self) -> int:
         """Return how many events wait for a connection."""
@@ -126,6 +133,14 @@ class Outbox:
         """Return the lowest ordinal held; the lock must be held."""
         held = chain(self._flying, self._waiting)
         return min((event.ordinal for event in held), default=NOT_OURS)
+
+    def _call(self) -> None:
+        """Call one idle lane if there is work; it calls the next when it leaves some.
+
+        All of them at once would only wait for each other, and for the interpreter.
+        """
+        if self._waiting:
+            self.changed.notify()
 
     def _pause_s(self) -> float | None:
         if not self._waiting:
@@ -148,20 +163,23 @@ class Outbox:
                 break
             batch.append(event)
         self._waiting.extendleft(reversed(passed))
-        self._flying.update(dict.fromkeys(batch))
-        self._flying_keys.update(event.key for event in batch)
+        flying, keys = self._flying, self._flying_keys
+        for event in batch:
+            flying[event] = None
+            keys[event.key] = keys.get(event.key, 0) + 1
         return batch
 
     def _land(self, events: Iterable[Encoded]) -> list[Encoded]:
-        landed = [event for event in events if event in self._flying]
+        flying, keys = self._flying, self._flying_keys
+        landed = [event for event in events if event in flying]
         for event in landed:
-            del self._flying[event]
-            self._flying_keys[event.key] -= 1
-            if not self._flying_keys[event.key]:
-                del self._flying_keys[event.key]
+            del flying[event]
+            keys[event.key] -= 1
+            if not keys[event.key]:
+                del keys[event.key]
         self.bytes -= _bytes(landed)
         return landed
 
 
-def _bytes(events: Iterable[Encoded]) -> int:
-    return sum(len(event.body) + EVENT_OVERHEAD_BYTES for event in events)
+def _bytes(events: Collection[Encoded]) -> int:
+    return sum([len(event.body) for event in events]) + len(events) * EVENT_OVERHEAD_BYTES

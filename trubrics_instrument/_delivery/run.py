@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import lifecycle
 from .bell import Bell
 from .crew import Crew
-from .encoder import Encoder, Maker
+from .encoder import Encoder, Maker, Pace
 from .keeper import Keeper
 from .options import SenderStats
 from .outbox import Encoded, Outbox
@@ -57,7 +57,14 @@ class Run:
         self.spool = Spool(options, self.tally, usable=disk)
         self.keeper = Keeper(options, self.outbox, self.spool, self.tally)
         self._make = Maker(prepare, self.tally, self.run_id)
-        self.encoder = Encoder(self.queue, self.keeper, self.tally, self._make, options.wall_clock)
+        self.encoder = Encoder(
+            self.queue,
+            self.keeper,
+            self.tally,
+            self._make,
+            pace=Pace(self.outbox),
+            wall_clock=options.wall_clock,
+        )
         self._options = options
         self._crew = Crew(self, options)
         self._lock = threading.Lock()
@@ -177,17 +184,17 @@ class Run:
                 self.make_room()
 
     def _wait(self, barrier: int, deadline: float) -> bool:
-        changed = self.outbox.changed
+        settled = self.outbox.settled
         self.bell.ring()
         while True:
-            with changed:
+            with settled:
                 if self._is_settled(barrier):
                     return True
                 left = deadline - self._options.clock()
                 if left <= 0 or self._is_vain():
                     return False
                 if self._crew.is_alive():
-                    changed.wait(min(left, GLANCE_S))
+                    settled.wait(min(left, GLANCE_S))
                     continue
             self._crew.step(min(left, GLANCE_S), left)
 

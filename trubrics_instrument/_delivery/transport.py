@@ -48,7 +48,7 @@ class Transport:
             endpoint: `publish_events` or `publish_event`.
             timeout_s: To connect, and between bytes of the answer.
         """
-        payload = bodies[0] if endpoint == SINGLE_ENDPOINT else b"[" + b",".join(bodies) + b"]"
+        payload = bodies[0] if endpoint == SINGLE_ENDPOINT else _array(bodies)
         try:
             # A redirected POST becomes a GET: it would look delivered, and be lost.
             request = self._request(endpoint, payload)
@@ -80,6 +80,15 @@ class Transport:
     def close(self) -> None:
         """Close the connection."""
         self._session.close()
+
+
+def _array(bodies: Sequence[bytes]) -> bytes:
+    """Return the events as one JSON array, which may be large: it is put together once."""
+    pieces = [b"["]
+    for body in bodies:
+        pieces += (body, b",")
+    pieces[-1] = b"]"
+    return b"".join(pieces)
 
 
 def _read(response: requests.Response) -> Answer:
