@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._ids import clean_id
@@ -25,7 +26,7 @@ _STREAMLITS_NOBODY = "test@example.com"  # whoever uses an app that has no sign-
 
 def session() -> Session:
     """Return the session in which the present code runs; nothing is imported to find out."""
-    if sys.modules.keys().isdisjoint(_NAMES):
+    if not _may_run(len(sys.modules)):
         return NO_SESSION
     for module_name, read in _UIS.items():
         module = sys.modules.get(module_name)
@@ -35,6 +36,16 @@ def session() -> Session:
                 if found.thread_id:
                     return found
     return NO_SESSION
+
+
+@lru_cache(maxsize=1)
+def _may_run(modules: int) -> bool:
+    """Whether one of the UIs is imported, looked up again once there are more modules or fewer.
+
+    Most apps have none, and each event asks.
+    """
+    del modules
+    return not sys.modules.keys().isdisjoint(_NAMES)
 
 
 def _streamlit(module: Any) -> Session:

@@ -152,7 +152,7 @@ def track(
             user_id = clean_id(user_id)
         time_s = time.time() if timestamp is None else timestamp.timestamp()
         name = event if type(event) is str else str(event)
-        now = _runtime.state()
+        now = _runtime._state or _runtime.state()
         return _runtime.accept(now, name, None, (now, name, own, user_id, time_s, said, session()))
     except Exception as error:
         stopped("tracking an event", error)
