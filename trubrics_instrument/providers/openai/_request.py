@@ -153,7 +153,7 @@ def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request
     if not _runtime.observing():
         return None
     options = _options(args, kwargs)
-    method, path = options.method.lower(), urlsplit(str(options.url)).path.rstrip("/")
+    method, path = options.method.lower(), "/" + urlsplit(str(options.url)).path.strip("/")
     reader = READERS.get(path) if method == "post" else None
     later = None if reader else _LATER.fullmatch(f"{method} {path}")
     if reader is None and later is None:
