@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -15,11 +17,12 @@ from starlette.routing import Mount
 from tests.collector.conftest import TIMEOUT_S, Collector, event, until
 from tests.collector.test_command import fails, start
 from trubrics_instrument import collector
+from trubrics_instrument.collector.login import COOKIE
 from trubrics_instrument.collector.serve import running
 from trubrics_instrument.collector.wording import path_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 PASSWORD = "pass+wörd &"
@@ -41,6 +44,19 @@ def test_no_page_is_shown_without_a_login(guarded: str, path: str) -> None:
             guarded + path, cookies=cookies, allow_redirects=False, timeout=TIMEOUT_S
         )
         assert (answer.status_code, answer.headers["Location"]) == (303, "/login")
+
+
+@pytest.mark.parametrize("kind", ["threads", "users"])
+def test_a_page_is_no_endpoint_by_its_name(guarded: str, kind: str) -> None:
+    """A conversation or a user may be called as an endpoint is; that opens nothing."""
+    named = event(user_id="a/publish_event", properties={"$thread_id": "a/publish_event"})
+    headers = {"x-api-key": "key"}
+    url = f"{guarded}/api/ingestion/publish_event"
+    assert requests.post(url, json=named, headers=headers, timeout=TIMEOUT_S).status_code == 200
+    answer = requests.get(
+        f"{guarded}/{kind}/a/publish_event", allow_redirects=False, timeout=TIMEOUT_S
+    )
+    assert (answer.status_code, answer.headers.get("Location")) == (303, "/login")
 
 
 def test_senders_have_their_key_instead(guarded: str) -> None:
@@ -135,9 +151,9 @@ def test_pages_of_this_machine_may_send(
         assert "Access-Control-Allow-Origin" not in page.headers
 
 
-def test_it_can_be_mounted_in_an_app(tmp_path: Path) -> None:
-    """Every link, the style and the endpoints are where the app put them."""
-    inner = collector.create_app(tmp_path / "db")
+@contextmanager
+def mounted(inner: Starlette) -> Generator[str, None, None]:
+    """Serve an app of somebody's, which has the collector under a path."""
     app = Starlette(routes=[Mount("/insights", inner)])
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run)
@@ -145,17 +161,55 @@ def test_it_can_be_mounted_in_an_app(tmp_path: Path) -> None:
     try:
         until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        mounted = Collector(f"http://127.0.0.1:{port}/insights", tmp_path / "db", {})
-        assert mounted.post("publish_event", event()).status_code == 200
-        for path in ("/", "/threads", "/users", "/live", "/data", "/threads/t-1", "/users/ada"):
-            page = mounted.get(path).text
-            links = [part.split('"')[0] for part in page.split('="/')[1:]]
-            assert links
-            assert [link for link in links if not link.startswith("insights/")] == []
-        assert mounted.get("/static/collector.css").status_code == 200
+        yield f"http://127.0.0.1:{port}/insights"
     finally:
         server.should_exit = True
         thread.join()
+
+
+def test_it_can_be_mounted_in_an_app(tmp_path: Path) -> None:
+    """Every link, the style and the endpoints are where the app put them."""
+    with mounted(collector.create_app(db=tmp_path / "db")) as url:
+        inside = Collector(url, tmp_path / "db", {})
+        assert inside.post("publish_event", event()).status_code == 200
+        assert inside.post("api/ingestion/publish_events", [event()]).status_code == 200
+        for path in ("/", "/threads", "/users", "/live", "/data", "/threads/t-1", "/users/ada"):
+            page = inside.get(path).text
+            links = [part.split('"')[0] for part in page.split('="/')[1:]]
+            assert links
+            assert [link for link in links if not link.startswith("insights/")] == []
+        assert inside.get("/static/collector.css").status_code == 200
+
+
+def test_a_mounted_one_can_have_a_login_and_a_host_of_its_own(tmp_path: Path) -> None:
+    """The login, its cookie and the way back stay below the path; other hosts get nothing."""
+    inner = collector.create_app(tmp_path / "db", password=PASSWORD, hosts={"example.com"})
+    host = {"Host": "example.com"}
+    with mounted(inner) as url, requests.Session() as session:
+
+        def ask(method: str, path: str, **more: Any) -> tuple[int, str | None]:
+            answer = session.request(
+                method, url + path, timeout=TIMEOUT_S, allow_redirects=False, **more
+            )
+            return answer.status_code, answer.headers.get("Location")
+
+        assert ask("GET", "/threads") == (421, None)
+        assert ask("GET", "/threads", headers=host) == (303, "/insights/login")
+        assert ask("POST", "/publish_event", headers=host, json=event()) == (200, None)
+        form = {"password": PASSWORD}
+        assert ask("POST", "/login", headers=host, data=form) == (303, "/insights/")
+        assert [cookie.path for cookie in session.cookies] == ["/insights/"]
+        cookie = {"Cookie": f"{COOKIE}={session.cookies[COOKIE]}"}
+        assert ask("GET", "/threads", headers={**host, **cookie}) == (200, None)
+
+
+@pytest.mark.parametrize("path", ["../store.py", "..%2fstore.py", "%2e%2e/store.py", "/etc/hosts"])
+def test_only_what_is_static_is_served(server: Collector, path: str) -> None:
+    """No path leads out of the folder."""
+    connection = HTTPConnection(server.url.removeprefix("http://"), timeout=TIMEOUT_S)
+    connection.request("GET", f"/static/{path}")
+    assert connection.getresponse().status == 404
+    connection.close()
 
 
 def test_events_are_shown_live(server: Collector) -> None:

@@ -153,11 +153,85 @@ def test_any_id_has_a_page(server: Collector, key: str) -> None:
         assert html.unescape(listed) == path_to(key, kind)
 
 
-def test_a_conversation_shows_what_happened(talked: Collector) -> None:
-    """Prompts, answers, failures and feedback, each with its facts."""
-    page = talked.get("/threads/t-2").text
-    assert re.findall(r'class="said (\w+)"', page) == ["prompt", "generation", "failure"]
-    assert re.findall(r'class="said (\w+)"', talked.get("/threads/t-3").text)[-1] == "feedback"
+def test_a_conversation_shows_what_happened(server: Collector) -> None:
+    """Prompts, tools, answers, failures and feedback, each with its facts and its JSON."""
+    shared = {"$thread_id": "t", "$assistant_id": "gpt-4o"}
+    answered = {"$generation_id": "g", "$text": "42", "latency": 2.5, "cost_usd": 0.25}
+    said: list[tuple[str, dict[str, object]]] = [
+        ("Prompt", {"$text": "How many?"}),
+        ("Tool call", {"tool_name": "count"}),
+        ("Generation failed", {"error_type": "RateLimitError", "status": "error"}),
+        ("Generation", {**answered, "total_tokens": 1234, "status": "incomplete"}),
+        ("Feedback", {"$generation_id": "g", "score": 0.5, "$text": "Sure?"}),
+    ]
+    events = [event(event=name, properties={**shared, **more}) for name, more in said]
+    server.post("publish_events", events)
+    page = server.get("/threads/t").text
+    talk = page[page.index('<ol class="talk">') :]
+    words = re.sub(r"<[^>]*>", " ", html.unescape(talk[: talk.index("</ol>")])).split()
+    under = "13:21:46 gpt-4o"
+    assert " ".join(words) == (
+        f"2024-10-09 How many? User {under} JSON "
+        f"Used count Tool call {under} JSON "
+        f"Failed: RateLimitError Generation failed {under} JSON "
+        f"42 Assistant {under} 2.5 s 1,234 tokens $0.25 incomplete JSON "
+        f"Feedback 0.5 Sure? Feedback {under} JSON"
+    )
+    links = re.findall(r'class="raw" href="([^"]+)"', talk)
+    assert [server.get(link).json() for link in links] == events
+
+
+def test_a_very_long_conversation_has_parts(server: Collector) -> None:
+    """Each event is in exactly one of them, in the order of time."""
+    for hundred in (200, 0, 100):
+        some = [
+            event(
+                timestamp=f"2024-10-09T13:{n // 60:02d}:{n % 60:02d}Z",
+                properties={"$text": f"number {n}.", "$thread_id": "a/long one"},
+            )
+            for n in range(hundred, hundred + 100)
+        ]
+        server.post("publish_events", some)
+    seen: list[str] = []
+    following: str | None = path_to("a/long one", "threads")
+    parts = 0
+    while following:
+        page = server.get(following).text
+        seen += re.findall(r'auto">number (\d+)\.<', page)
+        more = re.search(r'href="([^"]+)" rel="next"', page)
+        following = html.unescape(more[1]) if more else None
+        parts += 1
+    assert (parts, seen) == (2, [str(n) for n in range(300)])
+
+
+def test_the_users_are_listed(server: Collector) -> None:
+    """Who was there last, or who asked most, or whose id starts so; each once, over pages."""
+    people = [f"user-{n:02d}" for n in range(60)]
+    asked = [(n, again) for n in range(60) for again in range(1 + n % 3)]
+    for at in range(0, len(asked), 100):
+        some = [
+            event(user_id=people[n], timestamp=f"2024-10-09T13:{n:02d}:0{again}Z")
+            for n, again in asked[at : at + 100]
+        ]
+        server.post("publish_events", some)
+
+    def listed(path: str | None) -> list[str]:
+        found: list[str] = []
+        while path:
+            page = server.get(path).text
+            found += re.findall(r'thread-title"><bdi>(.*?)</bdi>', page)
+            more = re.search(r'rel="next" href="([^"]+)"', page)
+            path = html.unescape(more[1]) if more else None
+        return found
+
+    assert listed("/users") == people[::-1]
+    assert listed("/users?order=prompts") == sorted(people, key=lambda name: -(int(name[5:]) % 3))
+    assert listed("/users?q=user-1") == people[19:9:-1]
+    page = server.get("/users/user-59").text
+    shown = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page)
+    assert dict(shown)["Prompts"] == "3"
+    assert "first seen 2024-10-09 13:59:00" in page
+    assert "last seen" in page
 
 
 def test_a_very_long_text_is_cut_and_can_be_read_in_full(server: Collector) -> None:

@@ -117,18 +117,48 @@ def test_retention_deletes_what_is_older(tmp_path: Path) -> None:
         assert _talks(store) == _talks(without)
 
 
-def test_an_older_database_is_brought_up_to_date(tmp_path: Path) -> None:
-    """The first form had events only: the sums and the index follow from them."""
+# What the second and the third form had besides the events and the index of words.
+_FORMER_SUMS = """
+CREATE TABLE threads (thread_id TEXT PRIMARY KEY, events INTEGER) WITHOUT ROWID;
+CREATE TABLE users (user_id TEXT PRIMARY KEY, events INTEGER) WITHOUT ROWID;
+CREATE TABLE model_sums (grain TEXT, period TEXT, assistant_id TEXT, events INTEGER);
+CREATE TABLE user_days (user_id TEXT, day TEXT, events INTEGER, PRIMARY KEY (user_id, day));
+CREATE INDEX user_days_by_day ON user_days (day);
+CREATE TABLE latencies (grain TEXT, period TEXT, bucket INTEGER, events INTEGER);
+CREATE TABLE deliveries (target TEXT PRIMARY KEY, through INTEGER, sending INTEGER);
+INSERT INTO threads VALUES ('wrong', 7);
+INSERT INTO user_days VALUES ('wrong', '2026-01-01', 7);
+INSERT INTO deliveries VALUES ('a host', 2, 2);
+"""
+
+
+@pytest.mark.parametrize("form", [1, 2, 3])
+def test_an_older_database_is_brought_up_to_date(tmp_path: Path, form: int) -> None:
+    """It is then as a new one that took the same events; how far they were forwarded stays."""
     rows = [*_rows("ada", "t-1", 1), *_rows("bob", "t-2", 2)]
     with closing(sqlite3.connect(tmp_path / "old", isolation_level=None)) as old:
-        assert prepare(old, (create_events,)) == 1
+        assert prepare(old, STEPS[:form]) == form
         marks = ", ".join("?" * len(Row._fields))
         old.executemany(f"INSERT INTO events ({COLUMNS}) VALUES ({marks})", rows)
+        if form > 1:
+            old.executescript(_FORMER_SUMS)
     with closing(Store(tmp_path / "new")) as new, closing(Store(tmp_path / "old")) as store:
         new.add(rows).result()
         assert (_sums(store), _talks(store)) == (_sums(new), _talks(new))
+        assert _tables(store) == _tables(new)
+        with store.reading() as db:
+            delivered = [tuple(row) for row in db.execute("SELECT * FROM deliveries")]
+        assert delivered == ([("a host", 2, 2)] if form > 1 else [])
         store.catch_up()
         until(lambda: _found(store, "question") == 2)
+        assert store.add(_rows("ada", "t-1", 3)).result() == (3, 0)
+
+
+def _tables(store: Store) -> dict[str, str]:
+    """Return how each table and index is made, in one form of writing."""
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    with store.reading() as db:
+        return {name: " ".join(sql.split()) for name, sql in db.execute(query)}
 
 
 def test_the_index_of_an_older_database_writes_larger_parts(tmp_path: Path) -> None:
@@ -261,3 +291,11 @@ def test_the_log_grows_while_somebody_reads_and_shrinks_when_they_are_done(
             until(lambda: add_some() > 4 * 1024 * 1024)
             assert tuple(db.execute("SELECT count(*) FROM events").fetchone()) == (20,)
         until(lambda: add_some() < 1024 * 1024)
+        sizes = [0]
+
+        def started_anew() -> bool:
+            sizes.append(add_some())
+            return sizes[-1] < sizes[-2]
+
+        until(started_anew)
+        assert max(sizes) < 4 * 1024 * 1024

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.collector.conftest import TIMEOUT_S, Collector, event
+from tests.collector.conftest import TIMEOUT_S, Collector, event, until
 from tests.collector.test_command import COMMAND
 from trubrics_instrument import collector
 from trubrics_instrument.collector.forward import (
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trubrics_instrument._events import WireEvent
+
+
+HANGS = -1
 
 
 class Done(NamedTuple):
@@ -109,9 +112,19 @@ def test_csv_is_no_trap_for_a_spreadsheet(server: Collector) -> None:
 
 
 def test_an_export_can_be_one_users(server: Collector) -> None:
-    """The right to take one's data along."""
-    server.post("publish_events", [event(), event(user_id="bob")])
-    assert [json.loads(server.get("/export.jsonl?user=bob").text)] == [event(user_id="bob")]
+    """The right to take one's data along; or from one day on."""
+    later = event(user_id="bob", timestamp="2024-10-10T00:00:00.000Z")
+    server.post("publish_events", [event(), event(user_id="bob"), later])
+
+    def exported(*arguments: str) -> list[object]:
+        out = command(server.db, "export", *arguments).out
+        return [json.loads(line) for line in out.splitlines()]
+
+    page = server.get("/export.jsonl?user=bob").text
+    assert [json.loads(line) for line in page.splitlines()] == [event(user_id="bob"), later]
+    assert exported("--user", "bob") == [event(user_id="bob"), later]
+    assert exported("--since", "2024-10-10") == [later]
+    assert exported("--user", "ada", "--since", "2024-10-10") == []
 
 
 def test_a_user_is_deleted_by_command(server: Collector) -> None:
@@ -143,12 +156,16 @@ class Answers:
 def answering(statuses: Sequence[int]) -> Generator[tuple[str, Answers], None, None]:
     """Answer with these statuses in turn (0 breaks the connection), then with 200."""
     answers = Answers(statuses)
+    ending = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             answers.keys.add(self.headers["x-api-key"])
             status = answers.statuses.pop(0) if answers.statuses else 200
+            if status == HANGS:
+                ending.wait(TIMEOUT_S)
+                return
             if status in {0, 200}:
                 answers.taken += json.loads(body)
             if status:
@@ -167,6 +184,7 @@ def answering(statuses: Sequence[int]) -> Generator[tuple[str, Answers], None, N
         try:
             yield f"http://127.0.0.1:{server.server_port}", answers
         finally:
+            ending.set()
             server.shutdown()
             thread.join()
 
@@ -243,6 +261,27 @@ def test_events_whose_fate_is_unknown_are_not_sent_again_unasked(
             forward(store, target)
         assert forward(store, target, unsure=unsure).sent == sent
         assert forward(store, target) == Progress(0, 0, 0)
+
+
+def test_forwarding_that_is_killed_sends_nothing_twice(tmp_path: Path) -> None:
+    """What was on its way is named, and goes again only when told to; the rest follows."""
+    _filled(tmp_path / "db", 250).close()
+    with answering([200, HANGS]) as (host, answers):
+        to = ("forward", "--to-trubrics", "--to-host", host, "--api-key", "key")
+        with subprocess.Popen(
+            [sys.executable, "-c", COMMAND, "collector", "--db", str(tmp_path / "db"), *to],
+            stdout=subprocess.DEVNULL,
+        ) as process:
+            until(lambda: answers.statuses == [])
+            process.kill()
+        refusal = (
+            "An earlier run was cut off while events 101 to 200 were on their way. Trubrics may "
+            "have them or not: --unsure send delivers them again, --unsure skip leaves them out.\n"
+        )
+        assert command(tmp_path / "db", *to) == (1, "", refusal)
+        assert _numbers(answers) == list(range(100))
+        assert command(tmp_path / "db", *to, "--unsure", "send").code == 0
+        assert _numbers(answers) == list(range(250))
 
 
 def test_a_host_that_is_not_there_takes_nothing(tmp_path: Path) -> None:

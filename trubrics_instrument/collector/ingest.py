@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-PREFIXES = ("", "/api/ingestion")
+PREFIXES = ("/", "/api/ingestion/")
 _READERS = {
     "publish_event": validate.read_event,
     "publish_events": validate.read_events,
@@ -49,7 +49,7 @@ class _TooLargeError(Exception):
 def ingestion_routes(store: Store, api_key: str | None) -> list[Route]:
     """Return the three endpoints, under both prefixes."""
     return [
-        Route(f"{prefix}/{name}", _endpoint(store, api_key, read), methods=["POST", "OPTIONS"])
+        Route(f"{prefix}{name}", _endpoint(store, api_key, read), methods=["POST", "OPTIONS"])
         for prefix in PREFIXES
         for name, read in _READERS.items()
     ]
@@ -57,7 +57,8 @@ def ingestion_routes(store: Store, api_key: str | None) -> list[Route]:
 
 def is_ingestion(path: str) -> bool:
     """Return whether the path (below where the app is mounted) takes events."""
-    return path.rpartition("/")[2] in _READERS
+    prefix, slash, name = path.rpartition("/")
+    return prefix + slash in PREFIXES and name in _READERS
 
 
 def _endpoint(
