@@ -125,6 +125,7 @@ def _events(store: Store) -> list[str]:
     ("arguments", "words"),
     [
         (("--retention", "soon"), "--retention soon: write it as 30d (days) or 12h (hours)\n"),
+        (("--retention", "0d"), "--retention 0d: write it as 30d (days) or 12h (hours)\n"),
         (("--port", "70000"), "--port 70000: a port is a number from 0 to 65535\n"),
     ],
 )

@@ -208,6 +208,17 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
 
+def test_a_file_that_cannot_be_opened_any_more_refuses_events(tmp_path: Path) -> None:
+    """Whoever waits for them to be written is told, each time, and does not wait for ever."""
+    path = tmp_path / "db"
+    with closing(Store(path)) as store:
+        path.unlink()
+        path.mkdir()
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+                store.add(_rows("ada", "t-1", 1)).result(timeout=10)
+
+
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     """It holds people's conversations."""
     path = tmp_path / "new" / "db"

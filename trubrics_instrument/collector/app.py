@@ -20,7 +20,8 @@ from trubrics_instrument.collector.security import LOOPBACK_HOSTS, Guard
 from trubrics_instrument.collector.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection
+    from collections.abc import AsyncGenerator, Callable, Collection
+    from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
 
@@ -46,7 +47,23 @@ def create_app(
         ForeignDatabaseError: The file is something else, or a newer version's.
     """
     store = Store(db)
+    middleware = [Middleware(Guard, hosts=hosts)]
+    if password is not None:
+        middleware.append(Middleware(Login, password=password))
+    static = StaticFiles(directory=Path(__file__).parent / "static")
+    app = Starlette(
+        routes=[*ingestion_routes(store, api_key), *page_routes(store), Mount("/static", static)],
+        middleware=middleware,
+        exception_handlers={404: not_found},
+        lifespan=_lifespan(store, retention),
+    )
+    app.state.stopping = lambda: False
+    return app
 
+
+def _lifespan(
+    store: Store, retention: timedelta | None
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         store.catch_up()
@@ -56,19 +73,4 @@ def create_app(
             tidying.cancel()
         store.close()
 
-    static = StaticFiles(directory=Path(__file__).parent / "static")
-    middleware = [Middleware(Guard, hosts=hosts)]
-    if password is not None:
-        middleware.append(Middleware(Login, password=password))
-    app = Starlette(
-        routes=[
-            *ingestion_routes(store, api_key),
-            *page_routes(store),
-            Mount("/static", static),
-        ],
-        middleware=middleware,
-        exception_handlers={404: not_found},
-        lifespan=lifespan,
-    )
-    app.state.stopping = lambda: False
-    return app
+    return lifespan

@@ -21,7 +21,7 @@ _USAGE_ERROR = 2
 _HIGHEST_PORT = 65_535
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 PASSWORD_VARIABLE = "TRUBRICS_COLLECTOR_PASSWORD"  # noqa: S105 - a variable's name
-_SPAN = re.compile(r"(\d{1,4})([hd])")
+_SPAN = re.compile(r"([1-9]\d{0,3})([hd])")
 
 
 class Subparsers(Protocol):
@@ -57,21 +57,13 @@ def default_db() -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted, and return the exit code."""
-    wrong = missing_extra() or _wrong_port(args.port)
+    wrong = missing_extra() or _wrong_port(args.port) or _wrong_exposure(args)
     if wrong:
         return fail(wrong)
-    retention = None
-    if args.retention is not None:
-        match = _SPAN.fullmatch(args.retention)
-        if not match:
-            return fail(f"--retention {args.retention}: write it as 30d (days) or 12h (hours)")
-        unit = "days" if match[2] == "d" else "hours"
-        retention = timedelta(**{unit: int(match[1])})
-    if args.host not in _LOOPBACK and not args.api_key:
-        return fail(
-            f"--host {args.host} can be reached from other machines: "
-            "choose a key for senders with --api-key"
-        )
+    try:
+        retention = _read_span(args.retention) if args.retention is not None else None
+    except ValueError as error:
+        return fail(str(error))
     return _serve(args, retention)
 
 
@@ -154,30 +146,30 @@ def _wrong_port(port: int) -> str:
     return f"--port {port}: a port is a number from 0 to {_HIGHEST_PORT}"
 
 
+def _wrong_exposure(args: argparse.Namespace) -> str:
+    if args.host in _LOOPBACK or args.api_key:
+        return ""
+    return (
+        f"--host {args.host} can be reached from other machines: "
+        "choose a key for senders with --api-key"
+    )
+
+
+def _read_span(text: str) -> timedelta:
+    match = _SPAN.fullmatch(text)
+    if not match:
+        raise ValueError(f"--retention {text}: write it as 30d (days) or 12h (hours)")
+    count = int(match[1])
+    return timedelta(days=count) if match[2] == "d" else timedelta(hours=count)
+
+
 def _serve(args: argparse.Namespace, retention: timedelta | None) -> int:
     from trubrics_instrument.collector.schema import (  # noqa: PLC0415 - see the first line
         ForeignDatabaseError,
     )
     from trubrics_instrument.collector.serve import serve  # noqa: PLC0415 - the same
 
-    password = os.environ.get(PASSWORD_VARIABLE) or None
-    chosen = password is not None
-    if args.host not in _LOOPBACK and password is None:
-        password = secrets.token_urlsafe(12)
-
-    def announce(url: str) -> None:
-        say(f"Your conversations: {url}")
-        say(f"Kept in:            {args.db}")
-        if password is not None:
-            shown = f"from {PASSWORD_VARIABLE}" if chosen else f"{password} (new at each start)"
-            say(f"Password:           {shown}")
-        say()
-        say("To send an app's events here:")
-        say(f"  export TRUBRICS_HOST={url}")
-        if args.api_key:
-            say("  export TRUBRICS_API_KEY=<the key given as --api-key>")
-        say("  trubrics-instrument run python app.py")
-
+    password, origin = _choose_password(args.host)
     try:
         serve(
             args.db,
@@ -186,7 +178,7 @@ def _serve(args: argparse.Namespace, retention: timedelta | None) -> int:
             api_key=args.api_key,
             password=password,
             retention=retention,
-            on_ready=announce,
+            on_ready=lambda url: _announce(url, args, origin),
         )
     except ForeignDatabaseError as error:
         return fail(str(error))
@@ -195,6 +187,30 @@ def _serve(args: argparse.Namespace, retention: timedelta | None) -> int:
     except KeyboardInterrupt:
         return 0
     return 0
+
+
+def _choose_password(host: str) -> tuple[str | None, str]:
+    """Return the password that people must give, and where they have it from."""
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password:
+        return password, f"from {PASSWORD_VARIABLE}"
+    if host in _LOOPBACK:
+        return None, ""
+    password = secrets.token_urlsafe(12)
+    return password, f"{password} (new at each start)"
+
+
+def _announce(url: str, args: argparse.Namespace, password: str) -> None:
+    say(f"Your conversations: {url}")
+    say(f"Kept in:            {args.db}")
+    if password:
+        say(f"Password:           {password}")
+    say()
+    say("To send an app's events here:")
+    say(f"  export TRUBRICS_HOST={url}")
+    if args.api_key:
+        say("  export TRUBRICS_API_KEY=<the key given as --api-key>")
+    say("  trubrics-instrument run python app.py")
 
 
 def _explain(error: OSError, args: argparse.Namespace) -> str:

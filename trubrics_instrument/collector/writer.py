@@ -109,13 +109,18 @@ class Writer:
         self._thread.start()
 
     def _run(self) -> None:
-        db = self._connect()
-        try:
-            while not self._closing or self._jobs:
-                jobs = self._take()
-                self._commit(db, jobs)
-                self._catch_up(db)
-        finally:
+        db: sqlite3.Connection | None = None
+        while not self._closing or self._jobs:
+            jobs = self._take()
+            try:
+                db = db or self._connect()
+            except sqlite3.Error as error:
+                for job in jobs:
+                    job.future.set_exception(error)
+                continue
+            self._commit(db, jobs)
+            self._catch_up(db)
+        if db is not None:
             db.close()
 
     def _catch_up(self, db: sqlite3.Connection) -> None:

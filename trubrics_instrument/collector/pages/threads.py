@@ -7,8 +7,9 @@ from urllib.parse import urlencode
 
 from starlette.routing import Route
 
-from trubrics_instrument.collector.finding import Wanted, find
+from trubrics_instrument.collector.finding import find
 from trubrics_instrument.collector.pages._render import render
+from trubrics_instrument.collector.wanted import Wanted
 
 if TYPE_CHECKING:
     import sqlite3

@@ -10,9 +10,10 @@ from starlette.routing import Route
 
 from trubrics_instrument.collector import charts, ranges, wording
 from trubrics_instrument.collector.figures import Series
-from trubrics_instrument.collector.finding import Wanted, find
+from trubrics_instrument.collector.finding import find
 from trubrics_instrument.collector.pages._render import render
 from trubrics_instrument.collector.rows import clean
+from trubrics_instrument.collector.wanted import Wanted
 
 if TYPE_CHECKING:
     import sqlite3
