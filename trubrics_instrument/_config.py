@@ -152,6 +152,7 @@ _FROM_ENVIRONMENT = (
     "spool",
     "spool_dir",
 )
+VARIABLES = frozenset(f"TRUBRICS_{name.upper()}" for name in _FROM_ENVIRONMENT)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 

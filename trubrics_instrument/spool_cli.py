@@ -33,10 +33,24 @@ def add_parser(subparsers: Subparsers) -> None:
         help="see, send or delete events that wait on disk",
         description="Say how many events wait on disk, since when, and for which host.",
     )
-    parser.add_argument("action", nargs="?", choices=["list", "send", "clear"], default="list")
-    parser.add_argument("--dir", help="the spool's folder, if it is not the usual one")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["list", "send", "clear"],
+        default="list",
+        help="see them (if nothing is said), deliver them now, or delete them",
+    )
+    parser.add_argument(
+        "--dir", metavar="FOLDER", help="the spool's folder, if it is not the usual one"
+    )
     parser.add_argument("--yes", action="store_true", help="clear without asking")
-    parser.add_argument("--patience", type=float, default=10.0, help="seconds without progress")
+    parser.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
+        help="give up sending after so long without progress (%(default)s)",
+    )
     parser.set_defaults(run=run)
 
 

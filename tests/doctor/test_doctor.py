@@ -23,6 +23,7 @@ from trubrics_instrument.doctor import delivery as of_delivery
 from trubrics_instrument.doctor.delivery import delivery, send_test_event
 from trubrics_instrument.doctor.installed import OLDEST, installed
 from trubrics_instrument.doctor.patched import patched
+from trubrics_instrument.doctor.report import misspelt
 from trubrics_instrument.doctor.seen import seen
 
 if TYPE_CHECKING:
@@ -59,6 +60,14 @@ def of_host(host: str, **options: Any) -> list[Finding]:
     """Return what is found of a host with these options."""
     trubrics_instrument.configure(host=host, **options)
     return list(delivery(trubrics_instrument._runtime.config()))
+
+
+def test_a_misspelt_variable() -> None:
+    """What nobody reads and was meant to be another is told; what is somebody else's is not."""
+    environ = {"TRUBRICS_HOSTS": "x", "TRUBRICS_HOST": "x", "TRUBRICS_COLLECTOR_PASSWORD": "x"}
+    assert [one.line() for one in misspelt({**environ, "TRUBRICS_EMAIL": "x"})] == [
+        "note  configuration   TRUBRICS_HOSTS is not read -> is it TRUBRICS_HOST?"
+    ]
 
 
 def test_a_user_without_a_home(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,10 @@ def add_parser(subparsers: Subparsers) -> None:
         "--port", type=int, default=8782, help="port to listen on, 0 for a free one (%(default)s)"
     )
     _add_db(parser, default_db())
-    parser.add_argument("--api-key", help="take events only with this key")
-    parser.add_argument("--retention", help="delete events older than this, as in 30d or 12h")
+    parser.add_argument("--api-key", metavar="KEY", help="take events only with this key")
+    parser.add_argument(
+        "--retention", metavar="AGE", help="delete events older than this, as in 30d or 12h"
+    )
     parser.set_defaults(run=run)
     _add_commands(parser)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _config, _runtime
 from trubrics_instrument.doctor.delivery import delivery, send_test_event
-from trubrics_instrument.doctor.finding import Finding, wrong
+from trubrics_instrument.doctor.finding import Finding, note, wrong
 from trubrics_instrument.doctor.installed import installed
 from trubrics_instrument.doctor.patched import patched
 from trubrics_instrument.doctor.seen import seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 def report(*, app: bool = True, send: bool = False) -> list[Finding]:
@@ -26,8 +27,17 @@ def report(*, app: bool = True, send: bool = False) -> list[Finding]:
     return list(_findings(app=app, send=send))
 
 
+def misspelt(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the variables that nobody reads, and whose names are nearly those of others."""
+    for name in sorted(environ):
+        if name.startswith("TRUBRICS_") and name not in _config.VARIABLES:
+            for meant in get_close_matches(name, _config.VARIABLES, n=1, cutoff=0.85):
+                yield note("configuration", f"{name} is not read", f"is it {meant}?")
+
+
 def _findings(*, app: bool, send: bool) -> Iterator[Finding]:
     yield from installed()
+    yield from misspelt(os.environ)
     try:
         config = _runtime.config() if app else _config.build(os.environ, {})
     except ValueError as error:
