@@ -219,7 +219,7 @@ def _print_cost() -> None:
     """Print what it takes on the app's thread, for a short and for a long history."""
     print("\n| messages in the history | processes | µs at the question | µs at the answer |")
     print("|---|---|---|---|")
-    for length in (10, 100, 1000):
+    for length in (2, 10, 100, 400):
         requests = [_long_request(length, number) for number in range(200)]
         for processes in ("1", "several"):
             best = _cost(requests, shared=processes != "1")

@@ -173,6 +173,19 @@ def test_the_same_conversation_again(bots: Any, sink: Sink) -> None:
     assert threads_of(sink, 8) == ["thread 1"] * 2 + ["thread 2"] * 2
 
 
+@USERS
+def test_the_same_last_exchange(user: str | None, bots: Any, sink: Sink) -> None:
+    """Where the last exchange is the same, the answer before it tells two conversations apart."""
+    one, other = bots(), bots()
+    with context(user_id=user):
+        for name, bot in (("trams", one), ("buses", other)):
+            bot.ask(f"And {name}?", f"About {name}.")
+            bot.ask("Thanks", "You're welcome!")
+        one.ask("More", "Yes.")
+        other.ask("More", "No.")
+    assert threads_of(sink, 12) == ["thread 1"] * 2 + ["thread 2"] * 2 + ["thread 1", "thread 2"]
+
+
 def test_many_strangers(bots: Any, sink: Sink) -> None:
     """Twelve anonymous users in any order are twelve conversations, with canned answers too."""
     dice = random.Random(6)
