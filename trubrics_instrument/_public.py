@@ -36,6 +36,8 @@ UNSET: Any = _Unset()
 class Stats:
     """What has happened in this process since it started; counts of events.
 
+    After a `shutdown()`, `configure()` starts the counts anew.
+
     Attributes:
         accepted: Taken over by a sender.
         delivered: Acknowledged by the host.
