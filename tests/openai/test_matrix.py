@@ -287,6 +287,18 @@ async def test_unreadable(way: Way, body: bytes, sink: Sink, server: Loopback) -
     assert "$text" not in events[1]
 
 
+@pytest.mark.parametrize("endpoint", ["chat", "completion"])
+async def test_a_stream_of_nothing(endpoint: str, sink: Sink, server: Loopback) -> None:
+    """A stream that ends without one piece of an answer is no good answer: a page of a proxy's."""
+    patch_openai()
+    way = Way(endpoint, "stream", "sync")
+    server.script(raw_reply(b"<html>Sign in</html>"), path=way.path)
+    client = client_of(server, way.mode)
+    assert await ask(client, way) == []
+    await close_client(client)
+    assert [event.get("status") for event in told(sink, 2)] == [None, "unread"]
+
+
 @pytest.mark.parametrize("way", [way for way in WAYS if way.shape == "unparsed"], ids=str)
 async def test_no_json(way: Way, sink: Sink, server: Loopback) -> None:
     """A raw answer that is no JSON is told as unread: no fault of ours."""

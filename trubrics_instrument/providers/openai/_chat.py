@@ -15,6 +15,7 @@ from trubrics_instrument.providers.openai._fields import (
     get_text,
     mapping,
     no_answer,
+    stream_status,
     text_or_none,
     usage,
 )
@@ -121,13 +122,12 @@ class ChatGathering:
     def answer(self, *, ended: bool) -> Answer:
         """Return the answer so far."""
         so_far = [self._choices[index] for index in sorted(self._choices)]
-        whole = ended or (bool(so_far) and all(one.finish_reason for one in so_far))
         return Answer(
             id=self._id,
             model=self._model,
             choices=tuple(one.choice() for one in so_far),
             usage=self._usage,
-            status="ok" if whole else "incomplete",
+            status=stream_status([one.finish_reason for one in so_far], ended=ended),
         )
 
 

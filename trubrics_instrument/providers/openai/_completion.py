@@ -12,6 +12,7 @@ from trubrics_instrument.providers.openai._fields import (
     get_index,
     mapping,
     no_answer,
+    stream_status,
     text_or_none,
     usage,
 )
@@ -85,7 +86,6 @@ class CompletionGathering:
 
     def answer(self, *, ended: bool) -> Answer:
         """Return the answer so far."""
-        whole = ended or (bool(self._texts) and all(self._finish_reasons.values()))
         return Answer(
             id=self._id,
             model=self._model,
@@ -98,7 +98,7 @@ class CompletionGathering:
                 for index in sorted(self._texts)
             ),
             usage=self._usage,
-            status="ok" if whole else "incomplete",
+            status=stream_status([*self._finish_reasons.values()], ended=ended),
         )
 
 

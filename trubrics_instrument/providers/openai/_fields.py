@@ -13,6 +13,8 @@ from trubrics_instrument._reader import Answer, Usage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trubrics_instrument._reader import Status
+
 # What a part of a message is, by its `type`; whatever is no text is counted, never read.
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _ATTACHMENTS = {
@@ -113,6 +115,13 @@ def no_answer(body: Any) -> Answer:
     code = get(error, "code") or get(error, "type")
     known = isinstance(code, (str, int))
     return Answer(status="error", error_type=str(code)[:MAX_ID_CHARS] if known else "error")
+
+
+def stream_status(finish_reasons: list[str | None], *, ended: bool) -> Status:
+    """Return how a stream's choices came out; one that ended without any was no answer."""
+    if ended:
+        return "ok" if finish_reasons else "unread"
+    return "ok" if finish_reasons and all(finish_reasons) else "incomplete"
 
 
 def claim(request: Mapping[str, Any], thread_id: object = None) -> Claim:
