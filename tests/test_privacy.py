@@ -96,12 +96,12 @@ def test_ids_and_our_own_properties_are_not_redacted() -> None:
     event = EVENT._replace(
         user_id="jane@example.com",
         assistant_id="gpt-4o",
-        properties={"model": "gpt-4o", "status": "ok", "$prompt_id": "p-1", "plan": "pro"},
+        properties={"model": "gpt-4o", "status": "ok", "$prompt_id": "p-1", "$plan": "pro"},
     )
 
     assert protected(event, redactors=(hiding,)) == event._replace(
         text="***",
-        properties={"model": "gpt-4o", "status": "ok", "$prompt_id": "p-1", "plan": "***"},
+        properties={"model": "gpt-4o", "status": "ok", "$prompt_id": "p-1", "$plan": "***"},
     )
 
 

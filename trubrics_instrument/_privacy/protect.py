@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from trubrics_instrument._config import Config
     from trubrics_instrument._privacy.redact import Redactor
 
-# What the app's own `track()` calls the text of an event; `$`-properties but this one are ids.
+# What the app's own `track()` calls the text of an event.
 TEXT_PROPERTY = "$text"
 
-# Properties that observers fill with names of models, tools and classes: not free text. Redacting
+# Ids, and what observers fill with names of models, tools and classes: not free text. Redacting
 # them would let a callable that hides everything hide which model answered.
 OWN_PROPERTIES = frozenset(
     {
@@ -34,6 +34,10 @@ OWN_PROPERTIES = frozenset(
         "environment",
         "source",
         "event_id",
+        "$thread_id",
+        "$assistant_id",
+        "$prompt_id",
+        "$generation_id",
     }
 )
 
@@ -78,7 +82,7 @@ def protect(properties: dict[str, object], rules: Rules) -> None:
         _protect_text(properties, rules)
     unredacted: list[str] = []
     for name, value in properties.items():
-        if type(value) in _WITHOUT_TEXT or name[:1] == "$" or name in OWN_PROPERTIES:
+        if type(value) in _WITHOUT_TEXT or name in OWN_PROPERTIES:
             continue
         try:
             properties[name] = _redacted_value(value, rules.redactors, ())
