@@ -38,6 +38,7 @@ OWN_PROPERTIES = frozenset(
         "$assistant_id",
         "$prompt_id",
         "$generation_id",
+        TEXT_PROPERTY,  # has its own way
     }
 )
 
