@@ -216,6 +216,16 @@ def test_one_object_in_many_threads() -> None:
         ]
 
 
+def test_one_object_inside_itself() -> None:
+    """Leaving one that was entered twice leaves the inner one."""
+    ada = context(user_id="ada")
+    with ada, context(user_id="bob"):
+        with ada:
+            assert who() == ("ada", None)
+        assert who() == ("bob", None)
+    assert who() == (None, None)
+
+
 def test_suppress_wins() -> None:
     """Off anywhere around is off, whatever is said inside."""
     with suppress():
@@ -417,8 +427,36 @@ async def test_functions_that_return_a_coroutine(way: str, function: Any) -> Non
     assert who() == (None, None)
 
 
+def _steps() -> Iterator[tuple[str | None, str | None]]:
+    yield who()
+    yield who()
+
+
+def _soon_late_steps() -> Any:
+    return _late_steps()
+
+
+def _soon_steps() -> Any:
+    return _steps()
+
+
 @pytest.mark.anyio
-async def test_functions_that_return_an_async_generator() -> None:
+@pytest.mark.parametrize("way", ["context", "bind"])
+@pytest.mark.parametrize("function", [_late_steps, partial(_late_steps), _soon_late_steps])
+async def test_functions_that_return_an_async_generator(way: str, function: Any) -> None:
     """The same for each step of an asynchronous generator."""
-    around = context(user_id="ada")(partial(_late_steps))
+    with context(user_id="ada"):
+        around = bind(function) if way == "bind" else context(user_id="ada")(function)
     assert [step async for step in around()] == [("ada", None)]
+    assert who() == (None, None)
+
+
+@pytest.mark.parametrize("way", ["context", "bind"])
+@pytest.mark.parametrize("function", [_steps, partial(_steps), _soon_steps])
+def test_functions_that_return_a_generator(way: str, function: Any) -> None:
+    """The same for each step of a generator."""
+    with context(user_id="ada"):
+        around = bind(function) if way == "bind" else context(user_id="ada")(function)
+    for step in around():
+        assert step == ("ada", None)
+        assert who() == (None, None)

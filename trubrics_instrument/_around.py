@@ -33,7 +33,9 @@ def _around_function(function: Callable[..., Any], scope: Scope) -> Callable[...
     def inside(*args: Any, **kwargs: Any) -> Any:
         with scope():
             result = function(*args, **kwargs)
-        # A partial or a lambda may return what an `async def` does: its work is still to come.
+        # A partial or a lambda may return what such a function does: its work is still to come.
+        if inspect.isgenerator(result):
+            return _around_generator(lambda: result, scope)()
         if inspect.iscoroutine(result):
             return _around_coroutine(lambda: result, scope)()
         if inspect.isasyncgen(result):
