@@ -19,7 +19,8 @@ _VISIBLE = {
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _SPANS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (30 * 86400, 86400, "d"))
 _THOUSAND = 1000
-_SECONDS_PER_MINUTE = 60
+_SIXTY = 60
+_LEAST_DOLLARS = 0.0001
 
 
 def visible(text: str) -> str:
@@ -55,21 +56,25 @@ def money(value: float | None) -> str:
     """Write dollars with the digits that matter."""
     if not value:
         return NOTHING if value is None else "$0"
+    if value < _LEAST_DOLLARS:
+        return f"<${_LEAST_DOLLARS}"
     if value < 0.01:  # noqa: PLR2004 - a cent
         return f"${value:.4f}"
     return f"${value:,.2f}" if value < _THOUSAND else f"${number(value)}"
 
 
 def duration(seconds: float | None) -> str:
-    """Write a duration: 480 ms, 3.2 s, 2 min 5 s."""
+    """Write a duration: 480 ms, 3.2 s, 2 min 5 s, 1 h 10 min."""
     if seconds is None:
         return NOTHING
-    if seconds < 1:
+    if round(seconds * 1000) < _THOUSAND:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < _SECONDS_PER_MINUTE:
+    if round(seconds, 1) < _SIXTY:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), _SECONDS_PER_MINUTE)
-    return f"{minutes} min {rest} s"
+    minutes, rest = divmod(round(seconds), _SIXTY)
+    if minutes < _SIXTY:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // _SIXTY} h {minutes % _SIXTY} min"
 
 
 def moment(timestamp: str) -> str:
@@ -83,12 +88,13 @@ def clock(timestamp: str) -> str:
 
 
 def period(name: str) -> str:
-    """Write the name of a period: an hour as 13:00, a day as 22 Nov, a month as Nov 2026."""
-    if "T" in name:
-        return f"{name[11:]}:00"
-    year, month, *day = name.split("-")
+    """Write the name of a period: an hour as 22 Nov 13:00, a day as 22 Nov, a month as Nov 2026."""
+    date, _, hour = name.partition("T")
+    year, month, *day = date.split("-")
     short = _MONTHS[int(month) - 1]
-    return f"{int(day[0])} {short}" if day else f"{short} {year}"
+    if not day:
+        return f"{short} {year}"
+    return f"{int(day[0])} {short}" + (f" {hour}:00" if hour else "")
 
 
 def ago(timestamp: str, now: datetime | None = None) -> str:
