@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,13 @@ from responses_wire import response_events, response_object
 
 from tests.langchain.driving import MODES, Mode, assert_nothing_left, drive, turns_told
 from tests.replies import chat_stream, json_reply, response_stream
-from trubrics_instrument import TrubricsCallbackHandler, patch_langchain, patch_openai
+from tests.told import told
+from trubrics_instrument import (
+    TrubricsCallbackHandler,
+    _runtime,
+    patch_langchain,
+    patch_openai,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -362,3 +369,11 @@ async def test_agent(world: World, sink: Sink) -> None:
     ] * 4
     direct = [turn[0]["$text"] for turn in turns if turn[0]["framework"] == "openai"]
     assert direct == ["Direct it"] * 4
+
+
+async def test_a_handler_from_another_process(world: World, sink: Sink) -> None:
+    """A handler that was pickled there, as pools and clusters do, is known here."""
+    brought = pickle.dumps(world.handler)
+    _runtime.state().observers.clear()  # nobody has made one in this process
+    world.llm.invoke("On time?", {"callbacks": [pickle.loads(brought)]})
+    assert [event["event"] for event in told(sink, 2)] == ["Prompt", "Generation"]

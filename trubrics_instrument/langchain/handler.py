@@ -80,8 +80,13 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
             host=host,
         )
         self._each_call = granularity == "call"
-        _runtime.state().observers["langchain"] = observed.observes_this_call
         self.enabled = True
+        _be_known()
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Be known in the process that a pickle was brought to: a pool's, a cluster's."""
+        self.__dict__.update(state)
+        _be_known()
 
     def __copy__(self) -> TrubricsCallbackHandler:
         return self
@@ -230,6 +235,11 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
     def _started(self, serialized: Any, about: Mapping[str, Any]) -> Started:
         key = observed.key_of(about["run_id"])
         return Started(self._settings, key, serialized, about, self.enabled)
+
+
+def _be_known() -> None:
+    """Let other observers know that a handler of ours may be reading what they see."""
+    _runtime.state().observers["langchain"] = observed.observes_this_call
 
 
 def _end_step(output: Any, about: Mapping[str, Any]) -> runs.Run | None:
