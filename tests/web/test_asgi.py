@@ -86,6 +86,7 @@ async def test_the_app_is_left_as_it_is() -> None:
         ({"x_user": "ada", "x_thread": "t"}, "ada", "t"),
         ({"x_user": "josé", "x_other": "t"}, "josÃ©", None),
         ({"x_user": ""}, None, None),
+        ({"X_User": "ada", "X_THREAD": "t"}, "ada", "t"),
     ],
 )
 async def test_headers(headers: dict[str, str], user: str | None, thread: str | None) -> None:
