@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ def ours(url: str, *, roomy: bool) -> Client:
         send(event, properties, user_id=user)
 
     return Client(track, lambda: package.flush(timeout_s=120))
+
+
+def ours_with_json(url: str, *, roomy: bool) -> Client:
+    """Return the same where orjson is not installed, so that Python's own `json` encodes."""
+    sys.modules["orjson"] = None  # type: ignore[assignment]  # how an import is made to fail
+    return ours(url, roomy=roomy)
 
 
 def trubrics(url: str, *, roomy: bool) -> Client:
@@ -93,6 +100,7 @@ CLIENTS: dict[str, Callable[..., Client]] = {
     "posthog": posthog,
     "segment": segment,
     "opentelemetry": otel,
+    "with json": ours_with_json,
 }
 IMPORTS = {
     "trubrics-instrument": "trubrics_instrument",

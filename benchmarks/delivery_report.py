@@ -12,6 +12,7 @@ Results: TypeAlias = "Mapping[tuple[str, str, str], float]"
 
 MANY = 100
 US = "trubrics-instrument"
+WITH_JSON = "with json"
 OFFICIAL = "trubrics"
 UNITS = {
     "p50": "µs, p50",
@@ -125,7 +126,7 @@ def _others(results: Results, name: str, unit: str) -> list[float]:
     return [
         number
         for (client, at, of), number in results.items()
-        if client not in (US, OFFICIAL) and (at, of) == (name, unit)
+        if client not in (US, WITH_JSON, OFFICIAL) and (at, of) == (name, unit)
     ]
 
 

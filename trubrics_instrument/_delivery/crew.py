@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CORE = 2
 CHUNK = 100
-SPILL = 500
 READY_BATCHES = 8
 TICK_S = 0.02
 ALWAYS_LINGER_S = 0.01
@@ -146,7 +145,7 @@ class Crew:
             return
         self._linger()
         while run.queue and self.is_ready():
-            run.encoder.move(SPILL if run.keeper.is_diverting() else CHUNK)
+            run.encoder.move(CHUNK)
             self._hire()
             self._tend()
         if run.queue:
