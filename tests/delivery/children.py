@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import resource
@@ -46,6 +47,24 @@ def track(sender: Sender, count: int = COUNT) -> None:
 def exit_at_once(sender: Sender) -> None:
     """Track, and fall off the end."""
     track(sender)
+
+
+def tell_what_the_exit_needs(sender: Sender) -> None:
+    """Track, fall off the end, and say what has been imported and started between."""
+    modules: set[str] = set()
+    threads: set[threading.Thread] = set()
+
+    def tell() -> None:
+        started = [one.name for one in threading.enumerate() if one not in threads]
+        sys.stdout.write(f"modules: {sorted(set(sys.modules) - modules)}, threads: {started}\n")
+
+    atexit.register(tell)
+    # Handlers run in reverse: its own comes after, so that it runs before.
+    atexit.unregister(lifecycle._close_all)
+    atexit.register(lifecycle._close_all)
+    track(sender)
+    modules |= set(sys.modules)
+    threads |= set(threading.enumerate())
 
 
 def exit_in_thread(sender: Sender) -> None:
@@ -179,6 +198,7 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
     program.__name__: program
     for program in (
         exit_at_once,
+        tell_what_the_exit_needs,
         exit_in_thread,
         track_at_exit,
         announce_and_wait,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 from tests.delivery.children import COUNT
 from tests.delivery.faulty_server import FaultyServer, Mood, hang, reset, take
 from tests.delivery.processes import Child, restart, run
+from tests.delivery.senders import sending
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +42,38 @@ def test_tracking_for_the_first_time_at_exit_delivers_everything(tmp_path: Path)
     with FaultyServer() as server:
         ended = run("track_at_exit", server, "auto", tmp_path)
         assert (ended.code, Counter(server.numbers())) == (0, ALL)
+
+
+def test_nothing_is_imported_or_started_for_the_exit(tmp_path: Path) -> None:
+    """Some Pythons can do neither by then."""
+    with FaultyServer() as server:
+        ended = run("tell_what_the_exit_needs", server, "auto", tmp_path)
+        assert (ended.code, ended.output) == (0, "modules: [], threads: []\n")
+        assert Counter(server.numbers()) == ALL
+
+
+def test_no_signal_is_handled() -> None:
+    """The app's signals are its own."""
+    before = [signal.getsignal(number) for number in signal.valid_signals()]
+    with FaultyServer() as server, sending(server) as sender:
+        sender.put(1)
+        assert sender.flush(5)
+        assert [signal.getsignal(number) for number in signal.valid_signals()] == before
+
+
+def test_a_flush_does_the_work_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything arrives, in order, by the thread that waits."""
+
+    def refuse_to_start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with FaultyServer() as server, sending(server) as sender:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse_to_start)
+            for n in range(COUNT):
+                sender.put(n)
+        assert sender.flush(10)
+        assert server.numbers() == list(range(COUNT))
 
 
 def test_sigterm_with_a_handler_delivers_everything(tmp_path: Path) -> None:

@@ -99,6 +99,23 @@ def test_replay_after_an_outage_is_no_storm_and_starves_nobody(tmp_path: Path) -
         assert set(server.taken.values()) == {1}
 
 
+def test_processes_that_start_together_do_not_look_together(tmp_path: Path) -> None:
+    """A new process looks for what others left after its own random share of the spread."""
+    spool = {"spool": "auto", "spool_dir": str(tmp_path)}
+    with FaultyServer(refuse(503)) as server:
+        with sending(server, _own_key, **spool) as sender:
+            for n in range(10):
+                sender.put(n)
+        server.mood = take
+        began = time.monotonic()
+        late = {"replay_spread_s": 2.0, "chance": lambda: 0.5}
+        with sending(server, _own_key, **spool, **late) as sender:
+            sender.start()
+            server.wait_for(10)
+        came = [request.at_s - began for request in server.requests if request.at_s > began]
+        assert [at_s >= 1.0 for at_s in came] == [True]
+
+
 def test_replay_stops_at_the_first_failure(tmp_path: Path) -> None:
     """A host that falters again is left alone, and the rows stay."""
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import netrc as _netrc  # noqa: F401 - requests does it with its first request: too late at exit
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
