@@ -101,7 +101,8 @@ class Crew:
     def _hire(self) -> None:
         """Open one more connection when the host is well, but slower than the app."""
         run = self._run
-        if len(self._lanes) >= self._options.max_connections or run.outbox.gate.failures:
+        # None are left when a sender closes while the worker is still at it.
+        if not 0 < len(self._lanes) < self._options.max_connections or run.outbox.gate.failures:
             return
         if run.outbox.waiting() < self._options.max_batch:
             return
