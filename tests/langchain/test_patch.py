@@ -124,6 +124,12 @@ def test_impossible_arguments() -> None:
     with pytest.raises(ValueError, match="properties must be a dict, not list"):
         patch_langchain(properties=["web"])  # type: ignore[arg-type] # the same
 
+    async def found_later(_: object) -> str:
+        return "Hello"
+
+    with pytest.raises(ValueError, match="output_key must be a plain function"):
+        patch_langchain(output_key=found_later)
+
 
 BEFORE_IMPORT = """
 import sys

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks.base import BaseCallbackHandler
 
 from trubrics_instrument import _runtime
+from trubrics_instrument._call import observer_of
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed, runs
 from trubrics_instrument.langchain.messages import each, field, first_text
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trubrics_instrument._identity import Source
-    from trubrics_instrument.langchain.settings import Granularity, Key
+    from trubrics_instrument.langchain.settings import Granularity, Key, Settings
 
 
 class TrubricsCallbackHandler(BaseCallbackHandler):
@@ -68,18 +69,14 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
         api_key: str | None = None,
         host: str | None = None,
     ) -> None:
-        self._settings = settings_of(
-            user_id,
-            thread_id=thread_id,
-            assistant_id=assistant_id,
-            properties=properties,
-            granularity=granularity,
-            input_key=input_key,
-            output_key=output_key,
-            api_key=api_key,
-            host=host,
+        observer = observer_of(
+            user_id, thread_id, assistant_id, properties, api_key=api_key, host=host
         )
-        self._each_call = granularity == "call"
+        self._begin(settings_of(observer, granularity, input_key, output_key))
+
+    def _begin(self, settings: Settings) -> None:
+        self._settings = settings
+        self._each_call = settings.granularity == "call"
         self.enabled = True
         _be_known()
 
@@ -235,6 +232,13 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
     def _started(self, serialized: Any, about: Mapping[str, Any]) -> Started:
         key = observed.key_of(about["run_id"])
         return Started(self._settings, key, serialized, about, self.enabled)
+
+
+def handler_of(settings: Settings) -> TrubricsCallbackHandler:
+    """Return a handler of these settings, checked before langchain_core was there."""
+    handler = TrubricsCallbackHandler.__new__(TrubricsCallbackHandler)
+    handler._begin(settings)
+    return handler
 
 
 def _be_known() -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from trubrics_instrument import _runtime
+from trubrics_instrument._call import observer_of
 from trubrics_instrument._patch import Patch
 from trubrics_instrument._shield import shield
-from trubrics_instrument.langchain.settings import Granularity, Key, settings_of
+from trubrics_instrument.langchain.settings import Granularity, Key, Settings, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,11 +46,11 @@ def patch_langchain(
     Raises:
         ValueError: An unknown granularity, an impossible key, `api_key` or `host`.
     """
-    told: dict[str, Any] = dict(locals())
-    settings_of(**told)
+    observer = observer_of(user_id, thread_id, assistant_id, properties, api_key=api_key, host=host)
+    settings = settings_of(observer, granularity, input_key, output_key)
     patch: HandlerPatch = _runtime.state().patches.setdefault("langchain", HandlerPatch())
     patch.undo()
-    patch.register(told)
+    patch.register(settings)
     return patch
 
 
@@ -69,13 +70,13 @@ class HandlerPatch(Patch):
 
     def __init__(self) -> None:
         super().__init__(())
-        self._told: dict[str, Any] = {}
+        self._settings = Settings()
         self._handler: Any = None
         self._hook: Any = None
 
-    def register(self, told: dict[str, Any]) -> None:
-        """Give every run from now on a handler that was told this."""
-        self._told = told
+    def register(self, settings: Settings) -> None:
+        """Give every run from now on a handler of these settings."""
+        self._settings = settings
         self._on = True
         if _HOOKS in sys.modules:
             self._register(sys.modules[_HOOKS])
@@ -103,9 +104,10 @@ class HandlerPatch(Patch):
     def _register(self, module: Any) -> None:
         from trubrics_instrument.langchain.handler import (  # noqa: PLC0415 - it imports langchain_core
             TrubricsCallbackHandler,
+            handler_of,
         )
 
-        self._handler = TrubricsCallbackHandler(**self._told)
+        self._handler = handler_of(self._settings)
         variable: ContextVar[Any] = ContextVar("trubrics_handler", default=self._handler)
         module.register_configure_hook(
             variable, inheritable=True, handle_class=TrubricsCallbackHandler
