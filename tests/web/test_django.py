@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -19,6 +20,7 @@ from django.core.exceptions import (
 )
 from django.core.wsgi import get_wsgi_application
 from django.http import (
+    FileResponse,
     HttpResponse,
     StreamingHttpResponse,
 )
@@ -148,6 +150,25 @@ def test_nobody_is_signed_in() -> None:
     assert signed_in_user(Request(Person(None))) is None
     assert signed_in_user(Request(Unasked())) is None
     assert signed_in_user(Request(Person("7"))) == "7"
+
+
+def test_a_user_whom_an_async_view_has_asked_for() -> None:
+    """What `await request.auser()` has found is who asks."""
+
+    class Request:
+        _acached_user = Person("7")
+        user = Person(None)
+
+    assert signed_in_user(Request()) == "7"
+
+
+def test_a_file_is_left_to_the_server() -> None:
+    """A file that the server can send by itself is handed on as it is."""
+    file = io.BytesIO(b".")
+    response = FileResponse(file)
+    assert TrubricsMiddleware(lambda _: response)(object()) is response
+    assert response.file_to_stream is file
+    response.close()
 
 
 def test_impossible_settings() -> None:
