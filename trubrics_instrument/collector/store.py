@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from contextlib import closing, contextmanager
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from concurrent.futures import Future
 
+logger = logging.getLogger(__name__)
+
 COLUMNS = ", ".join(Row._fields)
 _INSERT = (
     f"INSERT INTO events (id, {COLUMNS}) "  # noqa: S608 - the names are ours
@@ -35,6 +38,7 @@ _INSERT = (
 _READER_CACHE_MIB = 64
 _WRITER_CACHE_MIB = 256
 _BACKFILL_ROWS = 10_000
+_MANY_EVENTS = 200_000  # that takes some seconds
 INDEXED_AT_ONCE = 10_000
 _MOST_INDEXED_AT_ONCE = 50_000  # more than can come in with one commit, so that it never lags on
 _LOOKED_UP_AT_ONCE = 500  # SQLite takes 999 values in a statement where it takes least
@@ -50,6 +54,9 @@ class Added(NamedTuple):
 def fill_sums(db: sqlite3.Connection) -> None:
     """Make the sums from the events that are there; the text index follows by itself."""
     renew_sums(db)
+    (newest,) = db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+    if newest > _MANY_EVENTS:
+        logger.warning("An older file of %s events is brought up to date …", f"{newest:,}")
     cursor = db.execute(f"SELECT id, {COLUMNS} FROM events ORDER BY id")  # noqa: S608 - as above
     while chunk := cursor.fetchmany(_BACKFILL_ROWS):
         sums.add(db, {event_id: Row._make(values) for event_id, *values in chunk})
