@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 TWO_USERS = """
 import gradio_chatbot
+import requests
 from gradio_client import Client
 app = gradio_chatbot.build()
 _, url, _ = app.launch(
@@ -29,7 +30,12 @@ _, url, _ = app.launch(
 )
 for name in ("ada", "bob"):
     client = Client(url, auth=(name, name[0]), verbose=False)
-    client.predict(f"I am {name}", api_name="/chat")
+    text = client.predict(f"I am {name}", api_name="/chat")
+    for _ in range(2):
+        thumb = {"index": 1, "value": [{"type": "text", "text": text}], "liked": name == "ada"}
+        body = {"data": [], "event_data": thumb, "session_hash": client.session_hash}
+        address, cookies = f"{url}gradio_api/run/like", dict(client.cookies)
+        requests.post(address, json=body, cookies=cookies, timeout=20).raise_for_status()
 app.close(verbose=False)
 """
 THUMBS = """
@@ -48,15 +54,22 @@ for words, liked in ((text, True), (text, True), (text, False), ("Other words", 
 
 
 def test_two_users(model: Loopback, sink: Sink, tmp_path: Path) -> None:
-    """The signed-in user is told, and the session as the conversation, streamed answers too."""
+    """Each signed-in user is told in a conversation of their own, and what they think, once."""
     run_child(TWO_USERS, sink, tmp_path)
-    events = told(sink, 4)
-    assert [(one["event"], one["user_id"], one["$thread_id"]) for one in events] == [
-        ("Prompt", "ada", "thread 1"),
-        ("Generation", "ada", "thread 1"),
-        ("Prompt", "bob", "thread 2"),
-        ("Generation", "bob", "thread 2"),
+    events = told(sink, 6)
+    assert len(sink.events) == 6
+    assert [
+        (one["event"], one["user_id"], one["$thread_id"], one.get("$generation_id"))
+        for one in events
+    ] == [
+        ("Prompt", "ada", "thread 1", None),
+        ("Generation", "ada", "thread 1", "answer-1"),
+        ("Feedback", "ada", "thread 1", "answer-1"),
+        ("Prompt", "bob", "thread 2", None),
+        ("Generation", "bob", "thread 2", "answer-2"),
+        ("Feedback", "bob", "thread 2", "answer-2"),
     ]
+    assert [one["score"] for one in events if one["event"] == "Feedback"] == [1, 0]
     assert not any("thread_inferred" in one for one in events)
 
 
