@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from tests.delivery.children import prepare
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, refuse, take
 from tests.delivery.senders import sending
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
+from trubrics_instrument._delivery.tally import Tally
 
 HUNDRED = Counter(range(100))
 
@@ -272,6 +274,15 @@ def test_an_item_that_cannot_be_prepared_is_dropped_alone() -> None:
         stats = sender.stats()
         assert (stats.accepted, stats.delivered) == (6, 3)
         assert stats.dropped == {"prepare failed": 2, "sampled": 1}
+
+
+def test_each_reason_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """A trouble that lasts fills no log, and a second one is not hidden by the first."""
+    now_s = 0.0
+    tally = Tally(SenderOptions("http://127.0.0.1:9", None, clock=lambda: now_s))
+    for now_s, reason in ((0.0, "a"), (1.0, "a"), (2.0, "b"), (59.9, "a"), (60.0, "a")):
+        tally.say(logging.WARNING, reason, "%s at %d s", reason, now_s)
+    assert caplog.messages == ["a at 0 s", "b at 2 s", "a at 60 s"]
 
 
 def test_an_on_drop_that_raises_is_ignored() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,23 @@ import pytest
 from tests.delivery.children import COUNT, POOL_TASKS
 from tests.delivery.faulty_server import FaultyServer
 from tests.delivery.processes import restart, run
+from tests.delivery.senders import sending
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_no_thread_before_the_first_event() -> None:
+    """A master that preloads the app forks without one; those that come keep no process alive."""
+    with FaultyServer() as server, sending(server) as sender:
+        before = set(threading.enumerate())
+        assert sender.flush(1)
+        assert set(threading.enumerate()) == before
+        sender.put(1)
+        server.wait_for(1)
+        own = [one for one in threading.enumerate() if one.name.startswith("trubrics")]
+        assert own
+        assert all(one.daemon for one in own)
 
 
 @pytest.mark.parametrize("spool", ["auto", "always", "strict", "off"])

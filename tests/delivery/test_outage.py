@@ -139,8 +139,10 @@ def test_replay_stops_at_the_first_failure(tmp_path: Path) -> None:
         assert sender.stats().spooled == 400
 
 
-def test_memory_is_bounded_while_the_host_hangs_and_the_newest_is_refused() -> None:
-    """Without a disk the bound in bytes holds, and what is refused is counted."""
+def test_memory_is_bounded_while_the_host_hangs_and_the_newest_is_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without a disk the bound in bytes holds; what is refused is counted, and said once."""
     with (
         FaultyServer(hang) as server,
         sending(server, _big, max_memory_bytes=1024 * 1024) as sender,
@@ -154,6 +156,9 @@ def test_memory_is_bounded_while_the_host_hangs_and_the_newest_is_refused() -> N
         assert stats.dropped == {"queue full": 200 - taken}
         assert stats.accepted == taken
         assert stats.queued_bytes < 1.2 * 1024 * 1024
+        wait_until(lambda: bool(caplog.records))
+        (line,) = [one for one in caplog.records if "refused" in one.getMessage()]
+        assert (line.name, line.levelno) == ("trubrics_instrument", logging.WARNING)
 
 
 @pytest.mark.parametrize("spool", ["auto", "off"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import signal
@@ -182,6 +183,19 @@ def _call_tasks(server: FaultyServer, folder: Path) -> None:
 
 
 @_needs("gevent")
+def test_delivery_waits_only_in_ways_that_greenlets_know() -> None:
+    """Gevent and eventlet patch locks and sleeps; what else blocks would stop every greenlet."""
+    unpatched = {"queue", "_queue", "multiprocessing", "concurrent", "select", "selectors"}
+    imported = {
+        name.partition(".")[0]
+        for path in (ROOT / "trubrics_instrument" / "_delivery").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _names(node)
+    }
+    assert "threading" in imported
+    assert not imported & unpatched
+
+
 def test_under_gevents_monkey_patch_everything_arrives(tmp_path: Path) -> None:
     """Threads are greenlets then, and nobody notices."""
     with FaultyServer() as server:
@@ -194,3 +208,10 @@ def test_under_gevents_monkey_patch_everything_arrives(tmp_path: Path) -> None:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert Counter(server.numbers()) == Counter(range(COUNT))
+
+
+def _names(node: ast.AST) -> list[str]:
+    """Return the modules that a statement imports."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -158,6 +158,7 @@ class Crew:
         with run.encoder.lock:
             run.keeper.tend()
         run.make_room()
+        run.own_up()
         held = bool(run.queue or run.outbox.waiting() or run.outbox.in_flight())
         run.keeper.warn_of_blackout(holds_events=held or bool(run.keeper.parked()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -71,6 +72,7 @@ class Run:
         self._in_vain_at = -1
         self._refused = count(1)
         self._refusals = 0
+        self._owned_up = 0
 
     def admit(self, item: object) -> bool:
         """Decide on an item that found no room: the first of all, or one too many."""
@@ -86,6 +88,14 @@ class Run:
             return True
         self._refusals = next(self._refused)  # no lock: this may run in a finaliser
         return False
+
+    def own_up(self) -> None:
+        """Say that events were refused: `put`, which may run in a finaliser, logs nothing."""
+        refusals = self._refusals
+        if refusals > self._owned_up:
+            self._owned_up = refusals
+            text = "Memory is full: the newest events are refused (%d so far). See stats()."
+            self.tally.say(logging.WARNING, "queue full", text, refusals)
 
     def _give_way(self) -> None:
         """Let the worker have the interpreter for a moment, if that is all that it lacks.
