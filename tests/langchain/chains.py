@@ -34,6 +34,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.tools import tool
 
 from tests.langchain.driving import (
+    IN_FUNCTIONS,
     Mode,
     Shape,
     failed,
@@ -494,12 +495,19 @@ CHAINS = (
         PAIR,
     ),
     Shape("a router", lambda: _lambda(lambda _: chain()), GIVEN, PAIR),
-    Shape("a function that asks", lambda: RunnableLambda(asked_in_lambda), QUESTION, UNSTREAMED),
+    Shape(
+        "a function that asks",
+        lambda: RunnableLambda(asked_in_lambda),
+        QUESTION,
+        UNSTREAMED,
+        marks=IN_FUNCTIONS,
+    ),
     Shape(
         "a function with callbacks of its own",
         lambda: RunnableLambda(asked_with_own_callbacks),
         QUESTION,
         [ASKED, generation(ANSWER)],
+        marks=IN_FUNCTIONS,
     ),
     Shape(
         "each of a list",
@@ -581,6 +589,7 @@ CHAINS = (
             tool_call("weather", **USES),
             generation(ANSWER, tool_calls=1, **MESSAGE, **TWICE, **EVENTS),
         ],
+        marks=IN_FUNCTIONS,
     ),
     Shape(
         "a tool that asks a model",
@@ -591,6 +600,7 @@ CHAINS = (
             tool_call("asking", tool_call_id="call-asking"),
             generation(ANSWER, tool_calls=1, model_calls=3, **MESSAGE, **tokens(3), **EVENTS),
         ],
+        marks=IN_FUNCTIONS,
     ),
     Shape(
         "a tool that fails",
@@ -603,6 +613,7 @@ CHAINS = (
         ],
         modes=("invoke", "ainvoke", "stream", "astream"),
         raises=LookupError,
+        marks=IN_FUNCTIONS,
     ),
     Shape(
         "a tool, run by the app",
@@ -633,7 +644,13 @@ CHAINS = (
         GIVEN,
         PAIR,
     ),
-    Shape("suppressed in part", lambda: RunnableLambda(quietly), QUESTION, UNSTREAMED),
+    Shape(
+        "suppressed in part",
+        lambda: RunnableLambda(quietly),
+        QUESTION,
+        UNSTREAMED,
+        marks=IN_FUNCTIONS,
+    ),
     Shape(
         "properties",
         chain,

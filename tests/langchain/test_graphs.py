@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("langchain.agents", reason="needs langchain 1.x")
 
 from tests.langchain.driving import (
+    IN_NODES,
     KNOWS_V3,
     V3,
     Mode,
@@ -20,7 +21,7 @@ from tests.langchain.driving import (
     expected,
     turns_told,
 )
-from tests.langchain.graphs import GRAPHS
+from tests.langchain.graphs import GRAPHS as SHAPES
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
+GRAPHS = tuple(one._replace(marks=IN_NODES if one.events else {}) for one in SHAPES)
 # There the message is a list of blocks, of which the workflow itself makes a text with `str()`.
 WITHOUT_V3 = frozenset({"functional"})
 IN_V3 = [one for one in GRAPHS if "events" in one.modes and one.name not in WITHOUT_V3]

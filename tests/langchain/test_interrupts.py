@@ -19,7 +19,7 @@ from langgraph.checkpoint.memory import MemorySaver
 from langgraph.types import Command, interrupt
 
 from tests.langchain.chains import QUESTION, weather
-from tests.langchain.driving import Mode, assert_nothing_left, drive, turns_told
+from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
 from tests.langchain.models import Scripted, calls
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-SINGLE: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream")
+SINGLE = [
+    pytest.param(mode, marks=IN_NODES.get(mode, ()))
+    for mode in ("invoke", "ainvoke", "stream", "astream")
+]
 
 
 @tool

@@ -35,7 +35,16 @@ from openai_wire import (
 )
 from responses_wire import response_events, response_object
 
-from tests.langchain.driving import MODES, Mode, assert_nothing_left, drive, turns_told
+from tests.langchain.driving import (
+    IN_FUNCTIONS,
+    LOST_IN_FUNCTIONS,
+    LOST_IN_NODES,
+    MODES,
+    Mode,
+    assert_nothing_left,
+    drive,
+    turns_told,
+)
 from tests.replies import chat_stream, json_reply, response_stream
 from tests.told import told
 from trubrics_instrument import (
@@ -182,8 +191,14 @@ def _refuse(_: Any) -> Any:
     raise ValueError
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", SEEN_ONCE)
+ONCE = [
+    pytest.param(name, mode, marks=IN_FUNCTIONS.get(mode, ()) if name == "function" else ())
+    for name in SEEN_ONCE
+    for mode in MODES
+]
+
+
+@pytest.mark.parametrize(("name", "mode"), ONCE)
 async def test_once(name: str, mode: Mode, world: World, sink: Sink) -> None:
     """What a handler sees, the patch of the client leaves to it, however it is asked."""
     given = {"question": "On time?"} if name == "chain" else "On time?"
@@ -242,6 +257,7 @@ async def test_while_a_stream_is_open(world: World, sink: Sink) -> None:
     ]
 
 
+@LOST_IN_FUNCTIONS
 async def test_inside_a_run(world: World, sink: Sink) -> None:
     """A direct call in a step of a run is told as well, and so is the run."""
 
@@ -340,6 +356,7 @@ async def test_both_patches(world: World, sink: Sink) -> None:
     ]
 
 
+@LOST_IN_NODES
 async def test_agent(world: World, sink: Sink) -> None:
     """An agent's model, and a tool that asks the client directly."""
     agents = pytest.importorskip("langchain.agents")

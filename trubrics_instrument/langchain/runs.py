@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._shield import shield
@@ -35,6 +35,14 @@ class Mortal(Run, Protocol):
         """Take note that it will never end."""
         ...
 
+
+class _Skipped(NamedTuple):
+    """What stands for every run that the app wants left alone, and for what such a run calls."""
+
+    turn: None = None
+
+
+SKIPPED: Run = _Skipped()
 
 _open: Memory[Run] = Memory(MAX_OPEN_RUNS)
 _watches: dict[Hashable, weakref.ref[Any]] = {}
@@ -74,13 +82,13 @@ def leave(key: Hashable) -> Run | None:
     return _open.pop(key)
 
 
-def turn_around(parent_run_id: Any) -> RunTurn | None:
-    """Return the turn that a new run belongs to: its parent's, else that of the code around it."""
+def around(parent_run_id: Any) -> Run | None:
+    """Return the run that a new one is a part of: its parent, else that of the code around it."""
     parent = None if parent_run_id is None else _open.get(key_of(parent_run_id))
     if parent is None:
-        around = enclosing_run_id()
-        parent = None if around is None else _open.get(key_of(around))
-    return None if parent is None else parent.turn
+        enclosing = enclosing_run_id()
+        parent = None if enclosing is None else _open.get(key_of(enclosing))
+    return parent
 
 
 def _lost(key: Hashable, _: object) -> None:

@@ -52,13 +52,11 @@ class Started(NamedTuple):
         """Whether nobody has reported it yet."""
         return not runs.is_open(self.key)
 
-    def is_skipped(self) -> bool:
-        """Whether the app wants it left alone."""
-        return SKIP_TAG in each(self.about.get("tags"))
-
-    def turn_around(self) -> RunTurn | None:
-        """Return the turn that it belongs to."""
-        return runs.turn_around(self.about.get("parent_run_id"))
+    def around(self) -> runs.Run | None:
+        """Return the run that it is a part of; `SKIPPED` if the app wants it left alone."""
+        if SKIP_TAG in each(self.about.get("tags")):
+            return runs.SKIPPED
+        return runs.around(self.about.get("parent_run_id"))
 
     def may_be_root(self) -> bool:
         """Whether a turn may begin with it."""
@@ -67,23 +65,15 @@ class Started(NamedTuple):
 
 def start_step(started: Started, given: Any) -> None:
     """Take note of a chain, a graph, or a step of one."""
-    if started.is_skipped() or not started.is_new():
-        return
-    turn = started.turn_around()
+    turn = _turn_of(started, given)
     if turn is not None:
         runs.enter(started.key, turn)
-    elif started.may_be_root():
-        _start_turn(started, given)
 
 
 def start_tool(started: Started, given: Any) -> None:
     """Take note of a tool; one that the app itself runs is a root run like any other."""
-    if started.is_skipped() or not started.is_new():
-        return
-    turn = started.turn_around()
+    turn = _turn_of(started, given)
     if turn is None:
-        if started.may_be_root():
-            _start_turn(started, given)
         return
     name = first_text([field(started.serialized, "name"), started.about.get("name")])
     call_id = first_text([started.about.get("tool_call_id")])
@@ -93,9 +83,7 @@ def start_tool(started: Started, given: Any) -> None:
 
 def start_retriever(started: Started) -> None:
     """Take note of a retriever inside a turn."""
-    if started.is_skipped() or not started.is_new():
-        return
-    turn = started.turn_around()
+    turn = _turn_of(started)
     if turn is not None:
         runs.enter(started.key, turn)
 
@@ -104,20 +92,42 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
     """Take note of a model: a call of its own, or one more call of a turn."""
     if not started.is_new():
         return
-    if started.is_skipped():
+    around = started.around()
+    if around is runs.SKIPPED:
         # Left alone means: by the patch of its client as well.
         runs.enter_mortal(started.key, ModelRun(started.key, started.run_id), started.run_id)
         return
     if not _runtime.observing():
         return
     origin = origin_of(started.serialized, started.metadata, started.about.get("invocation_params"))
-    turn = None if started.settings.granularity == "call" else started.turn_around()
+    turn = around.turn if around and started.settings.granularity == "turn" else None
     if turn is not None:
         run = ModelRun(started.key, started.run_id, origin, turn=turn)
         runs.enter_mortal(started.key, run, started.run_id)
         turn.model_started(started.key, origin, asked, started.metadata)
     elif started.may_open:
         _start_call(started, asked, origin, operation)
+
+
+_NO_ROOT = object()
+
+
+def _turn_of(started: Started, given: Any = _NO_ROOT) -> RunTurn | None:
+    """Return the turn that a new run is a part of; begin one if it is given something to answer.
+
+    What the app wants left alone is remembered too: its parts do not always have its tag.
+    Source: langchain-core 0.3.10 to 1.8.3, where a tool's own tags are not its model's.
+    """
+    if not started.is_new():
+        return None
+    around = started.around()
+    if around is runs.SKIPPED:
+        runs.enter(started.key, runs.SKIPPED)
+    elif around is not None and around.turn is not None:
+        return around.turn
+    elif given is not _NO_ROOT and started.may_be_root():
+        _start_turn(started, given)
+    return None
 
 
 def _start_turn(started: Started, given: Any) -> None:
