@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime, timezone
 from functools import lru_cache
+from math import floor
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def to_wire(event: Event, own: Mapping[str, object], name: str | None = None) ->
         properties["$prompt_id"] = prompt_id
     if generation_id is not None:
         properties["$generation_id"] = generation_id
-    properties.update({key: value for key, value in own.items() if value is not None})
+    for key, value in own.items():
+        if value is not None:
+            properties[key] = value  # noqa: PERF403 - one copy instead of two
     return {
         "user_id": user_id,
         "event": name or known,
@@ -81,7 +83,7 @@ def to_wire(event: Event, own: Mapping[str, object], name: str | None = None) ->
 
 def iso_time(time_s: float) -> str:
     """Return seconds since the epoch as UTC, ISO 8601 with milliseconds and `Z`."""
-    second = math.floor(time_s)
+    second = floor(time_s)
     # To the microsecond first, as `datetime` does it: 0.29 s are 290 ms, not 289.
     millisecond = round((time_s - second) * 1e6) // 1000
     if millisecond >= _SECOND_MS:

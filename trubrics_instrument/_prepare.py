@@ -48,7 +48,8 @@ def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:
         return Skip("sampled")
     config = now.config
     # Plain before it is protected: a secret may be in an object that becomes a dict only then.
-    own = plain({**(config.properties or {}), **(event.properties or {})})
+    given = event.properties or {}
+    own = plain({**config.properties, **given} if config.properties else given)
     new_name = config.event_names.get(event.name) if config.event_names else None
     wire = _events.to_wire(event, cast("dict[str, object]", own), new_name)
     _privacy.protect(wire["properties"], now.rules)
@@ -74,7 +75,7 @@ def _told(tracked: Tracked) -> Event:
     if user_id is None:
         user_id = anonymous_id(thread_id) if thread_id else now.anonymous
         properties["anonymous"] = True
-    return Event(name, user_id, time_s, None, thread_id, properties=properties)
+    return Event(name, user_id, time_s, None, thread_id, None, None, None, properties)
 
 
 def _complete(properties: dict[str, object], event: Event, config: Config, event_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import netrc as _netrc  # noqa: F401 - requests does it with its first request: too late at exit
+import netrc
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .options import SenderOptions
 
 MAX_ANSWER_BYTES = 64 * 1024
+# requests imports it with its first request, which may be at the exit: too late in some Pythons.
+_IMPORTED_IN_TIME = netrc
 
 
 class Transport:
