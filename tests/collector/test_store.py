@@ -12,6 +12,7 @@ import pytest
 
 from tests.collector.conftest import until
 from trubrics_instrument.collector import log
+from trubrics_instrument.collector.log import Log
 from trubrics_instrument.collector.removal import delete_before, delete_user
 from trubrics_instrument.collector.rows import Row, to_row
 from trubrics_instrument.collector.schema import (
@@ -282,6 +283,25 @@ def test_the_log_stays_short_while_events_come_in(
             assert tuple(db.execute("SELECT count(*) FROM events").fetchone()) == (20_000,)
             assert tuple(db.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
     assert shrank > 2
+
+
+def test_no_deleted_text_stays_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cleared, even where somebody is moving it at that moment."""
+    monkeypatch.setattr(log, "MOVED_AT_BYTES", 0)
+    with closing(Store(tmp_path / "db")) as store:
+        for _ in range(20):
+            store.add(_rows("zzyzx", "t-1", 1) * 20).result()
+            assert delete_user(store, "zzyzx") == 60
+            assert (tmp_path / "db-wal").read_bytes() == b""
+
+
+def test_a_log_that_is_not_there_yet_is_no_trouble(tmp_path: Path) -> None:
+    """It comes with the first transaction, and the writer may have had nothing to do."""
+    path = tmp_path / "db"
+    with closing(Store(path)), closing(sqlite3.connect(path)) as db:
+        Log(path, lambda: db).tend(db)
 
 
 def test_the_log_grows_while_somebody_reads_and_shrinks_when_they_are_done(

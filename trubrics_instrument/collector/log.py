@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 MOVED_AT_BYTES = 160 * 1024 * 1024  # large: the same pages change again and again
 _MOST_PASSES = 8
 _LITTLE_PAGES = 2_000
+_CLEARED_WITHIN_S = 60.0
+_AGAIN_AFTER_S = 0.02  # SQLite itself does not wait for whoever is moving it
 
 
 class Log:
@@ -39,7 +42,7 @@ class Log:
 
     def tend(self, db: sqlite3.Connection) -> None:
         """Move the log if it is long; for the writer, between two of its transactions."""
-        size_bytes = self._file.stat().st_size
+        size_bytes = self._size_bytes()
         if self._thread is not None:
             if not self._thread.is_alive():
                 self._thread = None
@@ -54,10 +57,26 @@ class Log:
             )
             self._thread.start()
 
+    def clear(self) -> None:
+        """Move all of it and leave nothing in it, as soon as nobody reads or moves it."""
+        deadline = time.monotonic() + _CLEARED_WITHIN_S
+        with closing(self._connect()) as db:
+            while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > deadline:
+                    logger.warning("What was deleted is in %s while the file is read", self._file)
+                    return
+                time.sleep(_AGAIN_AFTER_S)
+
     def wait(self) -> None:
         """Wait until nothing is being moved."""
         if self._thread is not None:
             self._thread.join()
+
+    def _size_bytes(self) -> int:
+        try:
+            return self._file.stat().st_size
+        except FileNotFoundError:  # it comes with the first transaction
+            return 0
 
     def _move(self) -> None:
         try:
