@@ -74,6 +74,7 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="end when all has arrived")
     parser.add_argument("--port", type=int, default=0, help="the collector's port (default: free)")
     arguments = parser.parse_args()
+    _leave_proxies_out()
     with (
         tempfile.TemporaryDirectory(prefix="trubrics-demo-") as folder,
         contextlib.ExitStack() as up,
@@ -93,6 +94,13 @@ def main() -> int:
             _keep_open(page.url)
         trubrics_instrument.shutdown()
     return 0 if complete else 1
+
+
+def _leave_proxies_out() -> None:
+    """See that this machine is reached without a proxy of the environment's, which could not."""
+    for name in ("no_proxy", "NO_PROXY"):
+        others = os.environ.get(name)
+        os.environ[name] = f"{others},127.0.0.1" if others else "127.0.0.1"
 
 
 @contextlib.contextmanager

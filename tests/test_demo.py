@@ -21,10 +21,14 @@ ENVIRONMENT = {
 
 
 def test_once() -> None:
-    """All that the six users and their chatbots said is in the collector, and nothing else."""
+    """All that the six users and their chatbots said is in the collector, and nothing else.
+
+    A proxy of the environment's, which reaches nobody here, changes nothing.
+    """
+    nobody = "http://127.0.0.1:9"
     done = subprocess.run(
         [sys.executable, "-W", "error", str(DEMO), "--once"],
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, "http_proxy": nobody, "HTTP_PROXY": nobody},
         capture_output=True,
         text=True,
         timeout=100,

@@ -285,9 +285,7 @@ def test_the_log_stays_short_while_events_come_in(
     assert shrank > 2
 
 
-def test_no_deleted_text_stays_in_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_deleted_text_stays_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cleared, even where somebody is moving it at that moment."""
     monkeypatch.setattr(log, "MOVED_AT_BYTES", 0)
     with closing(Store(tmp_path / "db")) as store:

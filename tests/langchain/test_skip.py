@@ -85,9 +85,7 @@ SHAPES = (
     ),
     Shape(
         "a fallback of a step",
-        lambda: beside(
-            skipped(RunnableLambda(lambda _: 1 / 0).with_fallbacks([chain("A title")]))
-        ),
+        lambda: beside(skipped(RunnableLambda(lambda _: 1 / 0).with_fallbacks([chain("A title")]))),
         GIVEN,
         PAIR,
     ),
