@@ -60,7 +60,7 @@ class Shape(NamedTuple):
     config: Mapping[str, Any] = {}
     handler: Mapping[str, Any] = {}
     raises: type[Exception] | None = None
-    marks: Marks = {}
+    marks: Mapping[Mode, pytest.MarkDecorator] = {}
 
     def __str__(self) -> str:
         return self.name
