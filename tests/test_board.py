@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import uuid
 from functools import partial
 from typing import TYPE_CHECKING
@@ -233,6 +234,26 @@ def test_old_boards_are_removed(tmp_path: Path) -> None:
     assert shared_board("new", tmp_path) is not None
     assert not old.exists()
     assert all(other.exists() for other in others)
+
+
+def test_boards_are_few(tmp_path: Path) -> None:
+    """Eight boards stay, those that were opened last; one that is in use stays in any case."""
+    older = shared_board("older", tmp_path)
+    (path_of_older,) = tmp_path.iterdir()
+    os.utime(path_of_older, (0, time.time() - 60))
+    used = shared_board("used", tmp_path)
+    for number in range(12):
+        assert shared_board(f"project {number}", tmp_path) is not None
+    assert len(list(tmp_path.iterdir())) == 10
+    assert older is not None
+    del older
+    assert shared_board("another", tmp_path) is not None
+    assert not path_of_older.exists()
+    assert len(list(tmp_path.iterdir())) == 9
+    assert used is not None
+    del used
+    assert shared_board("one more", tmp_path) is not None
+    assert len(list(tmp_path.iterdir())) == 8
 
 
 def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ from zlib import crc32
 
 from trubrics_instrument._uuids import uuid_bytes, uuid_text
 
+if sys.platform == "linux":
+    import fcntl
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,6 +38,8 @@ BOARD_BYTES = _BUCKETS * _BUCKET_BYTES
 _LAYOUT = 3
 _OURS_ALONE = 0o600
 _KEPT_S = 30 * 24 * 3600
+# Each takes memory, and a test suite may have a project for each of its runs.
+_KEPT = 8
 _DIGITS = 24  # of a file's name
 
 
@@ -104,14 +109,29 @@ def _open(path: Path) -> mmap.mmap:
         # All of it is taken now: memory that is not there when it is written to ends the process.
         # The file's time tells `_sweep` that it is in use.
         os.posix_fallocate(descriptor, 0, BOARD_BYTES)
+        # Held by the mapping, until the last process that has it ends; without waiting for whoever
+        # is removing the file now.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return mmap.mmap(descriptor, BOARD_BYTES)
     finally:
         os.close(descriptor)
 
 
 def _sweep(folder: Path) -> None:
-    """Remove this user's boards that no process has opened for a month."""
-    for path in folder.glob(f"trubrics-{'[0-9a-f]' * _DIGITS}"):
-        about = path.lstat()
-        if about.st_uid == os.getuid() and time.time() - about.st_mtime > _KEPT_S:
+    """Remove this user's boards that no process uses, if they are old or too many."""
+    boards = folder.glob(f"trubrics-{'[0-9a-f]' * _DIGITS}")
+    found = [(path.lstat(), path) for path in boards]
+    ours = [(about.st_mtime, path) for about, path in found if about.st_uid == os.getuid()]
+    for position, (opened_s, path) in enumerate(sorted(ours, reverse=True)):
+        if position >= _KEPT or time.time() - opened_s > _KEPT_S:
+            _remove_unused(path)
+
+
+def _remove_unused(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(BlockingIOError):  # some process has it open
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+    finally:
+        os.close(descriptor)
