@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 Mode: TypeAlias = Literal[
     "invoke", "ainvoke", "stream", "astream", "batch", "abatch", "events", "v3", "av3"
 ]
-Marks: TypeAlias = "Mapping[Mode, pytest.MarkDecorator]"
 V3: tuple[Mode, ...] = ("v3", "av3")
 MODES: tuple[Mode, ...] = tuple(mode for mode in get_args(Mode) if mode not in V3)
 EVENTS = frozenset({"events", *V3})
@@ -163,6 +162,15 @@ def kind_of_id(value: str) -> str:
     return "run"
 
 
+async def let_go() -> None:
+    """Let the event loop close what was dropped, and forget what was cancelled."""
+    for _ in range(200):
+        gc.collect()
+        await asyncio.sleep(0)
+        if not runs.count():
+            return
+
+
 def assert_nothing_left() -> None:
     """Check that no run is remembered any more, anywhere."""
     if any(_left()):  # a run whose end was never told goes with its garbage
@@ -199,10 +207,11 @@ LOST_IN_FUNCTIONS = pytest.mark.xfail(
 LOST_IN_NODES = pytest.mark.xfail(
     _NO_CONTEXT, reason="LangGraph's asynchronous nodes lose their config before Python 3.11"
 )
-IN_FUNCTIONS: Marks = dict.fromkeys(ASYNC, LOST_IN_FUNCTIONS)
-IN_NODES: Marks = dict.fromkeys(ASYNC, LOST_IN_NODES)
+IN_FUNCTIONS: Mapping[Mode, pytest.MarkDecorator] = dict.fromkeys(ASYNC, LOST_IN_FUNCTIONS)
+IN_NODES: Mapping[Mode, pytest.MarkDecorator] = dict.fromkeys(ASYNC, LOST_IN_NODES)
+# Tried at 1.3.3, where it is not there, at 1.4.0, where it loses refusals, and at 1.4.9.
 KNOWS_V3 = pytest.mark.skipif(
-    _CORE < (1, 4), reason="models and graphs have no such stream yet, or another one"
+    _CORE < (1, 4, 9), reason="models and graphs have no such stream yet, or not all of it"
 )
 FULL_REPORTS = pytest.mark.skipif(
     _CORE < (0, 3, 86),

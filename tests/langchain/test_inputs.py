@@ -1,14 +1,93 @@
-"""What a run is given may be of any kind."""
+"""What a run is given, and what it returns, may be of any kind and have many names."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 pytest.importorskip("langchain_core")
 
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableLambda
+
+from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, chain, model
+from tests.langchain.driving import drive, turns_told
+from trubrics_instrument import TrubricsCallbackHandler, _shield
 from trubrics_instrument.langchain.question import question_of
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
+
+pytestmark = pytest.mark.anyio
+
+QUESTION_KEYS = (
+    *("input", "question", "query", "prompt", "user_input", "human_input", "message", "text"),
+    "messages",
+)
+ANSWER_KEYS = ("output", "answer", "result", "response", "text", "content", "messages")
+BESIDE = {"a": "Nothing", "b": "of interest"}
+
+
+def config(**more: Any) -> Any:
+    """Return a config with a handler."""
+    return {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1", **more)]}
+
+
+def texts(sink: Sink) -> list[list[str]]:
+    """Return the texts of each turn, and the assistant of its answer."""
+    return [[turn[0]["$text"], turn[-1]["$text"]] for turn in turns_told(sink)]
+
+
+@pytest.mark.parametrize("name", QUESTION_KEYS)
+async def test_each_name_of_a_question(name: str, sink: Sink) -> None:
+    """The question is found by each of its usual names, whatever stands beside it."""
+    value: Any = [HumanMessage("Hello"), AIMessage("Hi"), HumanMessage(QUESTION)]
+    given = {**BESIDE, name: value if name == "messages" else QUESTION}
+    await drive("invoke", RunnableLambda(itemgetter(name)) | model(), given, config())
+    assert texts(sink) == [[QUESTION, ANSWER]]
+
+
+@pytest.mark.parametrize("name", ANSWER_KEYS)
+async def test_each_name_of_an_answer(name: str, sink: Sink) -> None:
+    """The answer is found by each of its usual names, whatever stands beside it."""
+
+    def returned(text: str) -> dict[str, Any]:
+        own = f"{text} Truly."
+        return {**BESIDE, name: [HumanMessage("?"), AIMessage(own)] if name == "messages" else own}
+
+    await drive("invoke", chain() | returned, GIVEN, config())
+    assert texts(sink) == [[QUESTION, f"{ANSWER} Truly."]]
+
+
+async def test_no_name_of_an_answer(sink: Sink) -> None:
+    """Where the output does not tell, the last model's answer is the answer."""
+    await drive("invoke", chain() | (lambda _: {**BESIDE}), GIVEN, config())
+    assert texts(sink) == [[QUESTION, ANSWER]]
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_the_assistant_is_who_answered(first: bool, sink: Sink) -> None:
+    """Of two models, the assistant is the one whose words the answer is."""
+    two = TEMPLATE | {"one": model("One."), "two": model("Two.", name="model-2")}
+    pick = "one" if first else "two"
+    await drive("invoke", two | (lambda both: both[pick]) | WORDS, GIVEN, config())
+    [[_, answered]] = turns_told(sink)
+    told = (answered["$text"], answered["$assistant_id"], answered["model"])
+    assert told == (("One.", "model-1", "model-1") if first else ("Two.", "model-2", "model-2"))
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", lambda given: given["nowhere"]])
+async def test_a_key_that_is_not_there(wrong: Any, sink: Sink) -> None:
+    """A key that names nothing, or raises, leaves the question to the model and the answer too."""
+    _shield.set_strict(strict=False)
+    await drive("invoke", chain(), GIVEN, config(input_key=wrong, output_key=wrong))
+    assert texts(sink) == [[f"The question is: {QUESTION}", ANSWER]]
 
 
 @dataclass

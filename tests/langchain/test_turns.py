@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from tests.langchain.driving import (
     assert_nothing_left,
     drive,
     generation,
+    let_go,
     prompt,
     tokens,
     tool_call,
@@ -41,7 +41,6 @@ from tests.langchain.driving import (
 )
 from tests.langchain.models import Completing, Refused, Scripted, Stuck, calls, says
 from trubrics_instrument import TrubricsCallbackHandler, configure, context
-from trubrics_instrument.langchain import runs
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -55,15 +54,6 @@ NO_TOKENS: dict[str, Any] = dict.fromkeys(tokens(1))
 def known(event: dict[str, Any]) -> dict[str, Any]:
     """Return an event without what is unknown."""
     return {key: value for key, value in event.items() if value is not None}
-
-
-async def let_go() -> None:
-    """Let the event loop close what was dropped, and forget what was cancelled."""
-    for _ in range(200):
-        gc.collect()
-        await asyncio.sleep(0)
-        if not runs.count():
-            return
 
 
 def handler(**more: Any) -> Any:
