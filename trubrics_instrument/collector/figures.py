@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from trubrics_instrument.collector.buckets import from_bucket
 from trubrics_instrument.collector.schema import MEASURES
-from trubrics_instrument.collector.sums import from_bucket
 
 if TYPE_CHECKING:
     import sqlite3

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trubrics_instrument.collector import rows as kinds
+from trubrics_instrument.collector.buckets import to_bucket
 from trubrics_instrument.collector.rows import Row
 from trubrics_instrument.collector.schema import MEASURES, USER_MEASURES
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 TITLE_CHARS = 160
 _COLUMNS = ", ".join(Row._fields)
-LATENCY_STEP = 1.05  # a latency is known to within 2.5 %
 _AT = {name: index for index, name in enumerate(MEASURES)}
 _COUNTED_KINDS = {
     kinds.PROMPT: _AT["prompts"],
@@ -164,16 +163,6 @@ def _measure_user_again(db: sqlite3.Connection, user_id: str) -> None:
     first_at, last_at = (db.execute(end, {"user_id": user_id}).fetchone()[0] for end in _ENDS)
     update = "UPDATE users SET first_at = ?, last_at = ? WHERE user_id = ?"
     db.execute(update, (first_at, last_at, user_id))
-
-
-def to_bucket(latency_s: float) -> int:
-    """Return the latency's bucket: bucket b is around `LATENCY_STEP` ** b milliseconds."""
-    return max(0, round(math.log(max(latency_s * 1000, 1), LATENCY_STEP)))
-
-
-def from_bucket(bucket: int) -> float:
-    """Return the latency, in seconds, that a bucket stands for."""
-    return float(LATENCY_STEP**bucket) / 1000
 
 
 class _Group:
