@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.collector.conftest import until
+from tests.collector.conftest import TIMEOUT_S, until
 from trubrics_instrument.collector import log
 from trubrics_instrument.collector.log import Log
 from trubrics_instrument.collector.removal import delete_before, delete_user
@@ -261,28 +263,50 @@ with collector.running(sys.argv[1]) as server:
         assert len(stored) % 5 == 0
 
 
+def _add_much(store: Store, times: int = 200) -> list[int]:
+    """Add 20 MiB and more, and return how long the log was in between."""
+    at = "2026-01-01T00:00:00.000Z"
+    sizes: list[int] = []
+    for number in range(times):
+        store.add([to_row("ada", "Prompt", at, {"$text": f"{number} " * 200})] * 100).result()
+        sizes.append(store.path.with_name("db-wal").stat().st_size)
+    return sizes
+
+
 def test_the_log_stays_short_while_events_come_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is moved into the file beside the writer, and started anew again and again."""
     monkeypatch.setattr(log, "MOVED_AT_BYTES", 1024 * 1024)
-    path = tmp_path / "db"
-    shrank = 0
-    with closing(Store(path)) as store:
-        before = 0
-        for number in range(200):
-            rows = [
-                to_row("ada", "Prompt", "2026-01-01T00:00:00.000Z", {"$text": f"{number} " * 200})
-                for _ in range(100)
-            ]
-            store.add(rows).result()
-            size_bytes = (tmp_path / "db-wal").stat().st_size
-            shrank += size_bytes < before
-            before = size_bytes
+    with closing(Store(tmp_path / "db")) as store:
+        sizes = _add_much(store)
         with store.reading() as db:
             assert tuple(db.execute("SELECT count(*) FROM events").fetchone()) == (20_000,)
             assert tuple(db.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
-    assert shrank > 2
+    assert max(sizes) < 8 * 1024 * 1024
+    assert sum(size < before for before, size in pairwise(sizes)) > 2
+
+
+def test_the_writer_waits_for_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes in faster than it can be moved would fill the disk with the log."""
+    monkeypatch.setattr(log, "MOVED_AT_BYTES", 1024 * 1024)
+    quick = threading.Event()
+    move = Log._move
+
+    def move_slowly(self: Log) -> None:
+        quick.wait(TIMEOUT_S)
+        move(self)
+
+    monkeypatch.setattr(Log, "_move", move_slowly)
+    with closing(Store(tmp_path / "db")) as store:
+        sender = threading.Thread(target=_add_much, args=(store,))
+        sender.start()
+        sender.join(1)
+        assert (tmp_path / "db-wal").stat().st_size < 8 * 1024 * 1024
+        quick.set()
+        sender.join()
+        with store.reading() as db:
+            assert tuple(db.execute("SELECT count(*) FROM events").fetchone()) == (20_000,)
 
 
 def test_no_deleted_text_stays_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

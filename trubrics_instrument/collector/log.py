@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOVED_AT_BYTES = 160 * 1024 * 1024  # large: the same pages change again and again
+_WAITED_FOR_AT = 4  # times that size
 _MOST_PASSES = 8
 _LITTLE_PAGES = 2_000
 _CLEARED_WITHIN_S = 60.0
@@ -43,19 +44,19 @@ class Log:
     def tend(self, db: sqlite3.Connection) -> None:
         """Move the log if it is long; for the writer, between two of its transactions."""
         size_bytes = self._size_bytes()
-        if self._thread is not None:
-            if not self._thread.is_alive():
-                self._thread = None
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                self._moved_bytes = size_bytes
-            return
         if size_bytes < self._moved_bytes:
             self._moved_bytes = 0  # it was started anew, which it is not while a reader needs it
-        if size_bytes - self._moved_bytes > MOVED_AT_BYTES:
-            self._thread = threading.Thread(
-                target=self._move, name="trubrics-collector-log", daemon=True
-            )
-            self._thread.start()
+        waiting_bytes = size_bytes - self._moved_bytes
+        if self._thread is None:
+            if waiting_bytes > MOVED_AT_BYTES:
+                self._thread = self._start()
+            return
+        if waiting_bytes > _WAITED_FOR_AT * MOVED_AT_BYTES:
+            self._thread.join()  # the disk is slower than what comes in
+        if not self._thread.is_alive():
+            self._thread = None
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._moved_bytes = size_bytes
 
     def clear(self) -> None:
         """Move all of it and leave nothing in it, as soon as nobody reads or moves it."""
@@ -77,6 +78,11 @@ class Log:
             return self._file.stat().st_size
         except FileNotFoundError:  # it comes with the first transaction
             return 0
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._move, name="trubrics-collector-log", daemon=True)
+        thread.start()
+        return thread
 
     def _move(self) -> None:
         try:
