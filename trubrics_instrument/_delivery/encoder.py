@@ -26,7 +26,8 @@ OBJECTS_BYTES = 900
 # Until the first item was seen: so much that a burst of large ones cannot pass unmeasured.
 FIRST_GUESS_BYTES = 16_384.0
 STUCK_S = 1.0
-WORK_S = 0.0002
+APP_S = 0.0002
+LANES_S = 0.002
 PAUSE_S = 0.00005
 
 
@@ -122,9 +123,10 @@ class Pace:
 
     def keep(self, accepted: int) -> None:
         """Make a pause if it is time for one; so many items were accepted by now."""
-        if time.perf_counter() - self._paused_s < WORK_S:
+        worked_s = time.perf_counter() - self._paused_s
+        if worked_s < APP_S:
             return
-        if accepted > self._accepted or self._outbox.in_flight():
+        if accepted > self._accepted or (worked_s > LANES_S and self._outbox.in_flight()):
             self._accepted = accepted
             time.sleep(PAUSE_S)
             self._paused_s = time.perf_counter()
