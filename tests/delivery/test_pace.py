@@ -7,8 +7,8 @@ import time
 import pytest
 
 from trubrics_instrument._delivery import SenderOptions
-from trubrics_instrument._delivery.encoder import APP_S, LANES_S, NOT_OURS, PAUSE_S, Pace
-from trubrics_instrument._delivery.outbox import Encoded, Outbox
+from trubrics_instrument._delivery.encoder import APP_S, LANES_S, PAUSE_S, Pace
+from trubrics_instrument._delivery.outbox import NOT_OURS, Encoded, Outbox
 
 OPTIONS = SenderOptions("http://127.0.0.1:9", None)
 TRIES = 50
