@@ -64,14 +64,21 @@ _ADD_TO_LATENCY = _upsert(
 # Where a user's events are, by the hours in which they were there. An index of all the events by
 # their user would cost more with every event than this does when somebody's are asked for.
 OF_USER = """
-user_sums u CROSS JOIN events e INDEXED BY events_by_time
-    ON e.timestamp >= u.period AND e.timestamp < u.period || '~'
-WHERE u.grain = 'hour' AND u.user_id = :user_id AND e.user_id = :user_id
+(SELECT DISTINCT period FROM model_sums WHERE grain = 'hour') h
+CROSS JOIN user_sums u ON u.grain = 'hour' AND u.period = h.period AND u.user_id = :user_id
+CROSS JOIN events e INDEXED BY events_by_time
+    ON e.timestamp >= u.period AND e.timestamp < u.period || '~' AND e.user_id = :user_id
 """
-_ENDS = tuple(
-    f"SELECT e.timestamp FROM {OF_USER} ORDER BY u.period {order}, e.timestamp {order} LIMIT 1"  # noqa: S608 - one of two
-    for order in ("ASC", "DESC")
-)
+_END_HOUR = """
+SELECT period FROM model_sums m WHERE grain = 'hour' AND EXISTS (
+    SELECT 1 FROM user_sums WHERE grain = 'hour' AND period = m.period AND user_id = :user_id
+) ORDER BY period {order} LIMIT 1
+"""
+_END_IN_HOUR = """
+SELECT timestamp FROM events INDEXED BY events_by_time
+WHERE timestamp >= :hour AND timestamp < :hour || '~' AND user_id = :user_id
+ORDER BY timestamp {order} LIMIT 1
+"""
 
 
 def add(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
@@ -92,8 +99,11 @@ def subtract(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
     for table in ("model_sums", "user_sums", "latencies"):
         empty = f"DELETE FROM {table} WHERE grain = ? AND period = ? AND events <= 0"  # noqa: S608 - one of three
         db.executemany(empty, periods)
-    for user_id in {row.user_id for row in rows}:
-        _measure_user_again(db, user_id)
+    gone: dict[str, _Group] = {}
+    for row in rows:
+        _group(gone, row.user_id, row).take(row, [])
+    for group in gone.values():
+        _measure_user_again(db, group)
     db.executemany(
         "DELETE FROM thread_events WHERE timestamp = ? AND event = ? "
         "AND number = (SELECT number FROM threads WHERE thread_id = ?)",
@@ -155,14 +165,26 @@ def _measure_thread_again(db: sqlite3.Connection, thread_id: str) -> None:
     db.execute("UPDATE threads SET number = ? WHERE thread_id = ?", (number, thread_id))
 
 
-def _measure_user_again(db: sqlite3.Connection, user_id: str) -> None:
-    """Its counts were subtracted; its first and last moments cannot be."""
-    gone = db.execute("DELETE FROM users WHERE user_id = ? AND events <= 0", (user_id,))
-    if gone.rowcount:
+def _measure_user_again(db: sqlite3.Connection, gone: _Group) -> None:
+    """Their counts were subtracted; their first and last moments cannot be, if these went."""
+    user_id = gone.user_id
+    if db.execute("DELETE FROM users WHERE user_id = ? AND events <= 0", (user_id,)).rowcount:
         return
-    first_at, last_at = (db.execute(end, {"user_id": user_id}).fetchone()[0] for end in _ENDS)
+    query = "SELECT first_at, last_at FROM users WHERE user_id = ?"
+    first_at, last_at = db.execute(query, (user_id,)).fetchone()
+    if gone.first_at <= first_at:
+        first_at = _find_end(db, user_id, "ASC")
+    if gone.last_at >= last_at:
+        last_at = _find_end(db, user_id, "DESC")
     update = "UPDATE users SET first_at = ?, last_at = ? WHERE user_id = ?"
     db.execute(update, (first_at, last_at, user_id))
+
+
+def _find_end(db: sqlite3.Connection, user_id: str, order: str) -> str:
+    values = {"user_id": user_id}
+    (values["hour"],) = db.execute(_END_HOUR.format(order=order), values).fetchone()
+    (timestamp,) = db.execute(_END_IN_HOUR.format(order=order), values).fetchone()
+    return str(timestamp)
 
 
 class _Group:
