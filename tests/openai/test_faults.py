@@ -120,6 +120,8 @@ async def test_a_stream_that_cannot_be_read_is_told_as_unread(
     assert len(await ask(client, way)) > 1
     await close_client(client)
     assert sink.wait_for(2)[1]["properties"]["status"] == "unread"
+    doing = {"add": "reading a piece of a stream", "answer": "reading a stream"}
+    assert stats().faults == {doing[step]: 1}
 
 
 def test_the_shield_counts_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from trubrics_instrument._ids import MAX_ID_CHARS, clean_id
 from trubrics_instrument._reader import Answer, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from trubrics_instrument._reader import Status
 
@@ -72,7 +72,10 @@ def text_or_none(value: Any) -> str | None:
 
 def mapping(value: Any) -> Mapping[str, Any]:
     """Return a dict, or an empty one instead of anything else."""
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    # Most requests have none, and to ask `Mapping` about None is slow.
+    if value is None:
+        return _NO_FIELDS
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else _NO_FIELDS
 
 
 def content_text(content: Any) -> str | None:
@@ -83,8 +86,10 @@ def content_text(content: Any) -> str | None:
     return "\n".join(text for text in texts if text) or None
 
 
-def attachments(parts: Iterable[Any]) -> str | None:
+def attachments(parts: Sequence[Any]) -> str | None:
     """Return what a list of parts holds besides text, such as "image:2,file:1"."""
+    if not parts:
+        return None
     kinds = (_ATTACHMENTS.get(get_text(part, "type") or "") for part in parts)
     counts = Counter(kind for kind in kinds if kind)
     return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None

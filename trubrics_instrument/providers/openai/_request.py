@@ -11,6 +11,7 @@ import copy
 import json
 import re
 import weakref
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from trubrics_instrument._shield import shield
 from trubrics_instrument._stream import AsyncPieces, Pieces, Recording
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
-from trubrics_instrument.providers.openai._fields import get, mapping
+from trubrics_instrument.providers.openai._fields import mapping
 from trubrics_instrument.providers.openai._responses import ResponsesReader
 
 if TYPE_CHECKING:
@@ -199,7 +200,12 @@ def _own_options(
 
 def _provider(client: Any) -> str | None:
     """Return who serves the model: "openai", "azure", else the name of the host."""
-    if any(kind.__name__ == "BaseAzureClient" for kind in type(client).__mro__):
+    return _provider_of(client.__class__, client.base_url.raw_host)
+
+
+@lru_cache(maxsize=1_000)
+def _provider_of(kind: type, host: bytes) -> str | None:
+    if any(base.__name__ == "BaseAzureClient" for base in kind.__mro__):
         return "azure"
-    name = urlsplit(str(get(client, "base_url"))).hostname or ""
+    name = host.decode()
     return "openai" if f".{name}".endswith(".openai.com") else name or None
