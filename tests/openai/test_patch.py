@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from functools import partial
@@ -22,6 +23,7 @@ from trubrics_instrument import (
     suppress,
     unpatch_openai,
 )
+from trubrics_instrument.providers.openai import _request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,6 +253,18 @@ def test_before_the_import(when: str, sink: Sink, server: Loopback) -> None:
     if when != "never":
         assert [event["event"] for event in sink.wait_for(2)] == ["Prompt", "Generation"]
     assert len(sink.events) == (0 if when == "never" else 2)
+
+
+def test_nothing_is_left_for_the_garbage_collector(sink: Sink, client: Any) -> None:
+    """A call that is over is freed at once: no circle of ours waits for the garbage collector."""
+    patch_openai()
+    gc.collect()
+    gc.disable()
+    try:
+        assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
+        assert [one for one in gc.get_objects() if type(one) is _request.Request] == []
+    finally:
+        gc.enable()
 
 
 def test_bad_arguments() -> None:

@@ -65,9 +65,9 @@ class Request:
         self._stream = stream
         self._asks = asks
         self._parsed = False
-        self._options, self.args, self.kwargs = _own_options(args, kwargs)
-        self._parser: object = self._options.post_parser
-        self._options.post_parser = self.parse
+        options, self.args, self.kwargs = _own_options(args, kwargs)
+        self._parser: object = options.post_parser
+        options.post_parser = self.parse
 
     def begin(self) -> None:
         """Tell the prompt."""
@@ -76,14 +76,20 @@ class Request:
 
     def fail(self, error: BaseException) -> None:
         """Tell that the request raised."""
+        self._open_circle()
         if self._asks:
             with shield("reading a failure"):
                 self._call.fail(error)
 
     def returned(self, result: Any) -> None:
         """Tell the answer, if the SDK has not handed it to `parse` by now."""
+        self._open_circle()
         if not self._parsed:
             self._read(self._take_raw, result)
+
+    def _open_circle(self) -> None:
+        # The options hold our parser: only the garbage collector could free the two.
+        self.args, self.kwargs = (), {}
 
     def parse(self, parsed: Any) -> Any:
         """Take the answer on its way, before the app's own parser may refuse it."""
