@@ -21,7 +21,6 @@ from tests.langchain.driving import (
     FULL_REPORTS,
     KNOWS_V3,
     LOST_IN_FUNCTIONS,
-    LOST_IN_NODES,
     Mode,
     assert_nothing_left,
     drive,
@@ -315,7 +314,6 @@ async def test_function_cancelled_between_models(sink: Sink) -> None:
     assert_nothing_left()
 
 
-@LOST_IN_NODES
 @pytest.mark.parametrize("mode", ["ainvoke", "astream"])
 async def test_sub_agent_cancelled(mode: Mode, sink: Sink) -> None:
     """An agent whose sub-agent is cancelled is one turn, and leaves nothing."""

@@ -56,6 +56,16 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
         ValueError: An unknown granularity, an impossible key, `api_key` or `host`.
     """
 
+    # LangChain asks for each event of each handler, every piece of a stream included: attributes,
+    # where its own class has properties.
+    ignore_llm: Any = False
+    ignore_chat_model: Any = False
+    ignore_chain: Any = False
+    ignore_agent: Any = False
+    ignore_retriever: Any = False
+    ignore_retry: Any = True  # one more attempt shows as a run of its own
+    ignore_custom_event: Any = True  # these are the app's own
+
     def __init__(
         self,
         user_id: Source = None,
@@ -76,7 +86,8 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
 
     def _begin(self, settings: Settings) -> None:
         self._settings = settings
-        self._each_call = settings.granularity == "call"
+        if settings.granularity == "call":
+            self.ignore_chain = self.ignore_agent = self.ignore_retriever = True
         self.enabled = True
         _be_known()
 
@@ -99,34 +110,10 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
         Source: langchain-core 0.3.10 to 1.8.2, `AsyncCallbackManager.on_llm_start`.
         """
         frame = sys._getframe(1)
-        if frame.f_code.co_name == "<listcomp>" and frame.f_back is not None:
-            frame = frame.f_back
-        return frame.f_code.co_name != "on_llm_start"
-
-    @property
-    def ignore_chain(self) -> bool:
-        """Whether to leave chains alone."""
-        return self._each_call
-
-    @property
-    def ignore_agent(self) -> bool:
-        """Whether to leave agents and tools alone."""
-        return self._each_call
-
-    @property
-    def ignore_retriever(self) -> bool:
-        """Whether to leave retrievers alone."""
-        return self._each_call
-
-    @property
-    def ignore_retry(self) -> bool:
-        """True: one more attempt shows as a run of its own."""
-        return True
-
-    @property
-    def ignore_custom_event(self) -> bool:
-        """True: these are the app's own."""
-        return True
+        name = frame.f_code.co_name
+        if name == "<listcomp>" and frame.f_back is not None:
+            name = frame.f_back.f_code.co_name
+        return name != "on_llm_start"
 
     def on_chain_start(self, serialized: Any, inputs: Any, **about: Any) -> None:
         """Take note of a chain, a graph, or a step of one."""

@@ -81,9 +81,10 @@ class RunTurn:
         self.turn = self
         self._settings = settings
         self._start = start_now(str(root.run_id))
-        told = settings.observer
-        claim = claimed_by(told.user_id, told.thread_id)
-        self._observer = told._replace(user_id=claim.user_id, thread_id=claim.thread_id)
+        self._observer = told = settings.observer
+        if callable(told.user_id) or callable(told.thread_id):  # they know it now, and not later
+            claim = claimed_by(told.user_id, told.thread_id)
+            self._observer = told._replace(user_id=claim.user_id, thread_id=claim.thread_id)
         self._metadata = dict(root.metadata)
         self._late = root.late or root.given == _LATE_INPUT
         self._goes_on = not self._late and goes_on(root.given)
