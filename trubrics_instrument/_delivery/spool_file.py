@@ -26,7 +26,6 @@ BUSY_S = 1.0
 LOCK_S = 2.0
 SULK_S = 60.0
 TRY_AGAIN_S = 0.05
-CONNECT_TRIES = 10
 # owner.node: where the pid means something; owner.until_s: the lease's end.
 # event.id: see Spool._new_row; event.owner: who has it in hand, NULL when it waits.
 # replay: the one process that replays, so that rows of one key cannot overtake each other.
@@ -177,7 +176,8 @@ class SpoolFile:
     def _connect(self) -> sqlite3.Connection:
         """Connect, patiently: the first ones to come switch to WAL under an exclusive lock."""
         self.openings += 1
-        for _ in range(CONNECT_TRIES):
+        until_s = self._options.clock() + BUSY_S  # each try may take as long: the worker waits
+        while self._options.clock() < until_s:
             db = self._try_to_connect()
             if db is not None:
                 return db
