@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 import pytest
@@ -17,6 +17,9 @@ from tests.delivery.faulty_server import FaultyServer, Reply, Request, refuse, t
 from tests.delivery.senders import sending
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._delivery.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HUNDRED = Counter(range(100))
 
@@ -157,9 +160,20 @@ def test_one_poisoned_event_of_a_hundred_takes_no_neighbour_along(
         assert sender.flush(5)
         by_key = {key: [n for n in server.numbers() if n % 10 == key] for key in range(10)}
         assert by_key == {key: [n for n in range(key, 100, 10) if n != poison] for key in range(10)}
-        assert len(server.requests) <= (2 if named else 14)
+        assert _extra(server.requests) <= (1 if named else 13)
         assert dropped == [(poison, "rejected")]
         assert sender.stats().dropped == {"rejected": 1}
+
+
+def _extra(requests: Sequence[Request]) -> int:
+    """Return how many requests brought nothing new: `flush` may split a batch in two."""
+    seen: set[object] = set()
+    extra = 0
+    for request in requests:
+        numbers = {event["n"] for event in request.events}
+        extra += numbers <= seen
+        seen |= numbers
+    return extra
 
 
 def test_a_host_that_refuses_everything_is_not_asked_about_each_event() -> None:
