@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,10 @@ from trubrics_instrument import _public, _runtime, _shield, unpatch_langchain, u
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: those
+# that a test ends with Ctrl-C would not end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

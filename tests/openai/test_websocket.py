@@ -17,7 +17,8 @@ from websockets.sync.server import serve
 
 from tests.openai.asking import MODES, Mode, entered, pieces, settled
 from tests.told import told
-from trubrics_instrument import context, flush, patch_openai, suppress, unpatch_openai
+from trubrics_instrument import _shield, context, flush, patch_openai, suppress, unpatch_openai
+from trubrics_instrument.providers.openai._responses import ResponsesReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -281,3 +282,27 @@ async def test_a_question_that_could_not_be_sent(mode: Mode, sink: Sink) -> None
         ("Prompt", "bob", "two"),
         ("Generation", "bob", "TWO"),
     ]
+
+
+@BOTH
+async def test_a_question_that_cannot_be_read(
+    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told to nobody, and its answer is not told as the next question's."""
+
+    def broken(*_: object, **__: object) -> Any:
+        raise LookupError("a bug of ours")
+
+    _shield.set_strict(strict=False)
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with monkeypatch.context() as patched:
+                patched.setattr(ResponsesReader, "asked", broken)
+                await settled(connection.send(create("one")))
+            with context(user_id="bob", thread_id="t-2"):
+                await settled(connection.send(create("two")))
+            assert [await answer_of(connection) for _ in range(2)] == ["ONE", "TWO"]
+        await settled(client.close())
+    assert by_user(sink, 2) == {"bob": [("Prompt", "two"), ("Generation", "TWO")]}

@@ -95,9 +95,6 @@ def by_user(db: sqlite3.Connection, span: Range) -> list[sqlite3.Row]:
     if span.key == "all":
         query = "SELECT * FROM users ORDER BY prompts DESC LIMIT ?"
         return db.execute(query, (MOST_LISTED,)).fetchall()
-    if span.key == "all":
-        query = "SELECT * FROM users ORDER BY prompts DESC LIMIT ?"
-        return db.execute(query, (MOST_LISTED,)).fetchall()
     query = (
         "SELECT user_id, sum(prompts) AS prompts FROM user_sums "
         "WHERE grain = ? AND period >= ? GROUP BY user_id ORDER BY 2 DESC LIMIT ?"

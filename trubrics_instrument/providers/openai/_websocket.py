@@ -36,7 +36,10 @@ def send(
     with shield("reading what is sent"):
         event = kwargs.get("event", args[0] if args else None)
         if get(event, "type") == "response.create":
-            question = _ask(sender, event)
+            # First of all: one that cannot be read keeps its place before the next one.
+            question = _await(sender, event)
+            if _runtime.observing():
+                _ask(question, event)
     try:
         result = wrapped(*args, **kwargs)
     except BaseException as error:
@@ -93,9 +96,9 @@ class _Question:
 
     __slots__ = ("lane", "recording")
 
-    def __init__(self, lane: str | None, recording: Recording | None) -> None:
+    def __init__(self, lane: str | None) -> None:
         self.lane = lane
-        self.recording = recording
+        self.recording: Recording | None = None
 
 
 class _Awaited:
@@ -140,20 +143,20 @@ def _leave(question: _Question, *, quiet: bool = False) -> None:
         question.recording.leave(quiet=quiet)
 
 
-def _ask(sender: Any, event: Any) -> _Question:
+def _await(sender: Any, event: Any) -> _Question:
     # A lane of a session names itself; the event need not.
     lane = get_text(event, "stream_id") or get_text(get(sender, "_state"), "stream_id")
-    question = _Question(lane, None)
-    if not _runtime.observing():
-        _awaited(sender).add(question)
-        return question
+    question = _Question(lane)
+    _awaited(sender).add(question)
+    return question
+
+
+def _ask(question: _Question, event: Any) -> None:
     body = mapping(event) or event.to_dict()
     asked = RESPONSES.asked(body, stream=True)
     call = ModelCall(RESPONSES, asked, _runtime.state().patches["openai"].observer)
     question.recording = Recording(call, RESPONSES.gathering())
-    _awaited(sender).add(question)
     call.begin()
-    return question
 
 
 def _awaited(sender: Any) -> _Awaited:
