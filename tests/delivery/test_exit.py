@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.delivery.children import COUNT
+from tests.delivery.children import COUNT, prepare
 from tests.delivery.faulty_server import FaultyServer, Mood, hang, reset, take
 from tests.delivery.processes import Child, restart, run
 from tests.delivery.senders import sending
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from trubrics_instrument._delivery import Outgoing
 
 ALL = Counter(range(COUNT))
 WITH_NEXT = Counter(range(COUNT + 1))
@@ -165,3 +167,29 @@ def test_without_a_spool_the_loss_at_exit_is_bounded_in_time(tmp_path: Path) -> 
     with FaultyServer(hang) as server:
         assert run("exit_at_once", server, "off", tmp_path).took_s < 3.5 + 1.0
         assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_outlives_the_lanes_hires_nobody() -> None:
+    """A sender closes while an event is still being prepared: nothing fails, nothing is begun."""
+    reached, may_go_on = threading.Event(), threading.Event()
+
+    def held_up(item: object, event_id: str) -> Outgoing:
+        reached.set()
+        assert may_go_on.wait(10)
+        return prepare(item, event_id)
+
+    with FaultyServer() as server, sending(server, held_up, max_batch=1) as sender:
+        before = _ours()
+        for n in range(10):
+            sender.put(n)
+        assert reached.wait(10)
+        started = _ours() - before
+        assert not sender.shutdown(0.1)
+        may_go_on.set()
+        for thread in started:
+            thread.join(10)
+        assert _ours() <= before
+
+
+def _ours() -> set[threading.Thread]:
+    return {one for one in threading.enumerate() if one.name.startswith("trubrics-")}

@@ -20,7 +20,7 @@ from tests.delivery.senders import sending, wait_until
 from tests.homeless import be_homeless
 from trubrics_instrument._delivery import Outgoing, SenderOptions
 from trubrics_instrument._delivery.spool import Spool
-from trubrics_instrument._delivery.spool_file import connect, spool_path
+from trubrics_instrument._delivery.spool_file import SpoolFile, Unavailable, connect, spool_path
 from trubrics_instrument._delivery.tally import Tally
 
 if TYPE_CHECKING:
@@ -316,3 +316,20 @@ def _secretive(item: object, event_id: str) -> Outgoing:
 
 def _large(item: object, event_id: str) -> Outgoing:
     return Outgoing(str(item), {"event_id": event_id, "n": item, "text": "x" * 1000})
+
+
+def test_a_file_that_somebody_else_locks_holds_nobody_up_for_long(tmp_path: Path) -> None:
+    """The worker waits about two seconds for it, not a second for each of ten tries."""
+    options = SenderOptions("http://127.0.0.1:9", None, spool_dir=str(tmp_path))
+    file = SpoolFile(options, Tally(options), usable=True)
+    locking = sqlite3.connect(file.path, isolation_level=None)
+    with closing(locking):
+        locking.execute("BEGIN EXCLUSIVE")
+        began_s = time.monotonic()
+        with pytest.raises(Unavailable):
+            file.transact(lambda _: None)
+        assert time.monotonic() - began_s < 5
+        locking.execute("ROLLBACK")
+    wait_until(file.is_usable)
+    file.transact(lambda _: None)
+    file.close()
