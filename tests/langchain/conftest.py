@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import gc
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
+
+from trubrics_instrument.langchain import model, observed, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # They collect garbage often: what is there before them is not worth a look.
 gc.freeze()
@@ -19,3 +25,13 @@ def fresh_clients() -> None:
 
         _client_utils._cached_sync_httpx_client.cache_clear()
         _client_utils._cached_async_httpx_client.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def no_runs_of_others() -> Iterator[None]:
+    """Forget the runs that a failed test left, or every later test would fail for them."""
+    yield
+    runs._open.clear()
+    runs._watches.clear()
+    observed._open.clear()
+    model.awaiting.clear()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -340,6 +341,70 @@ async def test_sub_agent_cancelled(mode: Mode, sink: Sink) -> None:
     del task
     await let_go()
     [turn] = turns_told(sink)
-    assert [one["event"] for one in turn] == ["Prompt", "Tool call", "Generation"]
-    assert turn[-1]["status"] == "incomplete"
+    assert [(one["event"], one.get("status")) for one in turn] == [
+        ("Prompt", None),
+        ("Tool call", "incomplete"),
+        ("Generation", "incomplete"),
+    ]
+    assert turn[-1]["tool_calls"] == 1
+    assert_nothing_left()
+
+
+@LOST_IN_FUNCTIONS
+async def test_tool_that_takes_too_long(sink: Sink) -> None:
+    """A tool that the app gives up on is told as cut short, and its turn goes on."""
+    from langchain_core.tools import tool
+
+    @tool
+    async def slow(x: str) -> str:
+        """Never end."""
+        await asyncio.Event().wait()
+        return x
+
+    async def impatient(_: Any) -> AIMessage:
+        answer: AIMessage = await model(ANSWER).ainvoke("Aside")
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(slow.ainvoke({"x": "a"}), 0.01)
+        return answer
+
+    await RunnableLambda(impatient).ainvoke(QUESTION, config())
+    await let_go()
+    [turn] = turns_told(sink)
+    assert [(one["event"], one.get("status")) for one in turn] == [
+        ("Prompt", None),
+        ("Tool call", "incomplete"),
+        ("Generation", "ok"),
+    ]
+    assert "error_type" not in turn[1]
+    assert turn[-1]["tool_calls"] == 1
+    assert_nothing_left()
+
+
+class Endless(BaseRetriever):
+    """A retriever that says when it is asked, and never finds anything."""
+
+    asked: Any = Field(default_factory=lambda: asyncio.Semaphore(0))
+
+    def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
+        raise NotImplementedError(query)
+
+    async def _aget_relevant_documents(self, query: str, **_: Any) -> list[Document]:
+        self.asked.release()
+        await asyncio.Event().wait()
+        raise AssertionError(query)
+
+
+@pytest.mark.parametrize("tags", [[], ["trubrics:skip"]], ids=["counted", "skipped"])
+async def test_retriever_cancelled(tags: list[str], sink: Sink) -> None:
+    """A retriever that is cancelled leaves nothing behind."""
+    endless = Endless()
+    given = config() | {"tags": tags}
+    task = asyncio.ensure_future((endless | RunnableLambda(str)).ainvoke(QUESTION, given))
+    await asyncio.wait_for(endless.asked.acquire(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    await let_go()
+    assert turns_told(sink) == []
     assert_nothing_left()

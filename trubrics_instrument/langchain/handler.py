@@ -16,13 +16,15 @@ from trubrics_instrument.langchain.model import ModelRun, awaiting
 from trubrics_instrument.langchain.question import Question, last_question
 from trubrics_instrument.langchain.settings import settings_of
 from trubrics_instrument.langchain.start import (
+    Retrieval,
     Started,
     start_model,
     start_retriever,
     start_step,
     start_tool,
 )
-from trubrics_instrument.langchain.turn import RunTurn, ToolRun
+from trubrics_instrument.langchain.tools import ToolRun
+from trubrics_instrument.langchain.turn import RunTurn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -202,8 +204,8 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
         """Take note of how many documents it found."""
         with shield("reading the end of a retriever"):
             run = runs.leave(observed.key_of(about["run_id"]))
-            if isinstance(run, RunTurn):
-                run.found_documents(len(each(documents)))
+            if isinstance(run, Retrieval):
+                run.turn.found_documents(len(each(documents)))
 
     def on_retriever_error(self, error: BaseException, **about: Any) -> None:  # noqa: ARG002 - LangChain's
         """Take note of its failure."""

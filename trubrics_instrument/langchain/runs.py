@@ -41,8 +41,11 @@ class _Skipped(NamedTuple):
 
     turn: None = None
 
+    def lost(self) -> None:
+        """Do nothing."""
 
-SKIPPED: Run = _Skipped()
+
+SKIPPED: Mortal = _Skipped()
 
 _open: Memory[Run] = Memory(MAX_OPEN_RUNS)
 _watches: dict[Hashable, weakref.ref[Any]] = {}
@@ -66,8 +69,9 @@ def enter(key: Hashable, run: Run) -> None:
 def enter_mortal(key: Hashable, run: Mortal, run_id: object) -> None:
     """Take note of a run, and of its death if it has no end.
 
-    A cancelled `ainvoke` reports neither an end nor an error, but the object that is its id goes
-    when the run goes. Source: langchain-core 0.3.10 to 1.8.2, `BaseChatModel.agenerate`.
+    A cancelled model, tool or retriever reports neither an end nor an error, but the object that is
+    its id goes when the run goes. Source: langchain-core 0.3.10 to 1.8.3, `BaseChatModel.agenerate`
+    and `BaseRetriever.ainvoke`.
     """
     _open.put(key, run)
     try:

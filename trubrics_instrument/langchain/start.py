@@ -19,7 +19,8 @@ from trubrics_instrument.langchain.origin import (
     own_properties,
 )
 from trubrics_instrument.langchain.reader import ResultReader
-from trubrics_instrument.langchain.turn import Root, RunTurn, ToolRun
+from trubrics_instrument.langchain.tools import ToolRun
+from trubrics_instrument.langchain.turn import Root, RunTurn
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -63,6 +64,15 @@ class Started(NamedTuple):
         return self.may_open and _runtime.observing()
 
 
+class Retrieval(NamedTuple):
+    """One run of a retriever."""
+
+    turn: RunTurn
+
+    def lost(self) -> None:
+        """Do nothing: what it found is not known."""
+
+
 def start_step(started: Started, given: Any) -> None:
     """Take note of a chain, a graph, or a step of one."""
     turn = _turn_of(started, given)
@@ -77,15 +87,18 @@ def start_tool(started: Started, given: Any) -> None:
         return
     name = first_text([field(started.serialized, "name"), started.about.get("name")])
     call_id = first_text([started.about.get("tool_call_id")])
-    tool = ToolRun(turn, name or "unknown", call_id, time.time(), told=_runtime.observing())
-    runs.enter(started.key, tool)
+    told = _runtime.observing()
+    tool = ToolRun(started.key, turn, name or "unknown", call_id, time.time(), told)
+    runs.enter_mortal(started.key, tool, started.run_id)
+    if told:
+        turn.tool_started(tool)
 
 
 def start_retriever(started: Started) -> None:
     """Take note of a retriever inside a turn."""
     turn = _turn_of(started)
     if turn is not None:
-        runs.enter(started.key, turn)
+        runs.enter_mortal(started.key, Retrieval(turn), started.run_id)
 
 
 def start_model(started: Started, asked: Question, operation: str) -> None:
@@ -122,7 +135,7 @@ def _turn_of(started: Started, given: Any = _NO_ROOT) -> RunTurn | None:
         return None
     around = started.around()
     if around is runs.SKIPPED:
-        runs.enter(started.key, runs.SKIPPED)
+        runs.enter_mortal(started.key, runs.SKIPPED, started.run_id)
     elif around is not None and around.turn is not None:
         return around.turn
     elif given is not _NO_ROOT and started.may_be_root():

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._identity import claimed_by
-from trubrics_instrument._memory import Memory
 from trubrics_instrument._reader import Asked, Status, Usage
 from trubrics_instrument._trail import NO_HISTORY
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
@@ -30,18 +29,17 @@ from trubrics_instrument.langchain.question import (
     reply_of,
 )
 from trubrics_instrument.langchain.reader import ResultReader
+from trubrics_instrument.langchain.tools import Tools, told_by_answer
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from trubrics_instrument.langchain.origin import Origin
     from trubrics_instrument.langchain.settings import Settings
+    from trubrics_instrument.langchain.tools import ToolRun
 
 _ANSWERS_KEPT = 16
 _LATE_INPUT = {"input": ""}
-
-# Tools that an answer called and that nobody had run by the end of its turn: told already.
-_told_tools: Memory[bool] = Memory()
 
 
 class Root(NamedTuple):
@@ -52,21 +50,6 @@ class Root(NamedTuple):
     given: Any
     metadata: Mapping[str, Any]
     late: bool = False
-
-
-class ToolRun(NamedTuple):
-    """One run of a tool."""
-
-    turn: RunTurn
-    name: str
-    call_id: str | None
-    time_s: float
-    told: bool = True
-
-    def ended(self, error: BaseException | None = None) -> None:
-        """Tell it, unless the app wants that kept quiet."""
-        if self.told:
-            self.turn.tool_ended(self, error)
 
 
 class RunTurn:
@@ -98,7 +81,7 @@ class RunTurn:
         self._models_open: dict[Hashable, None] = {}
         self._usages: list[Usage] = []
         self._answers: deque[ModelAnswer] = deque(maxlen=_ANSWERS_KEPT)
-        self._tools: deque[tuple[float, Mapping[str, object]]] = deque()
+        self._tools = Tools()
         self._documents: list[int] = []
         self._interrupts: list[str | None] = []
         self._outcome: Outcome | None = None
@@ -128,15 +111,17 @@ class RunTurn:
         self._models_open.pop(key, None)
         self._finish_when_done()
 
+    def tool_started(self, tool: ToolRun) -> None:
+        """Take note of a tool's run."""
+        self._tools.started(tool)
+
     def tool_ended(self, tool: ToolRun, error: BaseException | None = None) -> None:
-        """Take note of a tool's run; one that waits for a human has not run yet."""
+        """Take note of its end; one that waits for a human has not run yet."""
         if error is not None and is_bubble(error):
+            self._tools.left(tool)
             self.step_failed(error)
             return
-        own: dict[str, object] = {"tool_name": tool.name, "tool_call_id": tool.call_id}
-        if error is not None:
-            own |= {"status": "error", "error_type": type(error).__name__}
-        self._tools.append((tool.time_s, own))
+        self._tools.ended(tool, error)
         self._tell_tools()
 
     def found_documents(self, count: int) -> None:
@@ -204,13 +189,8 @@ class RunTurn:
 
     def _tell_tools(self) -> None:
         """Tell the tools' runs, as soon as there is a prompt that they belong to."""
-        while self._call is not None and self._tools:
-            try:
-                time_s, own = self._tools.popleft()
-            except IndexError:
-                return
-            if not _told_tools.pop((self._call.turn.prompt_id, own["tool_call_id"])):
-                self._call.used_tool(time_s, own)
+        if self._call is not None:
+            self._tools.tell(self._call)
 
     def _end(self, outcome: Outcome, late_input: Any) -> None:
         if self._asked is None:
@@ -235,7 +215,9 @@ class RunTurn:
             self._unfinished.pop()
         except IndexError:
             return
+        self._tools.abandon()
         self._tell_prompt()
+        self._tell_tools()
         if self._call is not None:
             self._finish(self._call, self._outcome)
 
@@ -252,9 +234,9 @@ class RunTurn:
         if self._documents:
             call.note({"documents": sum(self._documents)})
         answer = answer_of(outcome, answering, self._usages, self._interrupts)
-        for use in (use for choice in answer.choices for use in choice.tool_uses):
-            _told_tools.put((call.turn.prompt_id, use.id), value=True)
+        uses = answer.choices[0].tool_uses
+        told_by_answer(call.turn.prompt_id, uses)
         paused = self._asked.claim.thread_id if self._asked else None
-        if paused and (self._interrupts or answer.choices[0].tool_uses):
+        if paused and (self._interrupts or uses):
             call.keep([("paused", paused)])
         call.end(answer)

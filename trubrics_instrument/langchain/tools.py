@@ -1,0 +1,88 @@
+"""The tools that run in a turn, in whatever thread: each is told once."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from trubrics_instrument._memory import Memory
+from trubrics_instrument.langchain.outcome import failure
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from trubrics_instrument._call import ModelCall
+    from trubrics_instrument._reader import ToolUse
+    from trubrics_instrument.langchain.turn import RunTurn
+
+# Tools that an answer called and that nobody had run by the end of its turn: told already.
+_told_tools: Memory[bool] = Memory()
+
+
+class ToolRun(NamedTuple):
+    """One run of a tool."""
+
+    key: Hashable
+    turn: RunTurn
+    name: str
+    call_id: str | None
+    time_s: float
+    told: bool = True
+
+    def ended(self, error: BaseException | None = None) -> None:
+        """Tell it, unless the app wants that kept quiet."""
+        if self.told:
+            self.turn.tool_ended(self, error)
+
+    def lost(self) -> None:
+        """Do nothing: its turn knows that it has not ended."""
+
+
+class Tools:
+    """The tools of one turn. Each change is one atomic operation, no lock."""
+
+    def __init__(self) -> None:
+        self._open: dict[Hashable, ToolRun] = {}
+        self._untold: deque[tuple[float, Mapping[str, object]]] = deque()
+
+    def started(self, tool: ToolRun) -> None:
+        """Take note of a run."""
+        self._open[tool.key] = tool
+
+    def left(self, tool: ToolRun) -> bool:
+        """Take note that a run is over; whether it was open until now."""
+        return self._open.pop(tool.key, None) is not None
+
+    def ended(self, tool: ToolRun, error: BaseException | None = None) -> None:
+        """Take note of how a run ended; one that was told as unfinished is told no more."""
+        if not self.left(tool):
+            return
+        own: dict[str, object] = {"tool_name": tool.name, "tool_call_id": tool.call_id}
+        if error is not None:
+            outcome = failure(error)
+            own |= {"status": outcome.status, "error_type": outcome.error_type}
+        self._untold.append((tool.time_s, own))
+
+    def abandon(self) -> None:
+        """Take note that the turn is over: what still runs is no part of it any more.
+
+        A cancelled tool reports no end. Source: langchain-core 0.3.10 to 1.7.0, `BaseTool.arun`.
+        """
+        for tool in list(self._open.values()):
+            self.ended(tool, GeneratorExit())
+
+    def tell(self, call: ModelCall) -> None:
+        """Tell what has ended."""
+        while self._untold:
+            try:
+                time_s, own = self._untold.popleft()
+            except IndexError:
+                return
+            if not _told_tools.pop((call.turn.prompt_id, own["tool_call_id"])):
+                call.used_tool(time_s, own)
+
+
+def told_by_answer(prompt_id: str, uses: Iterable[ToolUse]) -> None:
+    """Take note of tools that the turn's answer calls, and so tells: a later turn may run them."""
+    for use in uses:
+        _told_tools.put((prompt_id, use.id), value=True)
