@@ -5,8 +5,8 @@
 Needs trubrics==1.8.5, posthog, segment-analytics-python, opentelemetry-sdk and
 opentelemetry-exporter-otlp-proto-http beside this package. Each number is the median of the
 rounds; in each round every client is measured once, so that the machine's moods hit all alike.
-The last column is this package without orjson, where that makes a difference. Three rounds take
-eleven minutes.
+The last columns are this package without orjson, where that makes a difference, and `requests` that
+posts ready-made batches and does nothing else: the floor. Three rounds take eleven minutes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.delivery_clients import CLIENTS, IMPORTS
+from benchmarks.delivery_clients import CLIENTS, FLOOR, IMPORTS, WITH_JSON
 from benchmarks.delivery_measures import MEASURES
-from benchmarks.delivery_report import US, WITH_JSON, Results, table, verdicts
+from benchmarks.delivery_report import US, Results, table, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -103,7 +103,7 @@ def main() -> None:
         for _ in range(args.rounds):
             for name in names:
                 for client in args.clients:
-                    if client == WITH_JSON and not name.startswith("throughput"):
+                    if client in (WITH_JSON, FLOOR) and not name.startswith("throughput"):
                         continue
                     numbers = (
                         import_cost(client) if name == "import" else measure(client, name, url)
@@ -123,6 +123,8 @@ def _version(client: str) -> str:
     packages = {"segment": "segment-analytics-python", "opentelemetry": "opentelemetry-sdk"}
     if client == WITH_JSON:
         return "instead of orjson"
+    if client == FLOOR:
+        return version("requests")
     found = version(packages.get(client, client))
     if client == US:
         with contextlib.suppress(PackageNotFoundError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from benchmarks.delivery_clients import FLOOR, WITH_JSON
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -12,8 +14,8 @@ Results: TypeAlias = "Mapping[tuple[str, str, str], float]"
 
 MANY = 100
 US = "trubrics-instrument"
-WITH_JSON = "with json"
 OFFICIAL = "trubrics"
+NO_OTHERS = (US, OFFICIAL, WITH_JSON, FLOOR)
 UNITS = {
     "p50": "µs, p50",
     "p99": "µs, p99",
@@ -126,7 +128,7 @@ def _others(results: Results, name: str, unit: str) -> list[float]:
     return [
         number
         for (client, at, of), number in results.items()
-        if client not in (US, WITH_JSON, OFFICIAL) and (at, of) == (name, unit)
+        if client not in NO_OTHERS and (at, of) == (name, unit)
     ]
 
 
