@@ -108,6 +108,8 @@ def _compare(bare: Run, patched: Run, again: Callable[..., Run]) -> int:
     if differing:
         differing = _differing(again(differing, patched=False), again(differing, patched=True))
         print(f"{len(differing)} of them differ again, alone: {', '.join(differing) or 'none'}")
+    if not patched.events:
+        print("no event arrived: these tests show nothing")
     return int(bool(differing or patched.faults or not patched.events))
 
 
