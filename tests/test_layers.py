@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"_around", "_folders", "_memory", "_shield", "_trail", "_uuids", "_version"}),
+    frozenset(
+        {"_around", "_folders", "_hosts", "_memory", "_shield", "_trail", "_uuids", "_version"}
+    ),
     frozenset({"_ids"}),
     frozenset({"_board", "_config", "_events", "_places", "_scope"}),
     frozenset(
@@ -52,7 +54,7 @@ FOREIGN = {
     "langchain_core": "langchain",
     "starlette": "collector",
 }
-COLLECTOR_MAY_IMPORT = frozenset({"_events", "_folders", "_version", "collector"})
+COLLECTOR_MAY_IMPORT = frozenset({"_events", "_folders", "_hosts", "_version", "collector"})
 
 
 def sources() -> list[Path]:

@@ -6,9 +6,10 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import urlsplit
+
+from trubrics_instrument._hosts import is_loopback
 
 if TYPE_CHECKING:
     import re
@@ -118,25 +119,6 @@ def check_source(name: str, source: object) -> None:
     """Raise ValueError if a source is a callable whose answer would have to be awaited."""
     if inspect.iscoroutinefunction(source):
         raise ValueError(f"{name} must be a plain function: an async one cannot be awaited there")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a URL leads to this machine."""
-    name = urlsplit(host).hostname or ""
-    if name == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def proxies_to(host: str) -> dict[str, str]:
-    """Return what keeps `requests` from taking a proxy of the environment's to this machine.
-
-    A proxy would fail to reach what only this machine can, and would see the prompts.
-    """
-    return {"no_proxy": urlsplit(host).hostname or ""} if is_loopback(host) else {}
 
 
 _FROM_ENVIRONMENT = (

@@ -16,6 +16,8 @@ import pytest
 
 from tests.collector.conftest import TIMEOUT_S, Collector, event, until
 from tests.collector.test_command import COMMAND
+from tests.loopback import Loopback
+from tests.replies import json_reply, raw_reply
 from trubrics_instrument import collector
 from trubrics_instrument.collector.forward import (
     NotDeliveredError,
@@ -261,6 +263,31 @@ def test_events_whose_fate_is_unknown_are_not_sent_again_unasked(
             forward(store, target)
         assert forward(store, target, unsure=unsure).sent == sent
         assert forward(store, target) == Progress(0, 0, 0)
+
+
+def test_a_web_page_takes_no_event(tmp_path: Path) -> None:
+    """A login page that answers 200 for Trubrics is no delivery: the next run sends everything."""
+    with closing(_filled(tmp_path / "db", 3)) as store, Loopback() as server:
+        server.script(raw_reply(b"<html>Log in</html>", content_type="text/html"))
+        server.always(json_reply({"stored": 3}))
+        target = Target(server.url, "key")
+        with pytest.raises(NotDeliveredError, match="answered 200 with a web page"):
+            forward(store, target)
+        assert forward(store, target) == Progress(3, 0, 3)
+
+
+def test_forwarding_to_this_machine_takes_no_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy of the environment's could not reach it, and would see the prompts."""
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with answering([]) as (host, answers), Loopback() as proxy:
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        with closing(_filled(tmp_path / "db", 3)) as store:
+            assert forward(store, Target(host, "key")).sent == 3
+        assert (_numbers(answers), proxy.requests) == ([0, 1, 2], [])
 
 
 def test_forwarding_that_is_killed_sends_nothing_twice(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ class Reply:
 
     Attributes:
         status: The answer; None cuts the connection with an RST instead.
+        body: What is answered, as JSON.
+        page: These very bytes instead, and no type but that of `headers`.
         takes: Whether the host keeps the events.
         hangs: Whether no answer comes before the server is closed.
         pause_s: The latency of the answer.
@@ -55,6 +57,7 @@ class Reply:
     status: int | None = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: object = None
+    page: bytes | None = None
     takes: bool = True
     hangs: bool = False
     pause_s: float = 0.0
@@ -214,11 +217,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Write nothing to standard error."""
 
     def _send(self, status: int, reply: Reply) -> None:
-        payload = json.dumps(reply.body).encode()
+        payload = json.dumps(reply.body).encode() if reply.page is None else reply.page
         self.send_response(status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
+        if reply.page is None:
+            self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)

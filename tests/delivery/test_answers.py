@@ -110,6 +110,58 @@ def test_a_host_without_the_batch_endpoint_gets_single_events(status: int) -> No
         assert endpoints == {"publish_events": 1, "publish_event": 21}
 
 
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "page"),
+    [
+        (HTML, b"<!doctype html><title>Log in</title>"),
+        (HTML, b"Please log in"),
+        ({"Content-Type": "Application/XHTML+XML"}, b"<html/>"),
+        ({}, b"\xef\xbb\xbf\r\n<html>Log in</html>"),
+    ],
+    ids=["html", "bare text", "xhtml", "no type"],
+)
+def test_a_portal_that_says_200_takes_no_event(
+    headers: dict[str, str], page: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a web page answers is kept, tried again and counted, and one line says who answered."""
+    replies = [Reply(200, headers, page=page, takes=False)] * 2
+
+    def mood(_: Request) -> Reply:
+        return replies.pop() if replies else Reply()
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        sender.put(0)
+        assert sender.flush(8)
+        stats = sender.stats()
+        assert (server.numbers(), stats.delivered, stats.retries) == ([0], 1, 2)
+        assert (stats.dropped, stats.last_error) == ({}, "HTTP 200 with a web page")
+        (line,) = [line for line in caplog.messages if "web page" in line]
+        assert f"a web page answers (HTTP 200 with a web page) for {server.url}." in line
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(200, {"Content-Type": "text/html"}, page=b""),
+        Reply(204, {"Content-Type": "text/html"}, page=b""),
+        Reply(200, {"Content-Type": "text/html"}, page=b' {"stored": 1}\n'),
+        Reply(202, {}, page=b"OK"),
+        Reply(200, {"Content-Type": "text/plain"}, page=b"1 < 2"),
+        Reply(200, body=[]),
+    ],
+    ids=["empty", "no content", "json called html", "no type", "text", "json"],
+)
+def test_whatever_else_says_2xx_has_taken_the_events(reply: Reply) -> None:
+    """An empty body is a success, and so is any JSON, whatever type a framework gives it."""
+    with FaultyServer(lambda _: reply) as server, sending(server) as sender:
+        sender.put(0)
+        assert sender.flush(5)
+        assert (len(server.requests), sender.stats().delivered) == (1, 1)
+
+
 def test_no_request_is_made_inside_a_retry_after_window() -> None:
     """429 with Retry-After: silence until then, and everything arrives after."""
     replies = [refuse(429, {"Retry-After": "2"})]

@@ -45,10 +45,20 @@ NOW_S = 1_700_000_000.0
 def test_each_answer_has_its_action(
     status: int | None, on_batch: Action, on_single: Action
 ) -> None:
-    """What the sender does depends on the status and the endpoint alone."""
+    """What the sender does depends on the status and the endpoint."""
     answer = Answer(status)
     actions = decide(answer, BATCH_ENDPOINT), decide(answer, SINGLE_ENDPOINT)
     assert actions == (on_batch, on_single)
+
+
+@pytest.mark.parametrize(
+    ("status", "on_batch"),
+    [(200, Action.RETRY), (401, Action.PROBE), (404, Action.SINGLES), (503, Action.RETRY)],
+)
+def test_a_page_is_no_success(status: int, on_batch: Action) -> None:
+    """It only matters where the status says that all is well."""
+    answer = Answer(status, content_type="text/html", body=b"<html>")
+    assert decide(answer, BATCH_ENDPOINT) is on_batch
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+import requests
 import wrapt
 
 import trubrics_instrument
 from tests.homeless import be_homeless
-from tests.replies import json_reply
+from tests.replies import json_reply, raw_reply
 from trubrics_instrument import cli, collector
 from trubrics_instrument.doctor import Finding, report
 from trubrics_instrument.doctor import delivery as of_delivery
@@ -146,6 +147,23 @@ def test_what_a_host_answers(server: Loopback, status: int, level: str, remedy: 
     server.always(json_reply({}, 422), path="/elsewhere")
     host = found(of_host(server.url), "host")
     assert (host.level, host.remedy) == (level, remedy)
+
+
+def test_a_page_that_answers_for_the_host(server: Loopback) -> None:
+    """A login page says 200 too, and takes no event."""
+    server.always(raw_reply(b"<html>Log in</html>", content_type="text/html"))
+    host = found(of_host(server.url), "host")
+    assert (host.level, host.said) == ("wrong", f"{server.url} answers 200 with a web page")
+    assert str(host.remedy).startswith("log in to the network, or set TRUBRICS_HOST to https://")
+
+
+def test_the_host_is_asked_over_the_session_that_is_configured(server: Loopback) -> None:
+    """Certificates, proxies and headers of `configure(session=...)` hold for the doctor too."""
+    server.always(json_reply({}, 422))
+    with requests.Session() as session:
+        session.headers["x-gateway"] = "open"
+        assert found(of_host(server.url, session=session), "host").level == "ok"
+    assert [request.headers.get("x-gateway") for request in server.requests] == ["open"]
 
 
 def test_a_host_that_does_not_answer() -> None:

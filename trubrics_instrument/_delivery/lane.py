@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 ISOLATING_PER_MINUTE = 64
 MINUTE_S = 60.0
 WORTH_A_WARNING = 3
+_PAGE = (
+    "No event gets through: a web page answers (%s) for %s. Log in to the network, or check host "
+    "(TRUBRICS_HOST) and its proxies. Events are kept; next try in %.1f s."
+)
 
 
 class Part(NamedTuple):
@@ -173,6 +177,8 @@ class Lane:
         if action is Action.PROBE:
             text = "No event gets through (%s): %s. Events are kept; next look in %d s."
             self._tally.say(logging.ERROR, "set-up", text, answer, _advice(answer), wait_s)
+        elif answer.is_page:
+            self._tally.say(logging.WARNING, "page", _PAGE, answer, self._options.host, wait_s)
         elif failures >= WORTH_A_WARNING:
             text = "The host takes no events (%s). They are kept; next try in %.1f s."
             self._tally.say(logging.WARNING, "trouble", text, answer, wait_s)

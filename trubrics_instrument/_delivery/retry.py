@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
 
+from trubrics_instrument._hosts import is_page
+
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 60.0
 MAX_RETRY_AFTER_S = 15 * 60.0
@@ -40,18 +42,29 @@ class Answer:
         status: The HTTP status, or None when no answer came.
         error: The class of the failure when no answer came.
         retry_after: The header, as sent.
-        body: The first kilobytes of the answer, read for `detail` only.
+        content_type: The header, as sent.
+        body: The first kilobytes of the answer, read for `detail`, and to tell a page.
         maybe_taken: Whether the host may have taken the events though no answer came.
     """
 
     status: int | None
     error: str = ""
     retry_after: str | None = None
+    content_type: str = ""
     body: bytes = b""
     maybe_taken: bool = False
 
+    @property
+    def is_page(self) -> bool:
+        """Whether something in between answered for the API, such as a network's login page."""
+        return self.status is not None and is_page(self.content_type, self.body)
+
     def __str__(self) -> str:
-        return f"HTTP {self.status}" if self.status is not None else self.error
+        if self.status is None:
+            return self.error
+        if self.status // 100 == SUCCESS and self.is_page:
+            return f"HTTP {self.status} with a web page"
+        return f"HTTP {self.status}"
 
 
 _BY_STATUS = {
@@ -71,7 +84,7 @@ def decide(answer: Answer, endpoint: str) -> Action:
     if status is None or family == SERVER_ERROR:
         return Action.RETRY
     if family == SUCCESS:
-        return Action.DONE
+        return Action.RETRY if answer.is_page else Action.DONE
     if status in (404, 405) and endpoint == BATCH_ENDPOINT:
         return Action.SINGLES
     return _BY_STATUS.get(status, Action.PROBE)

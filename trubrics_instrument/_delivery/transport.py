@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import netrc
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import requests
 
-from trubrics_instrument._config import proxies_to
+from trubrics_instrument._hosts import proxies_to
 from trubrics_instrument._version import __version__
 
 from .retry import SINGLE_ENDPOINT, Answer
@@ -28,7 +29,7 @@ class Transport:
     """A connection of its own to the host; used by one thread."""
 
     def __init__(self, options: SenderOptions) -> None:
-        self._session = _own_session(options.session)
+        self._session = own_session(options.session)
         self._is_foreign = options.session is not None
         self._prepared: dict[str, requests.PreparedRequest] = {}
         self._settings: dict[str, Any] = {}
@@ -97,15 +98,19 @@ def _array(bodies: Sequence[bytes]) -> bytes:
 def _read(response: requests.Response) -> Answer:
     """Read the answer to its end, if that is near, so that the connection can be kept."""
     body = b""
-    try:
+    with suppress(Exception):
         while len(body) < MAX_ANSWER_BYTES:
             more: bytes = response.raw.read(MAX_ANSWER_BYTES, decode_content=True)
             if not more:
                 break
             body += more
-    except Exception:
-        return Answer(response.status_code, retry_after=response.headers.get("Retry-After"))
-    return Answer(response.status_code, retry_after=response.headers.get("Retry-After"), body=body)
+    headers = response.headers
+    return Answer(
+        response.status_code,
+        retry_after=headers.get("Retry-After"),
+        content_type=headers.get("Content-Type", ""),
+        body=body,
+    )
 
 
 def _never_sent(error: BaseException) -> bool:
@@ -114,7 +119,7 @@ def _never_sent(error: BaseException) -> bool:
     return type(reason).__name__ in {"NewConnectionError", "NameResolutionError", "ProxyError"}
 
 
-def _own_session(session: requests.Session | None) -> requests.Session:
+def own_session(session: requests.Session | None) -> requests.Session:
     """Return a session that shares no connection with the app's.
 
     A copied adapter starts with an empty pool, which is also what a forked child needs.

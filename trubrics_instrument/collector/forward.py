@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import requests
 from urllib3.exceptions import NewConnectionError
 
+from trubrics_instrument._hosts import is_page, proxies_to
 from trubrics_instrument.collector.rows import Row
 from trubrics_instrument.collector.transfer import to_wire
 
@@ -112,7 +113,7 @@ class _Run(NamedTuple):
         for attempt in range(MOST_ATTEMPTS):
             _note(self.store, self.target, first - 1, last)
             answer = self._post(events)
-            if answer.status_code in _OK:
+            if answer.status_code in _OK and not _is_page(answer):
                 _note(self.store, self.target, last, last)
                 return len(events)
             if answer.status_code in _PERHAPS_TAKEN:
@@ -139,6 +140,7 @@ class _Run(NamedTuple):
                 json=[to_wire(event) for event in events],
                 timeout=TIMEOUT_S,
                 allow_redirects=False,
+                proxies=proxies_to(self.target.host),
             )
         except requests.ConnectionError as error:
             if _never_connected(error):
@@ -175,6 +177,11 @@ def _next(store: Store, through: int, newest: int) -> list[sqlite3.Row]:
         ).fetchall()
 
 
+def _is_page(answer: requests.Response) -> bool:
+    """Tell whether something in between answered, which has not passed the events on."""
+    return is_page(answer.headers.get("Content-Type", ""), answer.content)
+
+
 def _never_connected(error: requests.ConnectionError) -> bool:
     reason = getattr(error.args[0], "reason", None) if error.args else None
     return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
@@ -187,7 +194,8 @@ def _wait_s(retry_after: str, attempt: int) -> float:
 def _explain(status: int, host: str) -> str:
     if status in {401, 403}:
         return f"{host} does not accept the key ({status}): take it from the project's settings."
-    return f"{host} answered {status}: is this the ingestion address of Trubrics?"
+    page = " with a web page" if status in _OK else ""
+    return f"{host} answered {status}{page}: is this the ingestion address of Trubrics?"
 
 
 def _note(store: Store, target: Target, through: int, sending: int) -> None:

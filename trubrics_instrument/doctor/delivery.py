@@ -12,7 +12,9 @@ import requests
 
 from trubrics_instrument import _config, _public
 from trubrics_instrument._delivery.spool_file import directory, spool_path
+from trubrics_instrument._delivery.transport import own_session
 from trubrics_instrument._folders import is_there
+from trubrics_instrument._hosts import is_loopback, is_page, proxies_to
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _OK, _CLIENT_ERROR, _SERVER_ERROR = 200, 400, 500
 _UNAUTHORIZED = (401, 403)
 _WANTS_EVENTS = (400, 422)  # what an empty array deserves
 _NO_SUCH_ENDPOINT = (404, 405)
+_RIGHT_HOST = f"set TRUBRICS_HOST to {_config.DEFAULT_HOST}, or remove it"
 TEST_EVENT = "Test event"
 TEST_USER = "trubrics-doctor"
 
@@ -38,7 +41,7 @@ def delivery(config: Config) -> Iterator[Finding]:
     target = config.destination(api_key=None, host=None)
     yield _key(config)
     if target is not None:
-        yield _host(target)
+        yield _host(target, config.session)
         yield _spool(config, target)
 
 
@@ -57,7 +60,7 @@ def send_test_event() -> Finding:
 
 
 def _key(config: Config) -> Finding:
-    local = config.host is not None and _config.is_loopback(config.host)
+    local = config.host is not None and is_loopback(config.host)
     if config.api_key:
         return ok("key", "set (it is not shown)")
     if local:
@@ -69,26 +72,30 @@ def _key(config: Config) -> Finding:
     )
 
 
-def _host(target: Destination) -> Finding:
-    """Ask with an empty array, which changes nothing, whatever the answer."""
+def _host(target: Destination, session: requests.Session | None) -> Finding:
+    """Ask as the sender does, with an empty array, which changes nothing, whatever the answer."""
     headers = {"x-api-key": target.api_key} if target.api_key else {}
     try:
-        answer = requests.post(
-            f"{target.host}/publish_events",
-            json=[],
-            headers=headers,
-            timeout=_TIMEOUT_S,
-            allow_redirects=False,
-            proxies=_config.proxies_to(target.host),
-        )
+        with closing(own_session(session)) as own:
+            answer = own.post(
+                f"{target.host}/publish_events",
+                json=[],
+                headers=headers,
+                timeout=_TIMEOUT_S,
+                allow_redirects=False,
+                proxies=proxies_to(target.host),
+            )
     except requests.RequestException as error:
         return _unreachable(target, error)
+    if answer.ok and is_page(answer.headers.get("Content-Type", ""), answer.content):
+        said = f"{target.host} answers {answer.status_code} with a web page"
+        return wrong("host", said, f"log in to the network, or {_RIGHT_HOST}")
     return _answered(target, answer.status_code)
 
 
 def _unreachable(target: Destination, error: requests.RequestException) -> Finding:
     remedy = "check the network and the proxy; events wait on disk until it answers"
-    if _config.is_loopback(target.host):
+    if is_loopback(target.host):
         remedy = "start trubrics-instrument collector"
     elif isinstance(error, requests.exceptions.SSLError):
         remedy = "check the certificates: REQUESTS_CA_BUNDLE, or configure(session=...)"
@@ -104,8 +111,8 @@ def _answered(target: Destination, status: int) -> Finding:
     if status in _NO_SUCH_ENDPOINT:
         return note("host", f"{said}, and may want one event a request", "try --send-test-event")
     if not (status in _WANTS_EVENTS or _OK <= status < _OK + 100):
-        return wrong("host", said, f"set TRUBRICS_HOST to {_config.DEFAULT_HOST}, or remove it")
-    plain = urlsplit(target.host).scheme == "http" and not _config.is_loopback(target.host)
+        return wrong("host", said, _RIGHT_HOST)
+    plain = urlsplit(target.host).scheme == "http" and not is_loopback(target.host)
     if plain and target.api_key:
         return note("host", f"{target.host} is reached without encryption", "use https")
     return ok("host", f"{target.host} takes events")
