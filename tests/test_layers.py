@@ -128,27 +128,51 @@ def test_public_names() -> None:
         _ = trubrics_instrument.nonsense
 
 
-def test_a_missing_extra_is_named() -> None:
-    """Who asks for the handler without LangChain is told what to install."""
-    program = (
+def without_langchain(program: str) -> str:
+    """Return what a program writes where LangChain is not installed."""
+    missing = (
         "import sys\n"
         "class Missing:\n"
         "    def find_spec(name, *_):\n"
         "        if name == 'langchain_core':\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Missing)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", missing + program],
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    return ended.stdout
+
+
+def test_a_missing_extra_is_named() -> None:
+    """Who asks for the handler without LangChain is told what to install."""
+    program = (
         "try:\n"
         "    from trubrics_instrument import TrubricsCallbackHandler\n"
         "except ModuleNotFoundError as error:\n"
         "    print(error)\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True
-    )
-    assert ended.stdout == (
+    assert without_langchain(program) == (
         "TrubricsCallbackHandler needs langchain-core: "
         "pip install 'trubrics-instrument[langchain]'\n"
     )
+
+
+def test_a_missing_extra_stops_nobody_else() -> None:
+    """Without LangChain, `import *` and `help()` give everything but the handler."""
+    program = (
+        "from trubrics_instrument import *\n"
+        "names = set(dir())\n"
+        "import pydoc, trubrics_instrument\n"
+        "pydoc.render_doc(trubrics_instrument)\n"
+        "print(*sorted(names))\n"
+    )
+    given = {*without_langchain(program).split()}
+    assert {*trubrics_instrument.__all__} - given == {"TrubricsCallbackHandler"}
 
 
 def test_importing_does_nothing() -> None:

@@ -7,6 +7,7 @@ name is found when it is first used.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,27 +31,27 @@ if TYPE_CHECKING:
     )
     from trubrics_instrument.providers.openai import patch_openai, unpatch_openai
 
-__all__ = [
-    "Patch",
-    "Stats",
-    "TrubricsCallbackHandler",
-    "__version__",
-    "aflush",
-    "bind",
-    "configure",
-    "context",
-    "feedback",
-    "flush",
-    "identify",
-    "patch_langchain",
-    "patch_openai",
-    "shutdown",
-    "stats",
-    "suppress",
-    "track",
-    "unpatch_langchain",
-    "unpatch_openai",
-]
+    __all__ = [
+        "Patch",
+        "Stats",
+        "TrubricsCallbackHandler",
+        "__version__",
+        "aflush",
+        "bind",
+        "configure",
+        "context",
+        "feedback",
+        "flush",
+        "identify",
+        "patch_langchain",
+        "patch_openai",
+        "shutdown",
+        "stats",
+        "suppress",
+        "track",
+        "unpatch_langchain",
+        "unpatch_openai",
+    ]
 
 _HOMES = {
     "Patch": "_patch",
@@ -76,6 +77,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return _names()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -84,4 +87,16 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_names()})
+
+
+def _names() -> list[str]:
+    """Return what `import *` and `help()` look at: each of them can be had in this environment."""
+    return [name for name in _HOMES if name != "TrubricsCallbackHandler" or _has_langchain()]
+
+
+def _has_langchain() -> bool:
+    try:
+        return find_spec("langchain_core") is not None
+    except (ModuleNotFoundError, ValueError):  # what stands in for it may have no spec
+        return False
