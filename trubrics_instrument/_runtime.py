@@ -99,19 +99,27 @@ def observed_elsewhere() -> bool:
     return any(observes() for observes in state().observers.values())
 
 
+def check_environment() -> None:
+    """Raise ValueError if the environment is impossible and nobody has configured anything yet.
+
+    For a set-up: at run time an impossible environment is one line in the log, and no events.
+    """
+    if _state is None:
+        start(_config.build(os.environ, {}))
+
+
 def destination(*, api_key: str | None, host: str | None) -> Destination | None:
     """Return an observer's own destination; None means the configured one.
 
     Raises:
-        ValueError: An impossible `api_key` or `host`, an impossible environment, or a host that
-            is neither the configured one nor on this machine, without a key of its own.
+        ValueError: An impossible `api_key` or `host`, or a host that is neither the configured one
+            nor on this machine, without a key of its own.
     """
-    if _state is None:
-        start(_config.build(os.environ, {}))
     _config.check_destination(api_key=api_key, host=host)
     if api_key is None and host is None:
         return None
-    if config().destination(api_key=api_key, host=host) is None:
+    # What is switched off knows no key: by the app's user, or for an impossible environment.
+    if config().enabled and config().destination(api_key=api_key, host=host) is None:
         raise ValueError(f"host={host!r} needs its own api_key: the configured one stays at home")
     # As it was given: `configure()` may say later what is left open.
     return Destination(host or "", api_key)
@@ -196,7 +204,7 @@ def prepared(item: object, event_id: str) -> Outgoing | Skip:
 def _from_environment() -> Config:
     """Return the environment's configuration; an impossible one, met at run time, is switched off.
 
-    Set-up raises instead: `configure()`, a patch, a handler.
+    Set-up raises instead: `configure()`, a patch. A handler may be made for each request.
     """
     try:
         return _config.build(os.environ, {})

@@ -46,6 +46,7 @@ def patch_langchain(
     Raises:
         ValueError: An unknown granularity, an impossible key, `api_key` or `host`.
     """
+    _runtime.check_environment()
     observer = observer_of(user_id, thread_id, assistant_id, properties, api_key=api_key, host=host)
     settings = settings_of(observer, granularity, input_key, output_key)
     patch: HandlerPatch = _runtime.state().patches.setdefault("langchain", HandlerPatch())

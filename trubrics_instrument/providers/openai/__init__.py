@@ -73,6 +73,7 @@ def patch_openai(
     Raises:
         ValueError: Impossible properties, an impossible `api_key` or `host`.
     """
+    _runtime.check_environment()
     observer = observer_of(user_id, thread_id, None, properties, api_key=api_key, host=host)
     patch = cast("Patch", _runtime.state().patches.setdefault("openai", Patch(_POINTS)))
     patch.put_on(observer)
