@@ -112,6 +112,7 @@ class Patch:
 
     def _wrap_one(self, point: PatchPoint) -> None:
         try:
+            _undo_others(wrapt.resolve_path(point.module, point.path)[2], self)
             parent, attribute, original = wrapt.resolve_path(point.module, point.path)
         except AttributeError:
             if point.optional:
@@ -120,11 +121,21 @@ class Patch:
         self._placed = [placed for placed in self._placed if placed.wrapper() is not None]
         if any(_is_there(placed, original) for placed in self._placed):
             return
-        wrapper = wrapt.FunctionWrapper(original, point.wrapper, enabled=lambda: self._on)
+        wrapper: Any = wrapt.FunctionWrapper(original, point.wrapper, enabled=lambda: self._on)
+        wrapper._self_trubrics_patch = self  # wrapt keeps such names on the wrapper
         inherited = attribute not in vars(parent)
         known = weakref.ref(wrapper, lambda _: self._thrown_away(point))
         setattr(parent, attribute, wrapper)
         self._placed.append(_Placed(parent, attribute, known, inherited))
+
+
+def _undo_others(function: Any, own: Patch) -> None:
+    """Take off the patch that this package put on before it was loaded again, if there is one."""
+    for layer in _layers(function):
+        patch = getattr(layer, "_self_trubrics_patch", own)
+        # Told by its name, because a reload of this module makes another class.
+        if patch is not own and type(patch).__name__ == Patch.__name__:
+            patch.undo()
 
 
 def _take_off(placed: _Placed) -> None:

@@ -86,10 +86,10 @@ class Crew:
             thread.join(max(0.0, deadline - self._options.clock()))
 
     def _thread(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
         try:
+            thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
-        except RuntimeError:  # "can't create new thread at interpreter shutdown"
+        except RuntimeError:  # at the end of an interpreter, and in one that forbids daemons
             return
         self._threads = [*self._threads[:CORE], *_alive(self._threads[CORE:]), thread]
 
