@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 def a_users_machine(request: pytest.FixtureRequest) -> Iterator[Sink]:
     """Give a page's code a model to talk to and a host to deliver to, and see that it did."""
     before = dict(os.environ)
-    model_server.MODELS = ("gpt-4o-mini",)
     with model_server.running() as models, Sink() as sink:
         os.environ |= {
             "OPENAI_API_KEY": "any",

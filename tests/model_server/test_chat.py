@@ -137,6 +137,12 @@ def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == list(MODELS)
 
 
+def test_any_model_answers(client: openai.OpenAI) -> None:
+    """An app is tried with the model that it asks for anyway."""
+    said = client.chat.completions.create(model="gpt-4o-mini", messages=OPEN_AT)
+    assert (said.model, bool(said.choices[0].message.content)) == ("gpt-4o-mini", True)
+
+
 @pytest.mark.parametrize(
     ("model", "error", "code"),
     [
