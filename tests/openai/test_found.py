@@ -6,6 +6,7 @@ import logging
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 from openai_wire import Answer, ToolCall, chat_completion
 
@@ -159,3 +160,57 @@ def test_an_impossible_environment(monkeypatch: pytest.MonkeyPatch, client: Any)
     assert flush(1)
     assert not _runtime.config().enabled
     say(client, "Hi")
+
+
+class Plain(openai.OpenAI):
+    """A client of an app's own, whose address is what the app says."""
+
+    address: Any = None
+
+    @property
+    def base_url(self) -> Any:
+        """The address, of whichever type."""
+        return self.address
+
+    @base_url.setter
+    def base_url(self, url: Any) -> None:
+        self.address = url
+
+    def _prepare_url(self, url: str) -> Any:
+        said, self.address = self.address, self._base_url  # what the SDK was given
+        try:
+            return super()._prepare_url(url)
+        finally:
+            self.address = said
+
+
+class NoText:
+    """An address whose host no encoding can read."""
+
+    raw_host = b"\xff.example"
+
+
+@pytest.mark.parametrize(
+    ("address", "provider", "faults"),
+    [
+        ("http://models.example:8000/v1", "models.example", {}),
+        ("https://api.openai.com/v1", "openai", {}),
+        ("nowhere", None, {}),
+        (None, None, {}),
+        (NoText(), "\\xff.example", {}),
+        ("http://[", None, {"reading the provider": 1}),
+    ],
+)
+def test_any_address(
+    address: Any, provider: str | None, faults: dict[str, int], sink: Sink, server: Loopback
+) -> None:
+    """An address that cannot be read costs at most the provider's name."""
+    server.always(lambda _: json_reply(chat_completion("Hello")))
+    _shield.set_strict(strict=False)
+    patch_openai()
+    with Plain(base_url=server.base_url, api_key="k") as client:
+        client.address = address
+        say(client, "Hi")
+    events = [(event["event"], event.get("provider")) for event in told(sink, 2)]
+    assert events == [("Prompt", provider), ("Generation", provider)]
+    assert stats().faults == faults

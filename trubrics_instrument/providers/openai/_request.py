@@ -206,12 +206,21 @@ def _own_options(
 
 def _provider(client: Any) -> str | None:
     """Return who serves the model: "openai", "azure", else the name of the host."""
-    return _provider_of(client.__class__, client.base_url.raw_host)
+    with shield("reading the provider"):
+        url = client.base_url
+        host = url.raw_host if hasattr(url, "raw_host") else _host_of(str(url))
+        return _provider_of(client.__class__, host)
+    return None
+
+
+def _host_of(url: str) -> bytes:
+    """Return the host of a plain text, which a client of the app's own may have for its address."""
+    return (urlsplit(url).hostname or "").encode()
 
 
 @lru_cache(maxsize=1_000)
 def _provider_of(kind: type, host: bytes) -> str | None:
     if any(base.__name__ == "BaseAzureClient" for base in kind.__mro__):
         return "azure"
-    name = host.decode()
+    name = host.decode(errors="backslashreplace")
     return "openai" if f".{name}".endswith(".openai.com") else name or None
