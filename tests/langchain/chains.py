@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 from langchain_core.chat_history import BaseChatMessageHistory
@@ -47,6 +47,9 @@ from tests.langchain.driving import (
 from tests.langchain.models import Completing, Scripted, calls, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, suppress
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 QUESTION = "Is the tram on time?"
 ANSWER = "Yes, it is."
 TEMPLATE = ChatPromptTemplate.from_messages(
@@ -70,6 +73,10 @@ class History(BaseChatMessageHistory):
 
     def __init__(self) -> None:
         self.messages = []
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Remember more of it."""
+        self.messages = [*self.messages, *messages]
 
     def clear(self) -> None:
         """Forget it."""
@@ -523,7 +530,7 @@ CHAINS = (
         with_history,
         GIVEN,
         DIRECT,
-        modes=("invoke", "ainvoke", "stream"),
+        modes=("invoke", "ainvoke", "stream", "astream", "events"),
         config={"configurable": {"session_id": "s-1"}},
     ),
     Shape(

@@ -11,7 +11,7 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._call import observer_of
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed, runs
-from trubrics_instrument.langchain.messages import each, field, first_text
+from trubrics_instrument.langchain.messages import each, first_text
 from trubrics_instrument.langchain.model import ModelRun, awaiting
 from trubrics_instrument.langchain.question import Question, last_question
 from trubrics_instrument.langchain.settings import settings_of
@@ -23,7 +23,7 @@ from trubrics_instrument.langchain.start import (
     start_step,
     start_tool,
 )
-from trubrics_instrument.langchain.tools import ToolRun
+from trubrics_instrument.langchain.tools import ToolRun, call_id_in
 from trubrics_instrument.langchain.turn import RunTurn
 
 if TYPE_CHECKING:
@@ -185,8 +185,7 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
         with shield("reading the end of a tool"):
             run = _end_step(output, about)
             if isinstance(run, ToolRun):
-                # Source: langchain-core 0.3.10 to 1.0.0, where the start does not tell it.
-                run._replace(call_id=run.call_id or field(output, "tool_call_id")).ended()
+                run._replace(call_id=run.call_id or call_id_in(output)).ended()
 
     def on_tool_error(self, error: BaseException, **about: Any) -> None:
         """Take note of its failure."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._memory import Memory
+from trubrics_instrument.langchain.messages import each, field, first_text
 from trubrics_instrument.langchain.outcome import failure
 
 if TYPE_CHECKING:
@@ -80,6 +81,15 @@ class Tools:
                 return
             if not _told_tools.pop((call.turn.prompt_id, own["tool_call_id"])):
                 call.used_tool(time_s, own)
+
+
+def call_id_in(output: Any) -> str | None:
+    """Return the id of the call that a tool's output answers: a message's, or a command's.
+
+    Source: langchain-core 0.3.10 to 1.0.0, where a tool's start does not tell it.
+    """
+    messages = each(field(field(output, "update"), "messages"))
+    return first_text([field(one, "tool_call_id") for one in (output, *messages)])
 
 
 def told_by_answer(prompt_id: str, uses: Iterable[ToolUse]) -> None:

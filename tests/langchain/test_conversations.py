@@ -1,0 +1,224 @@
+"""Several turns of one conversation: each asks only its new question, whoever keeps the history."""
+
+# LangChain's and LangGraph's own types are unknown in part, and so are lambdas between them.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_core.runnables.history import RunnableWithMessageHistory
+
+from tests.langchain.chains import WORDS, History
+from tests.langchain.driving import (
+    GRAPH,
+    IN_NODES,
+    STREAMED,
+    Mode,
+    assert_nothing_left,
+    drive,
+    generation,
+    prompt,
+    tokens,
+    tool_call,
+    turns_told,
+)
+from tests.langchain.models import USAGE, Scripted
+from trubrics_instrument import TrubricsCallbackHandler
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
+
+pytestmark = [
+    pytest.mark.anyio,
+    # Deprecated since langchain-core 1.6, and in use everywhere.
+    pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated"),
+]
+
+Histories = Callable[[str], History]
+TURNS = ("Is the tram on time?", "And the train?", "Is the tram on time?")
+ALONE: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream", "events")
+IN_GRAPHS = [pytest.param(mode, marks=IN_NODES.get(mode, ())) for mode in ALONE]
+TWICE: dict[str, Any] = {"model_calls": 2, "tool_calls": 1, **tokens(2)}
+
+
+def config(**more: Any) -> Any:
+    """Return a config with a handler that knows no thread."""
+    return {"callbacks": [TrubricsCallbackHandler("ada")], **more}
+
+
+def asked_of(messages: list[BaseMessage]) -> tuple[int, str]:
+    """Return how many questions there were, and the last one."""
+    asked = [str(one.content) for one in messages if isinstance(one, HumanMessage)]
+    return len(asked), asked[-1]
+
+
+def answers(messages: list[BaseMessage]) -> AIMessage:
+    """Answer with what was asked, and how much of the history there was."""
+    count, question = asked_of(messages)
+    return AIMessage(f"{question} ({count})", usage_metadata=dict(USAGE))
+
+
+def looks_up(messages: list[BaseMessage]) -> AIMessage:
+    """Call a tool in each turn, and answer with what it found."""
+    if isinstance(messages[-1], ToolMessage):
+        return answers(messages)
+    count, _ = asked_of(messages)
+    use = {"name": "weather", "args": {"x": "1"}, "id": f"call-{count}"}
+    return AIMessage("", tool_calls=[use], usage_metadata=dict(USAGE))
+
+
+def streamed(mode: Mode, modes: Any = STREAMED) -> dict[str, Any]:
+    """Return what is said of a stream."""
+    return {"stream": True} if mode in modes else {}
+
+
+@pytest.mark.parametrize("mode", IN_GRAPHS)
+async def test_checkpointer(mode: Mode, sink: Sink) -> None:
+    """A graph that keeps its messages: each turn has its own question, tool, answer and tokens."""
+    agents = pytest.importorskip("langchain.agents", reason="needs langchain 1.x")
+    from langgraph.checkpoint.memory import MemorySaver
+
+    from tests.langchain.chains import weather
+
+    agent = agents.create_agent(Scripted(rule=looks_up), [weather], checkpointer=MemorySaver())
+    for text in TURNS:
+        given = {"messages": [("user", text)]}
+        await drive(mode, agent, given, config(configurable={"thread_id": "t-1"}))
+    more = {**GRAPH, **streamed(mode, {"events"})}
+    assert turns_told(sink) == [
+        [
+            prompt(text, **GRAPH),
+            tool_call("weather", tool_call_id=f"call-{number}", **GRAPH),
+            generation(f"{text} ({number})", **{**more, "$generation_id": "message"}, **TWICE),
+        ]
+        for number, text in enumerate(TURNS, 1)
+    ]
+    assert {event["properties"]["$thread_id"] for event in sink.events} == {"t-1"}
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", IN_GRAPHS)
+async def test_checkpointed_state_without_messages(mode: Mode, sink: Sink) -> None:
+    """A graph that keeps a state of its own: the answer of the turn before is not told again."""
+    graphs = pytest.importorskip("langgraph.graph")
+    from langgraph.checkpoint.memory import MemorySaver
+    from typing_extensions import TypedDict
+
+    class State(TypedDict, total=False):
+        question: str
+        answer: str
+
+    talker = Scripted(rule=answers)
+    built: Any = graphs.StateGraph(State)
+    built.add_node("talk", lambda state: {"answer": talker.invoke(state["question"]).content})
+    built.add_edge(graphs.START, "talk")
+    graph = built.compile(checkpointer=MemorySaver())
+    for text in TURNS:
+        await drive(mode, graph, {"question": text}, config(configurable={"thread_id": "t-1"}))
+    more = {**GRAPH, **streamed(mode, {"events"})}
+    assert turns_told(sink) == [
+        [prompt(text, **GRAPH), generation(f"{text} (1)", **more)] for text in TURNS
+    ]
+    assert_nothing_left()
+
+
+def from_dict(history: Histories) -> Any:
+    """Return a chain that is given a dict, and keeps its own history."""
+    template = ChatPromptTemplate.from_messages(
+        [("system", "Be kind."), MessagesPlaceholder("history"), ("human", "{question}")]
+    )
+    return RunnableWithMessageHistory(
+        template | Scripted(rule=answers),
+        history,
+        input_messages_key="question",
+        history_messages_key="history",
+    )
+
+
+def kindly(messages: list[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages below a system prompt."""
+    return [SystemMessage("Be kind."), *messages]
+
+
+def from_messages(history: Histories) -> Any:
+    """Return the same for a chain that is given messages."""
+    kind: Any = RunnableLambda(kindly)
+    return RunnableWithMessageHistory(kind | Scripted(rule=answers), history)
+
+
+def from_model(history: Histories) -> Any:
+    """Return the same for a bare model."""
+    return RunnableWithMessageHistory(Scripted(rule=answers), history)
+
+
+def to_dict(history: Histories) -> Any:
+    """Return the same for a chain that answers in a dict."""
+    answer = Scripted(rule=answers) | WORDS
+    return RunnableWithMessageHistory(
+        itemgetter("question") | RunnableParallel(output=answer, aside=lambda _: 1),
+        history,
+        input_messages_key="question",
+        output_messages_key="output",
+    )
+
+
+KEPT: dict[str, tuple[Callable[..., Any], Callable[[str], Any], str]] = {
+    "dict": (from_dict, lambda text: {"question": text}, "message"),
+    "messages": (from_messages, lambda text: [HumanMessage(text)], "message"),
+    "model": (from_model, lambda text: [HumanMessage(text)], "message"),
+    "dict, to a dict": (to_dict, lambda text: {"question": text}, "run"),
+}
+
+
+@pytest.mark.parametrize("mode", ALONE)
+@pytest.mark.parametrize("name", KEPT)
+async def test_history(name: str, mode: Mode, sink: Sink) -> None:
+    """`RunnableWithMessageHistory`: each turn asks its own question, in its session's thread."""
+    build, given, id_kind = KEPT[name]
+    kept: dict[str, History] = {}
+    runnable = build(lambda session_id: kept.setdefault(session_id, History()))
+    for text in TURNS:
+        await drive(mode, runnable, given(text), config(configurable={"session_id": "s-1"}))
+    more = {"$generation_id": id_kind, **streamed(mode)}
+    assert turns_told(sink) == [
+        [prompt(text), generation(f"{text} ({number})", **more)]
+        for number, text in enumerate(TURNS, 1)
+    ]
+    assert {event["properties"]["$thread_id"] for event in sink.events} == {"s-1"}
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", ["batch", "abatch"])
+@pytest.mark.parametrize("name", KEPT)
+async def test_sessions_of_a_batch(name: str, mode: Mode, sink: Sink) -> None:
+    """Each session of a batch is a conversation of its own, turn by turn."""
+    build, given, _ = KEPT[name]
+    kept: dict[str, History] = {}
+    runnable = build(lambda session_id: kept.setdefault(session_id, History()))
+    sessions = ["s-1", "s-2", "s-3"]
+    configs = [config(configurable={"session_id": one}) for one in sessions]
+    for text in TURNS[:2]:
+        result = getattr(runnable, mode)([given(f"{text} {one}") for one in sessions], configs)
+        if mode == "abatch":
+            await result
+    turns_told(sink)
+    turns: dict[str, list[tuple[str, str, str]]] = {}
+    for event in sink.events:
+        told = event["properties"]
+        one = (event["event"], told["$thread_id"], told["$text"])
+        turns.setdefault(told["$prompt_id"], []).append(one)
+    assert sorted(turns.values()) == sorted(
+        [("Prompt", one, f"{text} {one}"), ("Generation", one, f"{text} {one} ({number})")]
+        for number, text in enumerate(TURNS[:2], 1)
+        for one in sessions
+    )
+    assert_nothing_left()
