@@ -243,7 +243,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         with running(arguments.port, word_delay_s=arguments.word_delay) as server:
-            print(f"Models at {server.base_url}: {', '.join(MODELS)}. Ctrl-C ends.", flush=True)
+            print(f"Models at {server.base_url}, whatever they are called. Ctrl-C ends.")
+            print("To ask them, in another terminal:")
+            print(f"  export OPENAI_BASE_URL={server.base_url} OPENAI_API_KEY=any", flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
         return
