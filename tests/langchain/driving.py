@@ -162,6 +162,14 @@ def kind_of_id(value: str) -> str:
     return "run"
 
 
+async def close(model: Any) -> None:
+    """Close the clients of langchain-openai's model, which LangChain leaves open."""
+    for client in (model.client, model.async_client):
+        closed: Any = client._client.close()
+        if inspect.isawaitable(closed):
+            await closed
+
+
 async def let_go() -> None:
     """Let the event loop close what was dropped, and forget what was cancelled."""
     for _ in range(200):

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -42,6 +41,7 @@ from tests.langchain.driving import (
     MODES,
     Mode,
     assert_nothing_left,
+    close,
     drive,
     turns_told,
 )
@@ -116,10 +116,7 @@ class World:
         """Close the clients, also those that LangChain leaves open."""
         self.client.close()
         for model in self._models:
-            for client in (model.client, model.async_client):
-                closed: Any = client._client.close()
-                if inspect.isawaitable(closed):
-                    await closed
+            await close(model)
 
     def model(self, kind: Any = ChatOpenAI, model: str = "gpt-4o", **more: Any) -> Any:
         """Return a chat model of the server."""

@@ -8,15 +8,16 @@ Each is tested where its package is installed: `make test-versions` has an envir
 
 from __future__ import annotations
 
-import importlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from openai_wire import Answer, Usage, chat_chunks, chat_completion
+from responses_wire import response_events, response_object
 
-from tests.langchain.driving import Mode, assert_nothing_left, drive, turns_told
-from tests.replies import Reply, json_reply
-from trubrics_instrument import TrubricsCallbackHandler
+from tests.langchain.driving import Mode, assert_nothing_left, close, drive, turns_told
+from tests.replies import Reply, chat_stream, json_reply, response_stream
+from trubrics_instrument import TrubricsCallbackHandler, patch_openai
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,19 @@ def lines(items: Sequence[dict[str, Any]], form: str = "{}\n", kind: str = "x-nd
     """Return a stream of JSON lines, or of events without names."""
     steps = [form.format(json.dumps(item)).encode() for item in items]
     return Reply(200, {"content-type": f"application/{kind}"}, steps, chunked=True)
+
+
+def openai(request: Request) -> Reply:
+    """Answer as OpenAI does, at either of its endpoints."""
+    answer = Answer(ANSWER, usage=Usage(3, 2), model="gpt-x-2026")
+    streamed = request.json.get("stream")
+    if request.path.endswith("/responses"):
+        if streamed:
+            return response_stream(response_events(answer))
+        return json_reply(response_object(answer))
+    if streamed:
+        return chat_stream(chat_chunks(answer, include_usage=True))
+    return json_reply(chat_completion(answer))
 
 
 def anthropic(request: Request) -> Reply:
@@ -168,7 +182,34 @@ def mistral(request: Request) -> Reply:
     )
 
 
+OPENAI = (
+    Provider(
+        "langchain_openai",
+        "ChatOpenAI",
+        lambda server: {
+            "model": "gpt-x",
+            "api_key": "k",
+            "base_url": server.base_url,
+            "stream_usage": True,
+        },
+        openai,
+        {"model": "gpt-x", "provider": "openai", "finish_reason": "stop"},
+    ),
+    Provider(
+        "langchain_openai",
+        "ChatOpenAI",
+        lambda server: {
+            "model": "gpt-x",
+            "api_key": "k",
+            "base_url": server.base_url,
+            "use_responses_api": True,
+        },
+        openai,
+        {"model": "gpt-x", "provider": "openai", "response_model": "gpt-x-2026"},
+    ),
+)
 PROVIDERS = (
+    *OPENAI,
     Provider(
         "langchain_anthropic",
         "ChatAnthropic",
@@ -199,16 +240,34 @@ PROVIDERS = (
     ),
 )
 CASES = [(provider, mode) for provider in PROVIDERS for mode in provider.modes]
+CASES_OF_OPENAI = [(provider, mode) for provider in OPENAI for mode in provider.modes]
 
 
 @pytest.mark.parametrize(("provider", "mode"), CASES, ids=str)
 async def test_provider(provider: Provider, mode: Mode, sink: Sink, server: Loopback) -> None:
     """The question, the answer without its reasoning, the model as asked for, and the tokens."""
-    pytest.importorskip(provider.module)
+    await _told_once(provider, mode, sink, server)
+
+
+@pytest.mark.parametrize(("provider", "mode"), CASES_OF_OPENAI, ids=str)
+async def test_patched_client(provider: Provider, mode: Mode, sink: Sink, server: Loopback) -> None:
+    """The same, and once, where the client that the model uses is patched too."""
+    patch_openai()
+    await _told_once(provider, mode, sink, server)
+
+
+async def _told_once(provider: Provider, mode: Mode, sink: Sink, server: Loopback) -> None:
+    module = pytest.importorskip(provider.module)
     server.always(provider.reply)
-    kind = getattr(importlib.import_module(provider.module), provider.name)
+    kind = getattr(module, provider.name)
+    arguments = provider.arguments(server)
+    if "use_responses_api" in arguments and "use_responses_api" not in kind.model_fields:
+        pytest.skip("langchain-openai before 0.3.9 does not ask the Responses API")
     config = {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1")]}
-    await drive(mode, kind(**provider.arguments(server)), QUESTION, config)
+    model = kind(**arguments)
+    await drive(mode, model, QUESTION, config)
+    if provider in OPENAI:
+        await close(model)
     [[asked, answered]] = turns_told(sink)
     assert (asked["event"], asked["$text"]) == ("Prompt", QUESTION)
     assert (answered["event"], answered["$text"]) == ("Generation", ANSWER)
