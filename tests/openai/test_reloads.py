@@ -44,6 +44,7 @@ def forget(package):
 trubrics_instrument.patch_openai()
 old_client = openai.OpenAI(base_url={base_url!r}, api_key="k")
 ask("patched")
+trubrics_instrument.flush(10)  # a sender whose module is loaded anew may lose what it holds
 {reload}
 import openai, trubrics_instrument
 ask("loaded again")
