@@ -49,7 +49,7 @@ from tests.langchain.driving import (
     tool_call,
     turns_told,
 )
-from tests.langchain.models import Scripted, calls
+from tests.langchain.models import Refused, Scripted, calls
 from trubrics_instrument import TrubricsCallbackHandler
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ IN_GRAPHS = (
         USER,
         [prompt(QUESTION, **GRAPH), failed(**GRAPH)],
         modes=ALONE,
-        raises=Exception,
+        raises=Refused,
         handler=CALL,
     ),
     Shape(

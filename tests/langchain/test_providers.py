@@ -182,31 +182,20 @@ def mistral(request: Request) -> Reply:
     )
 
 
+def of_openai(told: Mapping[str, Any], **more: Any) -> Provider:
+    """Return OpenAI's chat model, at the endpoint that the arguments choose."""
+    return Provider(
+        "langchain_openai",
+        "ChatOpenAI",
+        lambda server: {"model": "gpt-x", "api_key": "k", "base_url": server.base_url, **more},
+        openai,
+        {"model": "gpt-x", "provider": "openai", **told},
+    )
+
+
 OPENAI = (
-    Provider(
-        "langchain_openai",
-        "ChatOpenAI",
-        lambda server: {
-            "model": "gpt-x",
-            "api_key": "k",
-            "base_url": server.base_url,
-            "stream_usage": True,
-        },
-        openai,
-        {"model": "gpt-x", "provider": "openai", "finish_reason": "stop"},
-    ),
-    Provider(
-        "langchain_openai",
-        "ChatOpenAI",
-        lambda server: {
-            "model": "gpt-x",
-            "api_key": "k",
-            "base_url": server.base_url,
-            "use_responses_api": True,
-        },
-        openai,
-        {"model": "gpt-x", "provider": "openai", "response_model": "gpt-x-2026"},
-    ),
+    of_openai({"finish_reason": "stop"}, stream_usage=True),
+    of_openai({"response_model": "gpt-x-2026"}, use_responses_api=True),
 )
 PROVIDERS = (
     *OPENAI,

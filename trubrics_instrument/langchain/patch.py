@@ -44,7 +44,8 @@ def patch_langchain(
         The patch: `undo()` takes it off, and so does leaving it as a context manager.
 
     Raises:
-        ValueError: An unknown granularity, an impossible key, `api_key` or `host`.
+        ValueError: An unknown granularity, an impossible key, `api_key` or `host`, or a
+            `TRUBRICS_…` variable that is impossible where `configure()` was not called.
     """
     _runtime.check_environment()
     observer = observer_of(user_id, thread_id, assistant_id, properties, api_key=api_key, host=host)

@@ -71,7 +71,8 @@ def patch_openai(
         The patch: `undo()` takes it off, and so does leaving it as a context manager.
 
     Raises:
-        ValueError: Impossible properties, an impossible `api_key` or `host`.
+        ValueError: Impossible properties, an impossible `api_key` or `host`, or a `TRUBRICS_…`
+            variable that is impossible where `configure()` was not called.
     """
     _runtime.check_environment()
     observer = observer_of(user_id, thread_id, None, properties, api_key=api_key, host=host)
