@@ -166,11 +166,23 @@ def _reply(given: Any) -> Reply | None:
     fields = _fields(given)
     found = (_reply(fields[name]) for name in _ANSWER_KEYS if fields.get(name) is not None)
     reply = next((one for one in found if one is not None), None)
+    if reply is None and "parsing_error" in fields:
+        reply = _raw_reply(fields.get("raw"))
     structured = next((fields[name] for name in _STRUCTURED_KEYS if fields.get(name)), None)
     if structured is None:
         return reply
-    seen = reply or _reply(fields.get("raw"))
-    return Reply(as_text(structured), seen.message_id if seen else None)
+    return Reply(as_text(structured), reply.message_id if reply else None)
+
+
+def _raw_reply(raw: Any) -> Reply:
+    """Return the answer of a model that was to give a structure, in words or as a tool's arguments.
+
+    Nobody runs that tool, whatever became of its arguments.
+    """
+    reply = _reply_in(raw)
+    calls = each(field(raw, "tool_calls")) or each(field(raw, "invalid_tool_calls"))
+    arguments = (as_text(field(call, "args")) for call in calls)
+    return Reply(reply.text or first_text(arguments), reply.message_id)
 
 
 def _last_reply(messages: Sequence[Any]) -> Reply | None:
