@@ -16,10 +16,12 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import MemorySaver
+from langgraph.graph import START
 from langgraph.types import Command, interrupt
 
-from tests.langchain.chains import QUESTION, weather
+from tests.langchain.chains import ANSWER, QUESTION, model, weather
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
+from tests.langchain.graphs import Trip, graph_of
 from tests.langchain.models import Scripted, calls
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -93,6 +95,49 @@ async def test_approval(mode: Mode, sink: Sink) -> None:
             ("Generation", None, None, "incomplete", "interrupt"),
             ("Tool call", None, "weather", None, None),
             ("Generation", "Done.", None, "ok", None),
+        ]
+    ]
+    assert_nothing_left()
+
+
+def noting(checkpointer: Any, **more: Any) -> Any:
+    """Return a graph of two steps, in whose state nothing shows that it stands still."""
+    graph = graph_of(Trip)
+    graph.add_node("note", lambda state: {"notes": [str(model("A note.").invoke("?").content)]})
+    graph.add_node("sum", lambda state: {"answer": str(model().invoke("??").content)})
+    graph.add_edge(START, "note")
+    graph.add_edge("note", "sum")
+    return graph.compile(checkpointer=checkpointer, **more)
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_breakpoint_that_does_not_show(mode: Mode, sink: Sink) -> None:
+    """A graph with a state of its own goes on with the same turn as well."""
+    graph = noting(MemorySaver(), interrupt_after=["note"])
+    await drive(mode, graph, {"question": QUESTION}, config())
+    await drive(mode, graph, None, config())
+    assert brief(sink) == [
+        [
+            ("Prompt", QUESTION, None, None, None),
+            ("Generation", "A note.", None, "ok", None),
+            ("Generation", ANSWER, None, "ok", None),
+        ]
+    ]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_time_travel(mode: Mode, sink: Sink) -> None:
+    """A graph that is run again from an earlier point answers the same question once more."""
+    graph = noting(MemorySaver())
+    await drive(mode, graph, {"question": QUESTION}, config())
+    earlier = next(one for one in graph.get_state_history(config()) if one.next == ("sum",))
+    await drive(mode, graph, None, {**config(), **earlier.config})
+    assert brief(sink) == [
+        [
+            ("Prompt", QUESTION, None, None, None),
+            ("Generation", ANSWER, None, "ok", None),
+            ("Generation", ANSWER, None, "ok", None),
         ]
     ]
     assert_nothing_left()

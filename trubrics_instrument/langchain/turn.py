@@ -236,7 +236,10 @@ class RunTurn:
         answer = answer_of(outcome, answering, self._usages, self._interrupts)
         uses = answer.choices[0].tool_uses
         told_by_answer(call.turn.prompt_id, uses)
-        paused = self._asked.claim.thread_id if self._asked else None
-        if paused and (self._interrupts or uses):
-            call.keep([("paused", paused)])
+        assert self._asked is not None
+        assert self._first is not None
+        thread_id = self._asked.claim.thread_id
+        # That a graph stands still at a breakpoint does not show, nor that the app goes back later.
+        if thread_id and (uses or self._interrupts or self._first.framework == "langgraph"):
+            call.keep([("paused", thread_id)])
         call.end(answer)
