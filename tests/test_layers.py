@@ -128,6 +128,11 @@ def test_public_names() -> None:
         _ = trubrics_instrument.nonsense
 
 
+NEEDS_LANGCHAIN = (
+    "TrubricsCallbackHandler needs langchain-core: pip install 'trubrics-instrument[langchain]'\n"
+)
+
+
 def without_langchain(program: str) -> str:
     """Return what a program writes where LangChain is not installed."""
     missing = (
@@ -156,10 +161,7 @@ def test_a_missing_extra_is_named() -> None:
         "except ModuleNotFoundError as error:\n"
         "    print(error)\n"
     )
-    assert without_langchain(program) == (
-        "TrubricsCallbackHandler needs langchain-core: "
-        "pip install 'trubrics-instrument[langchain]'\n"
-    )
+    assert without_langchain(program) == NEEDS_LANGCHAIN
 
 
 def test_a_missing_extra_stops_nobody_else() -> None:
@@ -173,6 +175,19 @@ def test_a_missing_extra_stops_nobody_else() -> None:
     )
     given = {*without_langchain(program).split()}
     assert {*trubrics_instrument.__all__} - given == {"TrubricsCallbackHandler"}
+
+
+def test_a_missing_extra_in_its_own_room() -> None:
+    """Without LangChain, `help()` of its room works, and `import *` says what to install."""
+    program = (
+        "import pydoc, trubrics_instrument.langchain\n"
+        "assert 'patch_langchain' in pydoc.render_doc(trubrics_instrument.langchain)\n"
+        "try:\n"
+        "    from trubrics_instrument.langchain import *\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error)\n"
+    )
+    assert without_langchain(program) == NEEDS_LANGCHAIN
 
 
 def test_importing_does_nothing() -> None:
