@@ -35,6 +35,7 @@ from tests.langchain.driving import (
     tokens,
     tool_call,
 )
+from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, calls, refuses, says
 
 ASKED = prompt(QUESTION, **GRAPH)
@@ -106,10 +107,7 @@ def graph_of(state: Any) -> Any:
 
 def messages_graph(text: str = ANSWER) -> Any:
     """Return the graph of every tutorial."""
-    graph = graph_of(MessagesState)
-    graph.add_node("talk", lambda state: {"messages": [model(text).invoke(state["messages"])]})
-    graph.add_edge(START, "talk")
-    return graph.compile()
+    return line_of(lambda state: {"messages": [model(text).invoke(state["messages"])]})
 
 
 def trip_graph() -> Any:
@@ -125,18 +123,12 @@ def trip_graph() -> Any:
 
 def opaque_graph() -> Any:
     """Return a graph whose state has names of its own."""
-    graph = graph_of(Opaque)
-    graph.add_node("ask", lambda state: {"third": model().invoke(state["second"]).content})
-    graph.add_edge(START, "ask")
-    return graph.compile()
+    return line_of(lambda state: {"third": model().invoke(state["second"]).content}, state=Opaque)
 
 
 def subgraph() -> Any:
     """Return a graph with a graph inside."""
-    graph = graph_of(MessagesState)
-    graph.add_node("inner", messages_graph())
-    graph.add_edge(START, "inner")
-    return graph.compile()
+    return line_of(messages_graph())
 
 
 def commanding() -> Any:
@@ -172,19 +164,13 @@ def map_reduce() -> Any:
 
 def failing() -> Any:
     """Return a graph whose model refuses."""
-    graph = graph_of(MessagesState)
     refusing = Scripted(rule=refuses)
-    graph.add_node("talk", lambda state: {"messages": [refusing.invoke(state["messages"])]})
-    graph.add_edge(START, "talk")
-    return graph.compile()
+    return line_of(lambda state: {"messages": [refusing.invoke(state["messages"])]})
 
 
 def modelless() -> Any:
     """Return a graph without a model."""
-    graph = graph_of(MessagesState)
-    graph.add_node("talk", lambda _: {"messages": [AIMessage("Said by nobody.")]})
-    graph.add_edge(START, "talk")
-    return graph.compile()
+    return line_of(lambda _: {"messages": [AIMessage("Said by nobody.")]})
 
 
 def functional() -> Any:

@@ -49,6 +49,7 @@ from tests.langchain.driving import (
     tool_call,
     turns_told,
 )
+from tests.langchain.lines import line_of
 from tests.langchain.models import Refused, Scripted, calls
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -66,18 +67,6 @@ TOOL = {"tool_call_id": "call-weather", **tokens(1)}
 def config() -> Any:
     """Return a config with a handler."""
     return {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1", granularity="call")]}
-
-
-def graph_of(*nodes: Any) -> Any:
-    """Return a graph that runs these nodes one after another."""
-    graphs = pytest.importorskip("langgraph.graph")
-    graph: Any = graphs.StateGraph(graphs.MessagesState)
-    for number, node in enumerate(nodes):
-        graph.add_node(f"node-{number}", node)
-    graph.add_edge(graphs.START, "node-0")
-    for number in range(1, len(nodes)):
-        graph.add_edge(f"node-{number - 1}", f"node-{number}")
-    return graph.compile()
 
 
 def talks(talker: Any) -> Any:
@@ -155,7 +144,7 @@ SHAPES = (
 IN_GRAPHS = (
     Shape(
         "a graph",
-        lambda: graph_of(talks(model())),
+        lambda: line_of(talks(model())),
         USER,
         [
             prompt(QUESTION, **GRAPH),
@@ -165,7 +154,7 @@ IN_GRAPHS = (
     ),
     Shape(
         "a graph that fails",
-        lambda: graph_of(talks(refusing())),
+        lambda: line_of(talks(refusing())),
         USER,
         [prompt(QUESTION, **GRAPH), failed(**GRAPH)],
         modes=ALONE,
@@ -217,7 +206,7 @@ async def test_two_calls_one_after_another(mode: Mode, sink: Sink) -> None:
 @pytest.mark.parametrize("mode", [pytest.param(one, marks=IN_NODES.get(one, ())) for one in ALONE])
 async def test_two_calls_of_a_graph(mode: Mode, sink: Sink) -> None:
     """Two nodes that ask something else are two turns."""
-    graph = graph_of(talks(model("Yes.")), asks_again, talks(model("No.")))
+    graph = line_of(talks(model("Yes.")), asks_again, talks(model("No.")))
     await drive(mode, graph, USER, config())
     more = {**GRAPH, **MESSAGE, **(STREAM if mode in EVENTS else {})}
     assert turns_told(sink) == [

@@ -31,6 +31,7 @@ from tests.langchain.driving import (
     tool_call,
     turns_told,
 )
+from tests.langchain.lines import line_of
 from tests.langchain.models import USAGE, Scripted
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -109,7 +110,7 @@ async def test_checkpointer(mode: Mode, sink: Sink) -> None:
 @pytest.mark.parametrize("mode", IN_GRAPHS)
 async def test_checkpointed_state_without_messages(mode: Mode, sink: Sink) -> None:
     """A graph that keeps a state of its own: the answer of the turn before is not told again."""
-    graphs = pytest.importorskip("langgraph.graph")
+    pytest.importorskip("langgraph.graph")
     from langgraph.checkpoint.memory import MemorySaver
     from typing_extensions import TypedDict
 
@@ -118,10 +119,11 @@ async def test_checkpointed_state_without_messages(mode: Mode, sink: Sink) -> No
         answer: str
 
     talker = Scripted(rule=answers)
-    built: Any = graphs.StateGraph(State)
-    built.add_node("talk", lambda state: {"answer": talker.invoke(state["question"]).content})
-    built.add_edge(graphs.START, "talk")
-    graph = built.compile(checkpointer=MemorySaver())
+    graph = line_of(
+        lambda state: {"answer": talker.invoke(state["question"]).content},
+        state=State,
+        compiled={"checkpointer": MemorySaver()},
+    )
     for text in TURNS:
         await drive(mode, graph, {"question": text}, config(configurable={"thread_id": "t-1"}))
     more = {**GRAPH, **streamed(mode, {"events"})}

@@ -28,6 +28,7 @@ from tests.langchain.driving import (
     let_go,
     turns_told,
 )
+from tests.langchain.lines import line_of
 from tests.langchain.models import Completing, Refused, Scripted, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -61,18 +62,16 @@ def config(granularity: Any = "turn") -> Any:
 
 def graph(talker: Any) -> Any:
     """Return a graph with one node that asks a model."""
-    graphs = pytest.importorskip("langgraph.graph")
 
     async def talk(state: Any, config: Any) -> Any:
         return {"messages": [await talker.ainvoke(state["messages"], config)]}
 
-    node = RunnableLambda(
-        lambda state, config: {"messages": [talker.invoke(state["messages"], config)]}, afunc=talk
+    return line_of(
+        RunnableLambda(
+            lambda state, config: {"messages": [talker.invoke(state["messages"], config)]},
+            afunc=talk,
+        )
     )
-    built: Any = graphs.StateGraph(graphs.MessagesState)
-    built.add_node("talk", node)
-    built.add_edge(graphs.START, "talk")
-    return built.compile()
 
 
 # How each is built around a model, and what it is asked.

@@ -16,12 +16,12 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import MemorySaver
-from langgraph.graph import START
 from langgraph.types import Command, interrupt
 
 from tests.langchain.chains import ANSWER, QUESTION, model, weather
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
-from tests.langchain.graphs import Trip, graph_of
+from tests.langchain.graphs import Trip
+from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, calls
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -100,20 +100,20 @@ async def test_approval(mode: Mode, sink: Sink) -> None:
     assert_nothing_left()
 
 
-def noting(checkpointer: Any, **more: Any) -> Any:
+def noting(**compiled: Any) -> Any:
     """Return a graph of two steps, in whose state nothing shows that it stands still."""
-    graph = graph_of(Trip)
-    graph.add_node("note", lambda state: {"notes": [str(model("A note.").invoke("?").content)]})
-    graph.add_node("sum", lambda state: {"answer": str(model().invoke("??").content)})
-    graph.add_edge(START, "note")
-    graph.add_edge("note", "sum")
-    return graph.compile(checkpointer=checkpointer, **more)
+    return line_of(
+        lambda state: {"notes": [str(model("A note.").invoke("?").content)]},
+        lambda state: {"answer": str(model().invoke("??").content)},
+        state=Trip,
+        compiled={"checkpointer": MemorySaver(), **compiled},
+    )
 
 
 @pytest.mark.parametrize("mode", SINGLE)
 async def test_breakpoint_that_does_not_show(mode: Mode, sink: Sink) -> None:
     """A graph with a state of its own goes on with the same turn as well."""
-    graph = noting(MemorySaver(), interrupt_after=["note"])
+    graph = noting(interrupt_after=["node-0"])
     await drive(mode, graph, {"question": QUESTION}, config())
     await drive(mode, graph, None, config())
     assert brief(sink) == [
@@ -129,9 +129,9 @@ async def test_breakpoint_that_does_not_show(mode: Mode, sink: Sink) -> None:
 @pytest.mark.parametrize("mode", SINGLE)
 async def test_time_travel(mode: Mode, sink: Sink) -> None:
     """A graph that is run again from an earlier point answers the same question once more."""
-    graph = noting(MemorySaver())
+    graph = noting()
     await drive(mode, graph, {"question": QUESTION}, config())
-    earlier = next(one for one in graph.get_state_history(config()) if one.next == ("sum",))
+    earlier = next(one for one in graph.get_state_history(config()) if one.next == ("node-1",))
     await drive(mode, graph, None, {**config(), **earlier.config})
     assert brief(sink) == [
         [

@@ -48,6 +48,7 @@ from tests.langchain.graphs import (
     graph_of,
     used,
 )
+from tests.langchain.lines import line_of
 from tests.langchain.models import Refused, Scripted, calls, says
 
 if TYPE_CHECKING:
@@ -72,14 +73,6 @@ def hand_over(x: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Comma
     return Command(goto="other", graph=Command.PARENT, update={"messages": messages})
 
 
-def one_node(node: Any, *, state: Any = MessagesState, cache: Any = None, **more: Any) -> Any:
-    """Return a graph with one node."""
-    graph = graph_of(state)
-    graph.add_node("talk", node, **more)
-    graph.add_edge(START, "talk")
-    return graph.compile(cache=cache)
-
-
 def asked_inside(state: Any) -> Any:
     """Ask an agent in a function, and keep no more than its answer."""
     return {"messages": agent(weather).invoke(state)["messages"][-1:]}
@@ -87,12 +80,7 @@ def asked_inside(state: Any) -> Any:
 
 def two_agents() -> Any:
     """Return a graph in which one agent works on what another has found."""
-    graph = graph_of(MessagesState)
-    graph.add_node("first", agent(weather, rule=calls("weather", then="It is sunny.")))
-    graph.add_node("second", agent())
-    graph.add_edge(START, "first")
-    graph.add_edge("first", "second")
-    return graph.compile()
+    return line_of(agent(weather, rule=calls("weather", then="It is sunny.")), agent())
 
 
 def handing_over() -> Any:
@@ -150,13 +138,13 @@ SHAPES = (
     ),
     Shape(
         "an agent",
-        lambda: one_node(agent(weather)),
+        lambda: line_of(agent(weather)),
         USER,
         [ASKED, used("weather"), answered(tool_calls=1, **TWICE)],
     ),
     Shape(
         "an agent, in a function",
-        lambda: one_node(asked_inside),
+        lambda: line_of(asked_inside),
         USER,
         [ASKED, used("weather"), answered(tool_calls=1, **TWICE)],
     ),
@@ -190,14 +178,14 @@ SHAPES = (
     ),
     Shape(
         "retried",
-        lambda: one_node(asks_with(Scripted(rule=Once())), retry_policy=RETRY),
+        lambda: line_of(asks_with(Scripted(rule=Once())), retry_policy=RETRY),
         USER,
         [ASKED, answered(model_calls=2)],
         ALONE,
     ),
     Shape(
         "retried, in vain",
-        lambda: one_node(asks_with(refusing()), retry_policy=RETRY),
+        lambda: line_of(asks_with(refusing()), retry_policy=RETRY),
         USER,
         [ASKED, failed(**GRAPH)],
         ALONE,
@@ -205,7 +193,9 @@ SHAPES = (
     ),
     Shape(
         "cached",
-        lambda: one_node(asks_with(model()), cache=InMemoryCache(), cache_policy=CachePolicy()),
+        lambda: line_of(
+            asks_with(model()), compiled={"cache": InMemoryCache()}, cache_policy=CachePolicy()
+        ),
         USER,
         [ASKED, answered()],
         ALONE,
@@ -227,7 +217,9 @@ async def test_node(shape: Shape, mode: Mode, sink: Sink) -> None:
 async def test_cached_node(mode: Mode, sink: Sink) -> None:
     """A node whose result comes out of LangGraph's cache asks no model, and so is no question."""
     asks = lambda state: {"answer": chain().invoke(_asked(state))}  # noqa: E731 - a node
-    built = one_node(asks, state=Trip, cache=InMemoryCache(), cache_policy=CachePolicy())
+    built = line_of(
+        asks, state=Trip, compiled={"cache": InMemoryCache()}, cache_policy=CachePolicy()
+    )
     shape = Shape("cached", lambda: built, {"question": QUESTION}, [ASKED, DONE])
     await drive_shape(shape, mode)
     await drive_shape(shape, mode)

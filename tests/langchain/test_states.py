@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("langgraph.graph")
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import MessagesState
 from langgraph.graph.message import add_messages
 
 from tests.langchain.chains import ANSWER, QUESTION, model
@@ -35,6 +35,7 @@ from tests.langchain.driving import (
     prompt,
     turns_told,
 )
+from tests.langchain.lines import line_of
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -94,14 +95,6 @@ class Notes(MessagesState):
     notes: Annotated[list[str], operator.add]
 
 
-def graph_of(kind: Any, node: Any, **more: Any) -> Any:
-    """Return a graph with this state and one node."""
-    graph: Any = StateGraph(kind, **more)
-    graph.add_node("talk", node)
-    graph.add_edge(START, "talk")
-    return graph.compile()
-
-
 def answers(state: Any) -> dict[str, Any]:
     """Ask the model with the question that the state names."""
     return {"answer": model().invoke(f"Stuffed: {state.question}").content, "hits": 1}
@@ -130,58 +123,66 @@ OWN = [ASKED, {**TEXT, "$text": PREFIXED}]
 SHAPES = (
     Shape(
         "dataclass, given as a dict",
-        lambda: graph_of(Asked, answers),
+        lambda: line_of(answers, state=Asked),
         {"question": QUESTION},
         [ASKED, TEXT],
     ),
-    Shape("dataclass, given", lambda: graph_of(Asked, answers), Asked(QUESTION), [ASKED, TEXT]),
+    Shape(
+        "dataclass, given", lambda: line_of(answers, state=Asked), Asked(QUESTION), [ASKED, TEXT]
+    ),
     Shape(
         "dataclass, messages",
-        lambda: graph_of(Talk, talks),
+        lambda: line_of(talks, state=Talk),
         {"messages": HISTORY},
         [ASKED, MESSAGE],
     ),
     Shape(
-        "dataclass, messages given", lambda: graph_of(Talk, talks), Talk(HISTORY), [ASKED, MESSAGE]
+        "dataclass, messages given",
+        lambda: line_of(talks, state=Talk),
+        Talk(HISTORY),
+        [ASKED, MESSAGE],
     ),
     Shape(
         "pydantic, given as a dict",
-        lambda: graph_of(Form, answers),
+        lambda: line_of(answers, state=Form),
         {"question": QUESTION},
         [ASKED, TEXT],
     ),
     Shape(
-        "pydantic, given", lambda: graph_of(Form, answers), Form(question=QUESTION), [ASKED, TEXT]
+        "pydantic, given",
+        lambda: line_of(answers, state=Form),
+        Form(question=QUESTION),
+        [ASKED, TEXT],
     ),
     Shape(
         "pydantic, messages",
-        lambda: graph_of(TalkForm, talks),
+        lambda: line_of(talks, state=TalkForm),
         {"messages": HISTORY},
         [ASKED, MESSAGE],
     ),
     Shape(
         "pydantic, messages given",
-        lambda: graph_of(TalkForm, talks),
+        lambda: line_of(talks, state=TalkForm),
         TalkForm(messages=HISTORY),
         [ASKED, MESSAGE],
     ),
     Shape(
         "keys, by name",
-        lambda: graph_of(Private, talks_of_its_own),
+        lambda: line_of(talks_of_its_own, state=Private),
         PRIVATE,
         OWN,
         handler={"input_key": "what", "output_key": "said"},
     ),
     Shape(
         "keys, by name, of a dataclass",
-        lambda: graph_of(Private, talks_of_its_own),
+        lambda: line_of(talks_of_its_own, state=Private),
         Private(**PRIVATE),
         OWN,
         handler={"input_key": "what", "output_key": "said"},
     ),
     Shape(
         "keys, functions",
-        lambda: graph_of(Private, talks_of_its_own),
+        lambda: line_of(talks_of_its_own, state=Private),
         PRIVATE,
         [
             prompt(f"{QUESTION} (Lisbon)", **GRAPH),
@@ -194,7 +195,7 @@ SHAPES = (
     ),
     Shape(
         "keys, over the messages",
-        lambda: graph_of(Notes, notes),
+        lambda: line_of(notes, state=Notes),
         {"messages": [("user", "Stuffed")], "notes": [QUESTION]},
         [ASKED, {**TEXT, "$text": "Noted."}],
         handler={

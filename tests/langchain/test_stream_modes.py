@@ -15,12 +15,12 @@ import pytest
 pytest.importorskip("langchain.agents", reason="needs langchain 1.x")
 
 from langgraph.checkpoint.memory import MemorySaver
-from langgraph.graph import START, MessagesState
 from langgraph.types import StreamWriter  # noqa: TC002 - LangGraph reads the annotation
 
 from tests.langchain.chains import weather
 from tests.langchain.driving import LOST_IN_NODES, assert_nothing_left, tokens, turns_told
-from tests.langchain.graphs import ASKED, USER, agent, answered, graph_of, used
+from tests.langchain.graphs import ASKED, USER, agent, answered, used
+from tests.langchain.lines import line_of
 from trubrics_instrument import TrubricsCallbackHandler
 
 if TYPE_CHECKING:
@@ -60,12 +60,7 @@ def says_so(_: Any, writer: StreamWriter) -> Any:
 
 def built() -> Any:
     """Return a graph with an agent inside, a node that writes into the stream, and checkpoints."""
-    graph = graph_of(MessagesState)
-    graph.add_node("note", says_so)
-    graph.add_node("agent", agent(weather))
-    graph.add_edge(START, "note")
-    graph.add_edge("note", "agent")
-    return graph.compile(checkpointer=MemorySaver())
+    return line_of(says_so, agent(weather), compiled={"checkpointer": MemorySaver()})
 
 
 def config(*handlers: Any) -> Any:

@@ -1,0 +1,34 @@
+"""Graphs whose nodes run one after another, wherever LangGraph is installed, in any version."""
+
+# LangGraph's own types are unknown in part.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def line_of(
+    *nodes: Any, state: Any = None, compiled: Mapping[str, Any] | None = None, **of_each: Any
+) -> Any:
+    """Return a graph of these nodes, with a state of messages if no other is given.
+
+    Args:
+        nodes: What runs, called `node-0`, `node-1` and so on.
+        state: The state's class.
+        compiled: What `compile` is told.
+        of_each: What `add_node` is told.
+    """
+    graphs = pytest.importorskip("langgraph.graph")
+    graph: Any = graphs.StateGraph(state or graphs.MessagesState)
+    last = graphs.START
+    for number, node in enumerate(nodes):
+        graph.add_node(f"node-{number}", node, **of_each)
+        graph.add_edge(last, f"node-{number}")
+        last = f"node-{number}"
+    return graph.compile(**compiled or {})
