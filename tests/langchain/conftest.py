@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trubrics_instrument.langchain import model, observed, runs
+from trubrics_instrument.langchain import model, observed, runs, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +29,10 @@ def fresh_clients() -> None:
 
 @pytest.fixture(autouse=True)
 def no_runs_of_others() -> Iterator[None]:
-    """Forget the runs that a failed test left, or every later test would fail for them."""
+    """Forget the runs that a failed test left, and the questions that wait: all have one thread."""
     yield
     runs._open.clear()
     runs._watches.clear()
     observed._open.clear()
     model.awaiting.clear()
+    waiting._waiting.clear()

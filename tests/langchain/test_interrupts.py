@@ -127,6 +127,42 @@ async def test_breakpoint_that_does_not_show(mode: Mode, sink: Sink) -> None:
 
 
 @pytest.mark.parametrize("mode", SINGLE)
+async def test_stopped_before_any_model(mode: Mode, sink: Sink) -> None:
+    """A question that the graph stops at, before it asks a model, is told when it goes on."""
+    graph = noting(interrupt_before=["node-0"])
+    texts = (QUESTION, "And the train?")
+    for text in texts:
+        await drive(mode, graph, {"question": text}, config())
+        await drive(mode, graph, None, config())
+    assert brief(sink) == [
+        [("Prompt", text, None, None, None), ("Generation", ANSWER, None, "ok", None)]
+        for text in texts
+    ]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_approved_before_any_model(mode: Mode, sink: Sink) -> None:
+    """The same where a human approves it; what the human says in words is a prompt of its own."""
+
+    def ask_human(_: Any) -> Any:
+        interrupt({"plan": "Ask a model?"})
+        return {"notes": ["Approved."]}
+
+    answer = lambda state: {"answer": str(model().invoke("?").content)}  # noqa: E731 - a node
+    graph = line_of(ask_human, answer, state=Trip, compiled={"checkpointer": MemorySaver()})
+    resumptions: list[Any] = [{"approved": True}, "Yes, do."]
+    for resume in resumptions:
+        await drive(mode, graph, {"question": QUESTION}, config())
+        await drive(mode, graph, Command(resume=resume), config())
+    assert brief(sink) == [
+        [("Prompt", text, None, None, None), ("Generation", ANSWER, None, "ok", None)]
+        for text in (QUESTION, "Yes, do.")
+    ]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
 async def test_time_travel(mode: Mode, sink: Sink) -> None:
     """A graph that is run again from an earlier point answers the same question once more."""
     graph = noting()

@@ -9,6 +9,7 @@ from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._identity import claimed_by
 from trubrics_instrument._reader import Asked, Status, Usage
 from trubrics_instrument._trail import NO_HISTORY
+from trubrics_instrument.langchain import waiting as waiting_questions
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
 from trubrics_instrument.langchain.outcome import (
     ModelAnswer,
@@ -149,9 +150,11 @@ class RunTurn:
 
     def _asks(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
         """Return what is asked, with the first model's question where the root shows none."""
-        asked = self._question or question
         claim = claim_of(self._metadata, metadata)
-        resumed = self._goes_on and self._question is None and origin.framework == "langgraph"
+        waiting = waiting_questions.take(claim.thread_id)
+        typed = self._question or (waiting if self._goes_on else None)
+        resumed = self._goes_on and typed is None and origin.framework == "langgraph"
+        asked = typed or question
         return Asked(
             operation="chat",
             model=origin.model,
@@ -194,6 +197,7 @@ class RunTurn:
 
     def _end(self, outcome: Outcome, late_input: Any) -> None:
         if self._asked is None:
+            waiting_questions.wait(claim_of(self._metadata).thread_id, self._question)
             return
         if self._late and late_input is not None:
             self._question = question_of(late_input, self._settings.input_key)
