@@ -6,14 +6,29 @@ ours but the package itself and the plugin for openai's tests.
 
 from __future__ import annotations
 
+import gc
 import http.server
+import json
 import os
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import openai_sdk_plugin  # type: ignore[import-not-found] # it stands beside, on PYTHONPATH
+import langchain_witness as witness  # type: ignore[import-not-found] # both stand beside, on
+import openai_sdk_plugin  # type: ignore[import-not-found] # PYTHONPATH
+import pytest
 from openai_sdk_plugin import pytest_runtest_logreport
 
-__all__ = ["pytest_configure", "pytest_runtest_logreport", "pytest_sessionfinish"]
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = [
+    "pytest_collection_finish",
+    "pytest_configure",
+    "pytest_runtest_logreport",
+    "pytest_runtest_protocol",
+    "pytest_sessionfinish",
+]
 
 
 def pytest_configure() -> None:
@@ -28,15 +43,31 @@ def pytest_configure() -> None:
     trubrics_instrument.patch_langchain()
 
 
+def pytest_collection_finish() -> None:
+    """Make the collections quick that come after each test."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Judge what a test's runs are told as."""
+    if not os.environ.get("TRUBRICS_PATCHED"):
+        return (yield)
+    with witness.witnessed(item.nodeid):
+        return (yield)
+
+
 def pytest_sessionfinish() -> None:
     """Leave a report, in which a run of ours that is left over counts as a fault."""
     if os.environ.get("TRUBRICS_PATCHED"):
-        import gc
-
         from trubrics_instrument._shield import _faults
-        from trubrics_instrument.langchain import runs
 
         gc.collect()
-        if runs.count():
-            _faults["runs left over"] = runs.count()
+        _faults.update(witness.left_over())
     openai_sdk_plugin.pytest_sessionfinish()
+    report = Path(os.environ["TRUBRICS_REPORT"])
+    # What was told, and not what has arrived: a cassette lets nothing else onto the network.
+    own = {"events": dict(sorted(witness.told.items())), "broken": witness.broken}
+    known = json.loads(report.read_text(encoding="utf-8")) | own
+    report.write_text(json.dumps(known), encoding="utf-8")

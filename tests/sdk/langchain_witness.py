@@ -91,7 +91,8 @@ def witnessed(test: str) -> Generator[None, None, None]:
     try:
         with _runtime.standing_in(witness):
             yield
-            gc.collect()
+            for _ in range(3):  # what is finalised may live on for a moment
+                gc.collect()
     finally:
         _present.remove(witness)
     told.update(event.name for event in witness.events)

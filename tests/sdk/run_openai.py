@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".venv-versions" / "openai-sdk"
@@ -36,11 +36,15 @@ OFFLINE = ("tests", "--ignore=tests/api_resources")
 
 
 class Run(NamedTuple):
-    """One run of the tests: how each ended, which events arrived, and faults of ours."""
+    """One run of the tests: how each ended, which events arrived, and faults of ours.
+
+    `broken` has the rules of a turn that a test's events broke, where somebody looked.
+    """
 
     outcomes: dict[str, str]
     events: dict[str, int]
     faults: dict[str, int]
+    broken: Mapping[str, list[str]] = {}
 
 
 def main(arguments: list[str]) -> int:
