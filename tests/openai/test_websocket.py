@@ -3,100 +3,30 @@
 from __future__ import annotations
 
 import gc
-import json
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
-from openai_wire import Answer
-from responses_wire import response_events
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import serve
 
-from tests.openai.asking import MODES, Mode, entered, pieces, settled
+from tests.openai.asking import Mode, entered, settled
+from tests.openai.websockets import (
+    BOTH,
+    ON_A_WEBSOCKET,
+    answer_of,
+    ask,
+    by_user,
+    client_of,
+    create,
+    play,
+    websocket_server,
+)
 from tests.told import told
 from trubrics_instrument import _shield, context, flush, patch_openai, suppress, unpatch_openai
 from trubrics_instrument.providers.openai._responses import ResponsesReader
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from websockets.sync.server import ServerConnection
-
     from tests.sink import Sink
 
-responses = pytest.importorskip(
-    "openai.resources.responses", reason="this openai has no Responses API"
-)
-pytestmark = [
-    pytest.mark.anyio,
-    # websockets 17 warns of what the SDK does.
-    pytest.mark.filterwarnings(r"ignore:connect\(\) must be used:DeprecationWarning"),
-    pytest.mark.skipif(
-        not hasattr(responses.Responses, "connect"),
-        reason="this openai has no Responses over a WebSocket",
-    ),
-]
-BOTH = pytest.mark.parametrize("mode", MODES)
-
-
-@contextmanager
-def websocket_server(cut_after: int | None = None, backwards: int = 1) -> Generator[str]:
-    """Serve Responses over a WebSocket: the answer repeats the question, in upper case.
-
-    `backwards` questions at once are answered, the last one first.
-    """
-
-    def answer(connection: ServerConnection) -> None:
-        count = 0
-        while True:
-            try:
-                asked = [json.loads(connection.recv()) for _ in range(backwards)]
-            except ConnectionClosed:
-                return
-            for one in reversed(asked):
-                count += 1
-                events = response_events(Answer(one["input"].upper(), id=f"resp_{count}"))
-                for event in events[:cut_after]:
-                    connection.send(json.dumps({**event, "stream_id": one.get("stream_id")}))
-            if cut_after is not None:
-                return
-
-    listening: Any = serve(answer, "127.0.0.1", 0)
-    with listening as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v1"
-        server.shutdown()
-        thread.join()
-
-
-def client_of(mode: Mode, url: str) -> Any:
-    """Return a client of a WebSocket server."""
-    kind: Any = openai.OpenAI if mode == "sync" else openai.AsyncOpenAI
-    return kind(api_key="k", base_url=url.replace("ws", "http", 1), websocket_base_url=url)
-
-
-async def ask(connection: Any, question: str, *, lane: str | None = None) -> str:
-    """Ask over a connection, and read the answer to its end."""
-    await settled(connection.send(create(question, lane=lane)))
-    return await answer_of(connection)
-
-
-def create(question: str, *, lane: str | None = None) -> dict[str, str]:
-    """Return the event that asks."""
-    event = {"type": "response.create", "model": "gpt-4o", "input": question}
-    return {**event, "stream_id": lane} if lane else event
-
-
-async def answer_of(connection: Any) -> str:
-    """Read an answer to its end."""
-    async for received in pieces(connection):
-        if received.type == "response.completed":
-            return str(received.response.output_text)
-    raise AssertionError("the connection ended before the answer")
+pytestmark = ON_A_WEBSOCKET
 
 
 @BOTH
@@ -197,7 +127,7 @@ async def test_lanes_of_a_session(mode: Mode, sink: Sink) -> None:
     kind: Any = "ResponsesWebSocketSession" if mode == "sync" else "AsyncResponsesWebSocketSession"
     limits = lanes.ResponsesWebSocketLimits(4, 100, 400, 100_000, 400_000)
     patch_openai()
-    with websocket_server(backwards=2) as url:
+    with websocket_server(play(backwards=2)) as url:
         client = client_of(mode, url)
         async with (
             entered(client.responses.connect()) as connection,
@@ -219,19 +149,11 @@ async def test_lanes_of_a_session(mode: Mode, sink: Sink) -> None:
     }
 
 
-def by_user(sink: Sink, n: int) -> dict[str, list[tuple[str, str | None]]]:
-    """Return event and text of the first `n` events, by user."""
-    users: dict[str, list[tuple[str, str | None]]] = {}
-    for one in told(sink, n):
-        users.setdefault(one["user_id"], []).append((one["event"], one.get("$text")))
-    return users
-
-
 @BOTH
 async def test_left_early(mode: Mode, sink: Sink) -> None:
     """A connection that is closed before the answer ends it as incomplete, with the text so far."""
     patch_openai()
-    with websocket_server(cut_after=5) as url:
+    with websocket_server(play(cut_after=5)) as url:
         client = client_of(mode, url)
         async with entered(client.responses.connect()) as connection:
             event = {"type": "response.create", "model": "gpt-4o", "input": "one two three"}

@@ -29,21 +29,7 @@ _POINTS = [
             ("openai.lib.streaming.responses", "AsyncResponseStream"),
         )
     ),
-    *(
-        PatchPoint(f"openai.resources.{module}", f"{name}.{method.__name__}", method, optional=True)
-        for module in ("responses.responses", "beta.responses.responses")
-        for name in ("ResponsesConnection", "AsyncResponsesConnection")
-        for method in (_websocket.send, _websocket.parse_event, _websocket.close)
-    ),
-    *(
-        PatchPoint(module, f"{name}.send", _websocket.send, optional=True)
-        for module, kind in (
-            ("openai.resources.responses.responses", "ResponsesConnectionManager"),
-            ("openai.resources.beta.responses.responses", "ResponsesConnectionManager"),
-            ("openai.lib.responses_websocket", "ResponsesWebSocketLane"),
-        )
-        for name in (kind, f"Async{kind}")
-    ),
+    *_websocket.POINTS,
 ]
 
 

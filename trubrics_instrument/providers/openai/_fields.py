@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -78,6 +79,14 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else _NO_FIELDS
 
 
+def json_or_none(content: str | bytes | bytearray) -> Any:
+    """Return a body, or None if it is no JSON: a fault of the host, and not of ours."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
 def content_text(content: Any) -> str | None:
     """Return the text of a message's content: a str, or a list of parts."""
     if isinstance(content, str):
@@ -117,9 +126,13 @@ def no_answer(body: Any) -> Answer:
     error = get(body, "error")
     if not error:
         return Answer(id=text_or_none(get(body, "id")), status="unread")
+    return Answer(status="error", error_type=error_code(error))
+
+
+def error_code(error: Any) -> str:
+    """Return what names an error: never its message, which may quote the prompt."""
     code = get(error, "code") or get(error, "type")
-    known = isinstance(code, (str, int))
-    return Answer(status="error", error_type=str(code)[:MAX_ID_CHARS] if known else "error")
+    return str(code)[:MAX_ID_CHARS] if isinstance(code, (str, int)) else "error"
 
 
 def stream_status(finish_reasons: list[str | None], *, ended: bool) -> Status:

@@ -8,7 +8,6 @@ alike. Source: openai 1.40 to 3.54, `_base_client.py`, `_models.py`, `_streaming
 from __future__ import annotations
 
 import copy
-import json
 import re
 import weakref
 from functools import lru_cache
@@ -22,7 +21,7 @@ from trubrics_instrument._shield import shield
 from trubrics_instrument._stream import AsyncPieces, Pieces, Recording
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
-from trubrics_instrument.providers.openai._fields import mapping
+from trubrics_instrument.providers.openai._fields import json_or_none, mapping
 from trubrics_instrument.providers.openai._responses import ResponsesReader
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class Request:
         """
         raw = getattr(result, "http_response", result)
         if not self._stream and getattr(raw, "is_stream_consumed", False):
-            self._call.read(_json_or_none(raw.content))
+            self._call.read(json_or_none(raw.content))
         elif raw is not result:
             weakref.finalize(result, self._let_go, raw)
         elif not self._stream:
@@ -135,7 +134,7 @@ class Request:
     def _let_go(self, raw: Any) -> None:
         if self._asks and not self._parsed:
             with shield("reading an answer that the app let go of", quiet=True):
-                self._call.read(_json_or_none(_content_of(raw)))
+                self._call.read(json_or_none(_content_of(raw)))
 
 
 def _content_of(raw: Any) -> bytes:
@@ -145,14 +144,6 @@ def _content_of(raw: Any) -> bytes:
     except Exception:  # httpx's ResponseNotRead, which this room does not import
         return b""
     return content
-
-
-def _json_or_none(content: bytes) -> Any:
-    """Return a body, or None if it is no JSON: a fault of the host, and not of ours."""
-    try:
-        return json.loads(content)
-    except ValueError:
-        return None
 
 
 def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:

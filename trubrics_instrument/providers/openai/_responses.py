@@ -11,6 +11,7 @@ from trubrics_instrument.providers.openai._fields import (
     claim,
     content_text,
     each,
+    error_code,
     get,
     get_text,
     mapping,
@@ -121,7 +122,8 @@ class ResponsesGathering:
         elif kind == "response.output_item.done":
             self._tool_uses.extend(_tool_uses([get(piece, "item")]))
         elif kind == "error":
-            code = text_or_none(get(piece, "code")) or "error"
+            # Over a WebSocket the error stands in a field of its own.
+            code = error_code(get(piece, "error") or piece)
             self._end = self._so_far()._replace(status="error", error_type=code)
 
     def answer(self, *, ended: bool) -> Answer:  # noqa: ARG002 - only the last event ends a response

@@ -1,85 +1,181 @@
-"""Responses over a WebSocket: what is sent asks, what is received answers.
+"""Responses over a WebSocket: who asks is known where the app sends, and the rest at the socket.
 
-One connection has several lanes (`stream_id`); in a lane, answers come in the order of the
-questions. What is sent may go through the connection, through its manager (which queues it until
-it connects), or through a lane of a session. Source: openai 2.54 to 3.57,
+What is sent may go through the connection, through its manager (which queues it until it connects),
+or through a lane of a session; the SDK may queue it, fail to send it, and send it again over
+another socket. Source: openai 2.54 to 3.57, `_send_queue.py`, `_websocket_connection.py`,
 `resources/responses/responses.py`, `lib/responses_websocket/_session.py`.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+import wrapt
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall
+from trubrics_instrument._patch import PatchPoint, around, around_async
 from trubrics_instrument._shield import shield
 from trubrics_instrument._stream import Recording
-from trubrics_instrument.providers.openai._fields import get, get_text, mapping
+from trubrics_instrument.providers.openai._fields import get_text, mapping
+from trubrics_instrument.providers.openai._line import (
+    Line,
+    asking,
+    create_of,
+    fields_of,
+    line_of,
+    line_of_queue,
+)
 from trubrics_instrument.providers.openai._request import RESPONSES
+from trubrics_instrument.providers.openai._wire import Question, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
-_MAX_AWAITED = 1_000
-_NOTED = "_trubrics_awaited"
-# The manager's is private to its class, so there is something before that.
-_QUEUE = "_send_queue"
+    from trubrics_instrument._patch import Wrapper
+
+_WIRE = "_trubrics_wire"
 
 
-def send(
-    wrapped: Callable[..., Any], sender: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Tell the prompt of a `response.create` that is sent, or queued until it can be."""
-    question: _Question | None = None
-    with shield("reading what is sent"):
-        event = kwargs.get("event", args[0] if args else None)
-        if get(event, "type") == "response.create":
-            # First of all: one that cannot be read keeps its place before the next one.
-            question = _await(sender, event)
-            if _runtime.observing():
-                _ask(question, event)
-    try:
-        result = wrapped(*args, **kwargs)
-    except BaseException as error:
-        _not_sent(sender, question, error)
-        raise
-    if question is not None and inspect.isawaitable(result):
-        return _sent(sender, question, result)
-    return result
+class _Watched:
+    """A call whose arguments stay as they are, and of which nothing is noted, unless one says."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args = args
+        self.kwargs = kwargs
+
+    def begin(self) -> None:
+        """Take note that it is called now."""
+
+    def fail(self, error: BaseException) -> None:
+        """Take note that it raised."""
+
+    def returned(self, result: object) -> None:
+        """Take note of what it returned."""
 
 
-async def _sent(sender: Any, question: _Question, sending: Any) -> Any:
-    try:
-        return await sending
-    except BaseException as error:
-        _not_sent(sender, question, error)
-        raise
+class _Asking(_Watched):
+    """The app sends a question, by whichever method."""
+
+    def __init__(
+        self, sender: Any, event: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(args, kwargs)
+        self._sender = sender
+        self._event = event
+
+    def begin(self) -> None:
+        """Tell the prompt; one that cannot be read keeps its place before the next one."""
+        connection = _connection_of(self._sender)
+        self._line = line_of(connection)
+        # A lane of a session names itself; the event need not.
+        lane = get_text(fields_of(self._sender).get("_state"), "stream_id")
+        self._question = Question(self._event, lane)
+        if _runtime.observing():
+            with shield("reading what is sent"):
+                _tell(self._question, self._event)
+        if "_connection" in fields_of(connection):
+            with shield("following a connection"):
+                _follow(connection)
+        self._before = asking.get()
+        asking.set((self._line, self._question))
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that it was not sent, unless it was, and what failed was another's."""
+        asking.set(self._before)
+        with shield("reading a failure"):
+            if not self._question.sent:
+                self._line.failed(self._question, error, told=True)
+
+    def returned(self, result: object) -> None:  # noqa: ARG002 - the protocol's
+        """Take note that it is on its way, or queued."""
+        asking.set(self._before)
+        with shield("reading what was sent"):
+            self._line.lost(self._question)
 
 
-def _not_sent(sender: Any, question: _Question | None, error: BaseException) -> None:
-    """Tell that a question was not sent: the next answer is to another one."""
-    with shield("reading a failure"):
-        if question is not None and _awaited(sender).drop(question) and question.recording:
-            question.recording.fail(error)
+class _Flushing(_Watched):
+    """The SDK sends what it has queued, over a connection that may have a new socket."""
+
+    def __init__(self, connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(args, kwargs)
+        self._connection = connection
+
+    def begin(self) -> None:
+        """Watch the socket before anything is sent over it."""
+        _follow(self._connection)
+
+    def fail(self, error: BaseException) -> None:  # noqa: ARG002 - the protocol's
+        """Tell what is lost: whatever could be sent of it, is."""
+        self.returned(None)
+
+    def returned(self, result: object) -> None:  # noqa: ARG002 - the protocol's
+        """Tell what is lost, also where the SDK keeps quiet about it."""
+        with shield("reading what was sent"):
+            line_of(self._connection).settle()
 
 
-def parse_event(
-    wrapped: Callable[..., Any], connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Read an event that was received, on its way to the app."""
-    event = wrapped(*args, **kwargs)
-    with shield("reading what is received"):
-        awaited = _awaited(connection)
-        question = awaited.next_of(get_text(event, "stream_id"))
-        if question is not None:
-            recording = question.recording
-            if recording is not None:
-                recording.take(event)
-            if get_text(event, "type") in _ENDS and awaited.drop(question) and recording:
-                recording.finish()
-    return event
+class _Sent(_Watched):
+    """A question goes over a socket."""
+
+    def __init__(self, line: Line, wire: Wire, question: Question, *call: Any) -> None:
+        super().__init__(*call)
+        self._line = line
+        self._wire = wire
+        self._question = question
+
+    def begin(self) -> None:
+        """Wait for its answer, which may come before the call returns."""
+        self._wire.send(self._question)
+
+    def fail(self, error: BaseException) -> None:
+        """Wait no longer, unless the SDK sends it again."""
+        with shield("reading a failure"):
+            self._wire.not_sent(self._question, error)
+            self._question.error = error
+            self._line.put(self._question)
+
+    def returned(self, result: object) -> None:  # noqa: ARG002 - the protocol's
+        """Take note that it was sent."""
+        self._wire.sent(self._question)
+
+
+class _Received(_Watched):
+    """A socket is read."""
+
+    def __init__(self, wire: Wire, *call: Any) -> None:
+        super().__init__(*call)
+        self._wire = wire
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the answers so far, if the connection is closed."""
+        with shield("reading a failure"):
+            self._wire.break_off(error)
+
+    def returned(self, result: object) -> None:
+        """Read what was received."""
+        self._wire.receive(result)
+
+
+def ask(sender: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asking | None:
+    """Watch the app send something; only a `response.create` is a question."""
+    event = create_of(next(iter((*args, *kwargs.values())), None))
+    return None if event is None else _Asking(sender, event, args, kwargs)
+
+
+def enqueue(queue: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Take note of the message that is queued for the question that the app sends now."""
+    line, question = asking.get() or (None, None)
+    if line is None or question is None or line is not line_of_queue(queue):
+        return
+    question.message = args[0] if args else kwargs.get("data")
+    line.put(question)
+
+
+def flush(connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Flushing:
+    """Watch the SDK send what it has queued."""
+    return _Flushing(connection, args, kwargs)
 
 
 def close(
@@ -87,93 +183,63 @@ def close(
 ) -> Any:
     """Tell the answers so far when the app closes the connection, and close it."""
     with shield("closing a connection"):
-        _awaited(connection).leave()
+        wire = fields_of(connection).get(_WIRE)
+        if wire is not None:
+            wire.leave()
+        line_of(connection).leave()
     return wrapped(*args, **kwargs)
 
 
-class _Question:
-    """One that waits for its answer; without a recording, it is told to nobody."""
+def _follow(connection: Any) -> None:
+    """Watch the socket of a connection, if it is a new one."""
+    known, socket = fields_of(connection), connection._connection
+    wire = known.get(_WIRE)
+    if wire is not None and fields_of(socket).get(_WIRE) is wire:
+        return
+    known[_WIRE] = fields_of(socket)[_WIRE] = wire = Wire()
+    line = line_of(connection)
 
-    __slots__ = ("lane", "recording")
+    def send(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sent | None:
+        question = line.taken(args[0] if args else kwargs.get("message"))
+        return None if question is None else _Sent(line, wire, question, args, kwargs)
 
-    def __init__(self, lane: str | None) -> None:
-        self.lane = lane
-        self.recording: Recording | None = None
+    def receive(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Received:
+        return _Received(wire, args, kwargs)
 
-
-class _Awaited:
-    """The questions of a connection that wait for their answers, in their order; they end with it.
-
-    One that is never closed is finalised wherever the garbage collector runs, where nothing may
-    wait for a lock; and another thread may ask while this one reads.
-    """
-
-    def __init__(self) -> None:
-        self._questions: list[_Question] = []
-
-    def add(self, question: _Question) -> None:
-        """Take note of a question; an app that reads no answers waits for the latest ones only."""
-        self._questions.append(question)
-        if len(self._questions) > _MAX_AWAITED:
-            _leave(self._questions.pop(0))
-
-    def next_of(self, lane: str | None) -> _Question | None:
-        """Return the question that is answered next in a lane."""
-        return next((one for one in self._questions if one.lane == lane), None)
-
-    def drop(self, question: _Question) -> bool:
-        """Wait for an answer no longer; False if nobody did."""
-        try:
-            self._questions.remove(question)
-        except ValueError:
-            return False
-        return True
-
-    def leave(self, *, quiet: bool = False) -> None:
-        """Tell the answers so far."""
-        while self._questions:
-            _leave(self._questions.pop(0), quiet=quiet)
-
-    def __del__(self) -> None:
-        self.leave(quiet=True)
+    for name, watch in (("send", send), ("recv", receive)):
+        method = getattr(socket, name)
+        wrap = around_async if inspect.iscoroutinefunction(method) else around
+        setattr(socket, name, wrapt.FunctionWrapper(method, wrap(watch)))
 
 
-def _leave(question: _Question, *, quiet: bool = False) -> None:
-    if question.recording is not None:
-        question.recording.leave(quiet=quiet)
-
-
-def _await(sender: Any, event: Any) -> _Question:
-    # A lane of a session names itself; the event need not.
-    lane = get_text(event, "stream_id") or get_text(get(sender, "_state"), "stream_id")
-    question = _Question(lane)
-    _awaited(sender).add(question)
-    return question
-
-
-def _ask(question: _Question, event: Any) -> None:
+def _tell(question: Question, event: Any) -> None:
     body = mapping(event) or event.to_dict()
     asked = RESPONSES.asked(body, stream=True)
     call = ModelCall(RESPONSES, asked, _runtime.state().patches["openai"].observer)
-    question.recording = Recording(call, RESPONSES.gathering())
-    call.begin()
+    question.tell(call, Recording(call, RESPONSES.gathering()))
 
 
-def _awaited(sender: Any) -> _Awaited:
-    """Return what the connection behind a sender waits for: a manager, a lane, or itself.
-
-    A manager is there before its connection; what both have is the queue of what is to be sent.
-    """
-    known = _fields_of(sender)
-    if _NOTED not in known:
-        connection = getattr(known.get("_session"), "connection", sender)
-        parts = _fields_of(connection)
-        queue = next((name for name in parts if name.endswith(_QUEUE)), None)
-        shared = _fields_of(parts[queue] if queue else connection)
-        known[_NOTED] = shared.setdefault(_NOTED, _Awaited())
-    awaited: _Awaited = known[_NOTED]
-    return awaited
+def _connection_of(sender: Any) -> Any:
+    """Return the connection behind a sender: a manager, a lane, or itself."""
+    return getattr(fields_of(sender).get("_session"), "connection", sender)
 
 
-def _fields_of(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", vars(value))
+def _points() -> Iterator[PatchPoint]:
+    manager = "ResponsesConnectionManager"
+    for kind, wrap in (("", around), ("Async", around_async)):
+        methods: dict[str, Wrapper] = {
+            f"{kind}ResponsesConnection.send": wrap(ask),
+            f"{kind}ResponsesConnection.send_raw": wrap(ask),
+            f"{kind}ResponsesConnection._flush_send_queue": wrap(flush),
+            f"{kind}ResponsesConnection.close": close,
+            f"{kind}{manager}.send": around(ask),
+        }
+        for module in ("responses.responses", "beta.responses.responses"):
+            for path, wrapper in methods.items():
+                yield PatchPoint(f"openai.resources.{module}", path, wrapper, optional=True)
+        lane = f"{kind}ResponsesWebSocketLane.send"
+        yield PatchPoint("openai.lib.responses_websocket", lane, wrap(ask), optional=True)
+    yield PatchPoint("openai._send_queue", "SendQueue.enqueue", around(enqueue), optional=True)
+
+
+POINTS = tuple(_points())

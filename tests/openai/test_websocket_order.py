@@ -1,0 +1,709 @@
+"""Over a WebSocket an answer is told as that to its own question, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openai_wire import Answer
+from responses_wire import response_events
+from websockets.sync.client import ClientConnection
+
+from tests.openai.asking import Mode, entered, pieces, settled
+from tests.openai.websockets import (
+    BOTH,
+    ON_A_WEBSOCKET,
+    answer_of,
+    ask,
+    by_user,
+    client_of,
+    create,
+    events_of,
+    play,
+    websocket_server,
+)
+from tests.told import told
+from trubrics_instrument import _shield, configure, context, patch_openai, suppress, unpatch_openai
+from trubrics_instrument.providers.openai import _websocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from websockets.sync.server import ServerConnection
+
+    from tests.sink import Sink
+
+pytestmark = ON_A_WEBSOCKET
+
+
+def keeps_what_fails() -> bool:
+    """Whether this SDK puts a message that it could not send back into its queue."""
+    queue: Any = pytest.importorskip("openai._send_queue")
+    return "requeue_failed" not in inspect.signature(queue.SendQueue.flush_sync).parameters
+
+
+def refuse_once(monkeypatch: pytest.MonkeyPatch, mode: Mode, text: str) -> None:
+    """Let the first message that has this text fail where it goes over a socket."""
+    kind: Any = ClientConnection if mode == "sync" else _async_connection()
+    sending, left = kind.send, [OSError("no")]
+
+    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        if left and text in message:
+            raise left.pop()
+        return sending(self, message, *args, **kwargs)
+
+    async def send_async(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        return await send(self, message, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "send", send if mode == "sync" else send_async)
+
+
+def _async_connection() -> Any:
+    from websockets.asyncio.client import ClientConnection as AsyncConnection
+
+    return AsyncConnection
+
+
+def asked_by(user: str) -> Any:
+    """Return the context of a user, whose thread has the same name."""
+    return context(user_id=user, thread_id=user)
+
+
+def pair(text: str) -> list[tuple[str, str | None]]:
+    """Return what is told of a question and of its answer."""
+    return [("Prompt", text), ("Generation", text.upper())]
+
+
+def ends(sink: Sink, n: int) -> dict[str, tuple[str | None, str | None]]:
+    """Return status and error type of the last event of each user."""
+    return {one["user_id"]: (one.get("status"), one.get("error_type")) for one in told(sink, n)}
+
+
+@BOTH
+async def test_a_failed_first_flush(
+    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that fails when the manager connects takes no answer from the next questions."""
+    patch_openai()
+    refuse_once(monkeypatch, mode, "ada")
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        manager = client.responses.connect()
+        for user in ("ada", "bob"):
+            with asked_by(user):
+                manager.send(create(f"I am {user}"))
+        async with entered(manager) as connection:
+            with asked_by("cid"):
+                await settled(connection.send(create("I am cid")))
+            heard = ["I AM CID"] if keeps_what_fails() else ["I AM BOB", "I AM CID"]
+            assert [await answer_of(connection) for _ in heard] == heard
+        await settled(client.close())
+    unsent: Any = [("Prompt", "I am bob"), ("Generation", None)]
+    failed = ("Generation", None) if keeps_what_fails() else ("Generation failed", None)
+    assert by_user(sink, 6) == {
+        "ada": [("Prompt", "I am ada"), failed],
+        "bob": unsent if keeps_what_fails() else pair("I am bob"),
+        "cid": pair("I am cid"),
+    }
+    waits = ("incomplete", None)
+    assert ends(sink, 6) == {
+        "ada": waits if keeps_what_fails() else ("error", "OSError"),
+        "bob": waits if keeps_what_fails() else ("ok", None),
+        "cid": ("ok", None),
+    }
+
+
+def cut(after: int | None = None, asked: int = 1) -> Callable[[ServerConnection], None]:
+    """Return a server that goes away after the first answer, or so many of its events."""
+
+    def answer(connection: ServerConnection) -> None:
+        first, *_ = [json.loads(connection.recv()) for _ in range(asked)]
+        for event in events_of(first, 1)[:after]:
+            connection.send(json.dumps(event))
+        connection.close(1011)
+
+    return answer
+
+
+async def next_answers(connection: Any, count: int) -> list[str]:
+    """Read so many answers in one loop over the connection, which may connect again."""
+    heard: list[str] = []
+    async for event in pieces(connection):
+        if event.type == "response.completed":
+            heard.append(event.response.output_text)
+            if len(heard) == count:
+                return heard
+    raise AssertionError("the connection ended before the answers")
+
+
+def while_reconnecting(client: Any, mode: Mode, user: str) -> tuple[Any, list[Any]]:
+    """Return a manager that connects again, and asks then; and where its connection must be put."""
+    connections: list[Any] = []
+    sending: list[Any] = []
+
+    def queue(_: Any) -> None:
+        with asked_by(user):
+            sent = connections[0].send(create(f"I am {user}"))
+            sending.append(asyncio.ensure_future(sent) if mode == "async" else sent)
+
+    manager = client.responses.connect(on_reconnecting=queue, initial_delay=0.01)
+    return manager, connections
+
+
+@BOTH
+async def test_connected_again(mode: Mode, sink: Sink) -> None:
+    """What the old connection owed is ended; what was queued meanwhile is answered on the new."""
+    patch_openai()
+    with websocket_server(cut(after=5, asked=2), play()) as url:
+        client = client_of(mode, url)
+        manager, connections = while_reconnecting(client, mode, "cid")
+        async with entered(manager) as connection:
+            connections.append(connection)
+            for user in ("ada", "bob"):
+                with asked_by(user):
+                    await settled(connection.send(create(f"I am {user}")))
+            assert await next_answers(connection, 1) == ["I AM CID"]
+            with asked_by("dan"):
+                assert await ask(connection, "I am dan") == "I AM DAN"
+        await settled(client.close())
+    assert by_user(sink, 8) == {
+        "ada": [("Prompt", "I am ada"), ("Generation failed", "I ")],
+        "bob": [("Prompt", "I am bob"), ("Generation failed", None)],
+        "cid": pair("I am cid"),
+        "dan": pair("I am dan"),
+    }
+    lost = ("error", "ConnectionClosedError")
+    fine = ("ok", None)
+    assert ends(sink, 8) == {"ada": lost, "bob": lost, "cid": fine, "dan": fine}
+
+
+@BOTH
+async def test_a_message_that_is_sent_again(
+    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that failed, but that the SDK sends again, keeps the place of its answer."""
+    patch_openai()
+    refuse_once(monkeypatch, mode, "bob")
+    with websocket_server(cut(), play()) as url:
+        client = client_of(mode, url)
+        manager, connections = while_reconnecting(client, mode, "cid")
+        async with entered(manager) as connection:
+            connections.append(connection)
+            with asked_by("ada"):
+                assert await ask(connection, "I am ada") == "I AM ADA"
+            with asked_by("bob"), pytest.raises(OSError, match="no"):
+                await settled(connection.send(create("I am bob")))
+            heard = ["I AM BOB", "I AM CID"] if keeps_what_fails() else ["I AM CID"]
+            assert await next_answers(connection, len(heard)) == heard
+        await settled(client.close())
+    assert by_user(sink, 6) == {
+        "ada": pair("I am ada"),
+        "bob": [("Prompt", "I am bob"), ("Generation failed", None)],
+        "cid": pair("I am cid"),
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("off", ["undone", "disabled", "suppressed"])
+@pytest.mark.parametrize("read_while_off", [False, True])
+async def test_off_and_on_again(read_while_off: bool, off: str, mode: Mode, sink: Sink) -> None:
+    """What was asked while nobody looked is told to nobody, and keeps its place all the same."""
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"):
+                await settled(connection.send(create("I am ada")))
+            told(sink, 1)
+            if off == "undone":
+                unpatch_openai()
+            elif off == "disabled":
+                configure(host=sink.host, enabled=False)
+            with suppress() if off == "suppressed" else asked_by("bob"):
+                await settled(connection.send(create("hidden")))
+                heard = [await answer_of(connection)] if read_while_off else []
+            if off == "undone":
+                patch_openai()
+            elif off == "disabled":
+                configure(host=sink.host)
+            with asked_by("cid"):
+                await settled(connection.send(create("I am cid")))
+            while len(heard) < 3:
+                heard.append(await answer_of(connection))
+            assert heard == ["I AM ADA", "HIDDEN", "I AM CID"]
+        await settled(client.close())
+    n = 3 if off == "disabled" and read_while_off else 4
+    assert by_user(sink, n) == {
+        "ada": pair("I am ada") if n == 4 else [("Prompt", "I am ada")],
+        "cid": pair("I am cid"),
+    }
+
+
+@BOTH
+async def test_queued_before_the_patch(
+    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited to be sent before the patch keeps its place, though it goes out with others."""
+    refuse_once(monkeypatch, mode, "one")
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        manager = client.responses.connect()
+        for text in ("one", "two"):
+            manager.send(create(text))
+        async with entered(manager) as connection:
+            patch_openai()
+            with asked_by("ada"):
+                await settled(connection.send(create("I am ada")))
+            heard = ["I AM ADA"] if keeps_what_fails() else ["TWO", "I AM ADA"]
+            assert [await answer_of(connection) for _ in heard] == heard
+        await settled(client.close())
+    assert by_user(sink, 2) == {"ada": pair("I am ada")}
+
+
+@BOTH
+async def test_closed_before_it_was_sent(
+    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits to be sent when the app closes the connection is incomplete."""
+    patch_openai()
+    refuse_once(monkeypatch, mode, "ada")
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        manager = client.responses.connect()
+        for user in ("ada", "bob"):
+            with asked_by(user):
+                manager.send(create(f"I am {user}"))
+        async with entered(manager):
+            pass
+        assert ends(sink, 4)["bob"] == ("incomplete", None)
+        await settled(client.close())
+
+
+@BOTH
+async def test_an_error_after_it_was_sent(
+    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A send that raises although it has sent the question, is answered like any other."""
+    resource: Any = pytest.importorskip("openai.resources.responses.responses")
+    kind: Any = getattr(resource, f"{'' if mode == 'sync' else 'Async'}ResponsesConnection")
+    sending = kind.send
+
+    def send(connection: Any, event: Any) -> None:
+        sending(connection, event)
+        raise OSError("of another message")
+
+    async def send_async(connection: Any, event: Any) -> None:
+        await sending(connection, event)
+        raise OSError("of another message")
+
+    monkeypatch.setattr(kind, "send", send if mode == "sync" else send_async)
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"), pytest.raises(OSError, match="another"):
+                await settled(connection.send(create("I am ada")))
+            assert await answer_of(connection) == "I AM ADA"
+        await settled(client.close())
+    unpatch_openai()
+    assert by_user(sink, 2) == {"ada": pair("I am ada")}
+
+
+@BOTH
+async def test_raw_messages(mode: Mode, sink: Sink) -> None:
+    """What is sent and taken as plain messages is told like any other."""
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            for user, kind in (("ada", str), ("bob", str.encode)):
+                with asked_by(user):
+                    question = json.dumps(create(f"I am {user}"))
+                    await settled(connection.send_raw(kind(question)))
+            with asked_by("nobody"):
+                await settled(connection.send_raw('{"type": "response.create'))
+            answered = 0
+            while answered < 1:
+                answered += b"response.completed" in await settled(connection.recv_bytes())
+            assert await answer_of(connection) == "I AM BOB"
+        await settled(client.close())
+    assert by_user(sink, 4) == {"ada": pair("I am ada"), "bob": pair("I am bob")}
+
+
+@BOTH
+async def test_connected_before_the_patch(mode: Mode, sink: Sink) -> None:
+    """A connection from before the patch is observed from the next question on."""
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            await settled(connection.send(create("unseen")))
+            for _ in range(5):
+                await settled(connection.recv())
+            patch_openai()
+            assert await answer_of(connection) == "UNSEEN"
+            with asked_by("ada"):
+                assert await ask(connection, "I am ada") == "I AM ADA"
+        await settled(client.close())
+    assert by_user(sink, 2) == {"ada": pair("I am ada")}
+
+
+@BOTH
+async def test_two_connections_of_one_manager(mode: Mode, sink: Sink) -> None:
+    """Each connection has answers of its own, though both share the queue of their manager."""
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        manager = client.responses.connect()
+        async with entered(manager) as first:
+            with asked_by("ada"):
+                await settled(first.send(create("I am ada")))
+            async with entered(manager) as second:
+                with asked_by("bob"):
+                    assert await ask(second, "I am bob") == "I AM BOB"
+                assert await answer_of(first) == "I AM ADA"
+                await settled(first.close())
+        await settled(client.close())
+    assert by_user(sink, 4) == {"ada": pair("I am ada"), "bob": pair("I am bob")}
+
+
+def scripted(
+    *script: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], asked: int = 1
+) -> Callable[[ServerConnection], None]:
+    """Return a server that takes so many messages, and then plays what a script makes of them."""
+
+    def answer(connection: ServerConnection) -> None:
+        for step in script:
+            got = [json.loads(connection.recv()) for _ in range(asked)]
+            for event in step(got):
+                connection.send(json.dumps(event))
+        connection.recv()
+
+    return answer
+
+
+def refusal(**fields: Any) -> dict[str, Any]:
+    """Return the event of an error, as a WebSocket has it."""
+    error = {"type": "invalid_request_error", "code": "bad_model", "message": "a secret prompt"}
+    return {"type": "error", "status": 400, "error": error, **fields}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "case", ["refused", "in the middle", "the next one's", "which?", "given up"]
+)
+async def test_errors(case: str, mode: Mode, sink: Sink) -> None:
+    """An error ends the question that it answers: what comes next shows which one that was."""
+
+    def errors(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        first, second = (events_of(one, number) for number, one in enumerate(asked))
+        return {
+            "refused": [refusal(), *second],
+            "in the middle": [*first[:5], refusal(), *second],
+            "the next one's": [*first[:5], refusal(), *first[5:]],
+            "which?": [*first[:5], refusal()],
+            "given up": [*first[:5], *second],
+        }[case]
+
+    patch_openai()
+    with websocket_server(scripted(errors, asked=2)) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            for user in ("ada", "bob"):
+                with asked_by(user):
+                    await settled(connection.send(create(f"I am {user}")))
+            if case == "which?":
+                while (await settled(connection.recv())).type != "error":
+                    pass
+            else:
+                await answer_of(connection)
+        await settled(client.close())
+    begun, refused = "incomplete", ("error", "bad_model")
+    assert (
+        ends(sink, 4)
+        == {
+            "refused": {"ada": refused, "bob": ("ok", None)},
+            "in the middle": {"ada": refused, "bob": ("ok", None)},
+            "the next one's": {"ada": ("ok", None), "bob": refused},
+            "which?": {"ada": (begun, None), "bob": (begun, None)},
+            "given up": {"ada": (begun, None), "bob": ("ok", None)},
+        }[case]
+    )
+    texts = {one["user_id"]: one.get("$text") for one in told(sink, 4)}
+    assert (
+        texts
+        == {
+            "refused": {"ada": None, "bob": "I AM BOB"},
+            "in the middle": {"ada": "I ", "bob": "I AM BOB"},
+            "the next one's": {"ada": "I AM ADA", "bob": None},
+            "which?": {"ada": "I ", "bob": None},
+            "given up": {"ada": "I ", "bob": "I AM BOB"},
+        }[case]
+    )
+
+
+@BOTH
+async def test_a_message_that_is_no_json(mode: Mode, sink: Sink) -> None:
+    """What the app itself cannot read is no fault of ours, and ends nothing."""
+
+    def odd(connection: ServerConnection) -> None:
+        first, *others = events_of(json.loads(connection.recv()), 1)
+        connection.send(json.dumps(first))
+        for message in ("{not json", "null", "[]", '{"type": []}'):
+            connection.send(message)
+        for event in others:
+            connection.send(json.dumps(event))
+        connection.recv()
+
+    patch_openai()
+    with websocket_server(odd) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"):
+                await settled(connection.send(create("I am ada")))
+            for _ in range(5):
+                await settled(connection.recv_bytes())
+            assert await answer_of(connection) == "I AM ADA"
+        await settled(client.close())
+    assert by_user(sink, 2) == {"ada": pair("I am ada")}
+
+
+@BOTH
+async def test_a_steered_answer(mode: Mode, sink: Sink) -> None:
+    """The answer that follows a steered one of itself is not told as that to the next question."""
+
+    def steered(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        first = events_of(asked[0], 1)
+        last = response_events(
+            Answer("I AM", id="resp_1", finish_reason="length"),
+        )[-1]
+        accepted = {"type": "response.steer.accepted", "sequence_number": 0}
+        after = response_events(Answer("steered"), id="resp_2", previous_response_id="resp_1")
+        return [
+            *first[:5],
+            {**accepted, "steer": {"id": "steer_1", "previous_response_id": "resp_1"}},
+            last,
+            *after,
+            *events_of(asked[2], 3),
+        ]
+
+    patch_openai()
+    with websocket_server(scripted(steered, asked=3)) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"):
+                await settled(connection.send(create("I am ada")))
+                steer: Any = {
+                    "type": "response.steer",
+                    "previous_response_id": "resp_1",
+                    "input": "shorter",
+                }
+                await settled(connection.send(steer))
+            with asked_by("bob"):
+                await settled(connection.send(create("I am bob")))
+            assert [await answer_of(connection) for _ in range(2)] == ["steered", "I AM BOB"]
+        await settled(client.close())
+    assert by_user(sink, 4) == {
+        "ada": [("Prompt", "I am ada"), ("Generation", "I AM")],
+        "bob": pair("I am bob"),
+    }
+
+
+async def test_two_threads_at_once(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two threads send at the same time, the answers are unread; then all is certain."""
+    patch_openai()
+    sending: Any = ClientConnection.send
+    stands, may_go = threading.Event(), threading.Event()
+
+    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
+        if "ada" in message:
+            stands.set()
+            assert may_go.wait(10)
+        sending(self, message, *args, **kwargs)
+
+    monkeypatch.setattr(ClientConnection, "send", send)
+    with websocket_server() as url:
+        client = client_of("sync", url)
+        with client.responses.connect() as connection:
+
+            def ask_first() -> None:
+                with asked_by("ada"):
+                    connection.send(create("I am ada"))
+
+            thread = threading.Thread(target=ask_first)
+            thread.start()
+            assert stands.wait(10)
+            with asked_by("bob"):
+                assert await ask(connection, "I am bob") == "I AM BOB"
+            may_go.set()
+            thread.join()
+            assert await answer_of(connection) == "I AM ADA"
+            with asked_by("cid"):
+                assert await ask(connection, "I am cid") == "I AM CID"
+        client.close()
+    unread = ("Generation", None)
+    assert by_user(sink, 6) == {
+        "ada": [("Prompt", "I am ada"), unread],
+        "bob": [("Prompt", "I am bob"), unread],
+        "cid": pair("I am cid"),
+    }
+    assert ends(sink, 6) == {
+        "ada": ("unread", None),
+        "bob": ("unread", None),
+        "cid": ("ok", None),
+    }
+
+
+async def test_cancelled_while_sending(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a send that was cancelled nobody knows whose answers come: they are unread."""
+    patch_openai()
+    kind: Any = _async_connection()
+    sending = kind.send
+
+    async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
+        await sending(self, message, *args, **kwargs)
+        if "bob" in message:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(kind, "send", send)
+    with websocket_server() as url:
+        client = client_of("async", url)
+        async with client.responses.connect() as connection:
+            with asked_by("ada"):
+                await connection.send(create("I am ada"))
+            with asked_by("bob"):
+                sent = asyncio.ensure_future(connection.send(create("I am bob")))
+                await asyncio.wait([sent], timeout=0.05)
+                sent.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await sent
+            with asked_by("cid"):
+                await connection.send(create("I am cid"))
+            heard = [await answer_of(connection) for _ in range(3)]
+            assert heard == ["I AM ADA", "I AM BOB", "I AM CID"]
+        await client.close()
+    assert by_user(sink, 6) == {
+        "ada": pair("I am ada"),
+        "bob": [("Prompt", "I am bob"), ("Generation", None)],
+        "cid": [("Prompt", "I am cid"), ("Generation", None)],
+    }
+    assert ends(sink, 6) == {
+        "ada": ("ok", None),
+        "bob": ("incomplete", None),
+        "cid": ("unread", None),
+    }
+
+
+@BOTH
+async def test_more_questions_than_are_awaited(
+    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked while too many answers are owed is unread; no other answer is taken for it."""
+    monkeypatch.setattr("trubrics_instrument.providers.openai._wire.MAX_AWAITED", 2)
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            for user in ("ada", "bob", "cid"):
+                with asked_by(user):
+                    await settled(connection.send(create(f"I am {user}")))
+            heard = [await answer_of(connection) for _ in range(3)]
+            assert heard == ["I AM ADA", "I AM BOB", "I AM CID"]
+        await settled(client.close())
+    assert by_user(sink, 6) == {
+        "ada": pair("I am ada"),
+        "bob": pair("I am bob"),
+        "cid": [("Prompt", "I am cid"), ("Generation", None)],
+    }
+
+
+@BOTH
+async def test_a_socket_that_cannot_be_watched(
+    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a connection cannot be followed, its questions are told, and as unread."""
+
+    def broken(*_: object) -> None:
+        raise LookupError("a bug of ours")
+
+    _shield.set_strict(strict=False)
+    monkeypatch.setattr(_websocket, "_follow", broken)
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"):
+                assert await ask(connection, "I am ada") == "I AM ADA"
+        await settled(client.close())
+    assert ends(sink, 2) == {"ada": ("unread", None)}
+
+
+@BOTH
+async def test_a_connection_that_is_dropped(mode: Mode, sink: Sink) -> None:
+    """One that is never closed ends its questions when the garbage collector takes it."""
+    patch_openai()
+    with websocket_server(scripted(lambda asked: events_of(asked[0], 1)[:5])) as url:
+        client = client_of(mode, url)
+        connection = await entered_for_good(client.responses.connect())
+        with asked_by("ada"):
+            await settled(connection.send(create("I am ada")))
+        for _ in range(5):
+            await settled(connection.recv())
+        socket = connection._connection
+        del connection
+        await settled(socket.close())
+        del socket
+        await settled(client.close())
+    gc.collect()
+    assert ends(sink, 2) == {"ada": ("incomplete", None)}
+
+
+async def entered_for_good(manager: Any) -> Any:
+    """Return a connection that nobody is to close."""
+    return await settled(manager.enter())
+
+
+@BOTH
+async def test_stopped_waiting(mode: Mode, sink: Sink) -> None:
+    """To wait for an event in vain, or no longer, ends nothing."""
+    patch_openai()
+    with websocket_server(scripted(lambda asked: events_of(asked[0], 1)[:5], lambda _: [])) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"):
+                await settled(connection.send(create("I am ada")))
+            for _ in range(5):
+                await settled(connection.recv())
+            if mode == "sync":
+                with pytest.raises(TimeoutError):
+                    connection._connection.recv(timeout=0)
+            else:
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(connection.recv(), 0.01)
+            told(sink, 1)
+            assert len(sink.events) == 1
+        await settled(client.close())
+    assert ends(sink, 2) == {"ada": ("incomplete", None)}
+
+
+@BOTH
+async def test_the_server_takes_its_leave(mode: Mode, sink: Sink) -> None:
+    """A connection that the server closes in good order leaves its answers incomplete."""
+
+    def leave(connection: ServerConnection) -> None:
+        for event in events_of(json.loads(connection.recv()), 1)[:5]:
+            connection.send(json.dumps(event))
+
+    patch_openai()
+    with websocket_server(leave) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"):
+                await settled(connection.send(create("I am ada")))
+            assert len([event async for event in pieces(connection)]) == 5
+            assert ends(sink, 2) == {"ada": ("incomplete", None)}
+        await settled(client.close())

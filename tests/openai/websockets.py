@@ -1,0 +1,118 @@
+"""A loopback WebSocket server of Responses, and how the tests ask it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai_wire import Answer
+from responses_wire import response_events
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import serve
+
+from tests.openai.asking import MODES, Mode, in_this_sdk, pieces, settled
+from tests.told import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from websockets.sync.server import ServerConnection
+
+    from tests.sink import Sink
+
+BOTH = pytest.mark.parametrize("mode", MODES)
+ON_A_WEBSOCKET = [
+    pytest.mark.anyio,
+    # websockets 17 warns of what the SDK does.
+    pytest.mark.filterwarnings(r"ignore:connect\(\) must be used:DeprecationWarning"),
+    pytest.mark.skipif(
+        not in_this_sdk("responses.connect"),
+        reason="this openai has no Responses over a WebSocket",
+    ),
+]
+
+
+def events_of(question: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    """Return the events of an answer: the question, in upper case."""
+    lane = {"stream_id": question["stream_id"]} if "stream_id" in question else {}
+    answer = Answer(question["input"].upper(), id=f"resp_{number}")
+    return [{**event, **lane} for event in response_events(answer)]
+
+
+def play(cut_after: int | None = None, backwards: int = 1) -> Callable[[ServerConnection], None]:
+    """Return a server that answers each question, in as many events.
+
+    `backwards` questions at once are answered, the last one first.
+    """
+
+    def answer(connection: ServerConnection) -> None:
+        count = 0
+        while True:
+            asked = [json.loads(connection.recv()) for _ in range(backwards)]
+            for one in reversed(asked):
+                count += 1
+                for event in events_of(one, count)[:cut_after]:
+                    connection.send(json.dumps(event))
+            if cut_after is not None:
+                return
+
+    return answer
+
+
+@contextmanager
+def websocket_server(*played: Callable[[ServerConnection], None]) -> Generator[str]:
+    """Serve one connection after the other as they are played, the last one again and again."""
+    waiting = list(played or [play()])
+
+    def answer(connection: ServerConnection) -> None:
+        now = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        try:
+            now(connection)
+        except ConnectionClosed:
+            return
+
+    listening: Any = serve(answer, "127.0.0.1", 0)
+    with listening as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v1"
+        server.shutdown()
+        thread.join()
+
+
+def client_of(mode: Mode, url: str) -> Any:
+    """Return a client of a WebSocket server."""
+    kind: Any = openai.OpenAI if mode == "sync" else openai.AsyncOpenAI
+    return kind(api_key="k", base_url=url.replace("ws", "http", 1), websocket_base_url=url)
+
+
+async def ask(connection: Any, question: str, *, lane: str | None = None) -> str:
+    """Ask over a connection, and read the answer to its end."""
+    await settled(connection.send(create(question, lane=lane)))
+    return await answer_of(connection)
+
+
+def create(question: str, *, lane: str | None = None) -> dict[str, str]:
+    """Return the event that asks."""
+    event = {"type": "response.create", "model": "gpt-4o", "input": question}
+    return {**event, "stream_id": lane} if lane else event
+
+
+async def answer_of(connection: Any) -> str:
+    """Read an answer to its end."""
+    async for received in pieces(connection):
+        if received.type == "response.completed":
+            return str(received.response.output_text)
+    raise AssertionError("the connection ended before the answer")
+
+
+def by_user(sink: Sink, n: int) -> dict[str, list[tuple[str, str | None]]]:
+    """Return event and text of the first `n` events, by user."""
+    users: dict[str, list[tuple[str, str | None]]] = {}
+    for one in told(sink, n):
+        users.setdefault(one["user_id"], []).append((one["event"], one.get("$text")))
+    return users

@@ -1,0 +1,215 @@
+"""What goes over one WebSocket: which answer belongs to which question.
+
+In a lane (`stream_id`) answers come in the order in which the questions were sent, each from its
+`response.created` to its end. So what counts is what is truly sent and truly received, by whichever
+method of the SDK: both are watched at the socket. Where the order is not known, an answer is told
+as `unread`, and never as that to another question.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument._memory import Memory
+from trubrics_instrument._reader import Answer
+from trubrics_instrument._shield import shield
+from trubrics_instrument.providers.openai._fields import get, get_text, json_or_none
+
+if TYPE_CHECKING:
+    from trubrics_instrument._call import ModelCall
+    from trubrics_instrument._stream import Recording
+
+MAX_AWAITED = 1_000
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class Question:
+    """One that is sent, or waits to be; without a recording, it is told to nobody.
+
+    Attributes:
+        lane: The lane of its answer.
+        previous_id: The id of the answer that it goes on from.
+        message: What the SDK sends for it, once that is known.
+        error: Why it could not be sent; the SDK may try again.
+        sent: Whether it is on its way, or was sent.
+        sure: Whether the next answer in its lane is certainly its own.
+        begun: Whether its answer has begun to come.
+        doubt: An error that ended its answer, or refused the next question.
+        thread: Which thread is sending it.
+    """
+
+    __slots__ = (
+        *("_call", "_recording"),
+        *("begun", "doubt", "error", "lane", "message", "previous_id", "sent", "sure", "thread"),
+    )
+
+    def __init__(self, event: Any, lane: str | None = None) -> None:
+        self._call: ModelCall | None = None
+        self._recording: Recording | None = None
+        self.lane = get_text(event, "stream_id") or lane
+        self.previous_id = get_text(event, "previous_response_id")
+        self.message: object = None
+        self.error: BaseException | None = None
+        self.sent = False
+        self.sure = True
+        self.begun = False
+        self.doubt: Any = None
+        self.thread = 0
+
+    def tell(self, call: ModelCall, recording: Recording) -> None:
+        """Tell it, and its answer when that comes."""
+        self._call, self._recording = call, recording
+        call.begin()
+
+    def take(self, event: Any) -> None:
+        """Read an event of its answer."""
+        if self._recording is not None and self.sure:
+            self._recording.take(event)
+
+    def finish(self) -> None:
+        """Tell its answer: it has come to its end."""
+        if self._recording is not None and self.sure:
+            self._recording.finish()
+        else:
+            self.unread()
+
+    def unread(self) -> None:
+        """Tell that its answer cannot be told from others."""
+        if self._call is not None:
+            with shield("telling that an answer is unread"):
+                self._call.end(Answer(status="unread"))
+
+    def leave(self, *, quiet: bool = False) -> None:
+        """Tell the answer so far."""
+        if self._recording is not None:
+            self._recording.leave(quiet=quiet)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the answer so far, and that it failed."""
+        if self._recording is not None:
+            self._recording.fail(error)
+
+
+class Wire:
+    """One WebSocket: the questions that were sent over it, in their order, until they are answered.
+
+    Another thread may ask while this one reads, and one that is never closed is finalised wherever
+    the garbage collector runs: there are no locks, each step is one atomic operation of a list.
+    """
+
+    def __init__(self) -> None:
+        self._awaited: list[Question] = []
+        self._going: list[Question] = []
+        self._steered: Memory[bool] = Memory(MAX_AWAITED)
+        self._certain = True
+
+    def send(self, question: Question) -> None:
+        """Take note of a question that is being sent."""
+        if not self._certain or len(self._awaited) >= MAX_AWAITED:
+            self._certain = False
+            question.unread()
+            return
+        question.thread = threading.get_ident()
+        self._awaited.append(question)
+        self._going.append(question)
+        for other in self._going[:]:
+            if other.lane == question.lane and other.thread != question.thread:
+                other.sure = question.sure = False
+
+    def sent(self, question: Question) -> None:
+        """Take note that it was sent."""
+        drop(self._going, question)
+
+    def not_sent(self, question: Question, error: BaseException) -> None:
+        """Take note that sending it raised; if that was cancelled, nobody knows what was sent."""
+        question.sent = False
+        drop(self._going, question)
+        drop(self._awaited, question)
+        if not isinstance(error, Exception):
+            self._certain = False
+
+    def receive(self, message: Any) -> None:
+        """Read what was received, on its way to the app."""
+        if self._awaited and isinstance(message, (str, bytes)):
+            with shield("reading what is received"):
+                self._read(json_or_none(message))
+
+    def break_off(self, error: BaseException) -> None:
+        """Tell the answers so far if the connection is closed: no others will come over it."""
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if "ConnectionClosedOK" in kinds:
+            self.leave()
+        elif "ConnectionClosed" in kinds:
+            while self._awaited:
+                self._awaited.pop(0).fail(error)
+
+    def leave(self, *, quiet: bool = False) -> None:
+        """Tell the answers so far."""
+        while self._awaited:
+            self._awaited.pop(0).leave(quiet=quiet)
+
+    def __del__(self) -> None:
+        self.leave(quiet=True)
+
+    def _read(self, event: Any) -> None:
+        lane, kind = get_text(event, "stream_id"), get_text(event, "type")
+        if kind == "response.steer.accepted":
+            self._steered.put(get_text(get(event, "steer"), "previous_response_id"), value=True)
+        question, after = self._next_two(lane)
+        if question is None:
+            return
+        if kind == "response.created":
+            self._begin(question, event, lane)
+        elif kind == "error":
+            if question.begun and after is not None:
+                question.doubt = event  # what comes next shows which of the two it ended
+            else:
+                self._end(question, event)
+        elif question.begun:
+            self._go_on(question, after, event, ends=kind in _ENDS)
+
+    def _begin(self, question: Question | None, event: Any, lane: str | None) -> None:
+        """Read that an answer begins: to the next question, if it is not to what steered one."""
+        if question is not None and question.begun:
+            if question.doubt is not None:
+                self._end(question, question.doubt)
+            else:
+                drop(self._awaited, question)
+                question.leave()
+            question, _ = self._next_two(lane)
+        previous_id = get_text(get(event, "response"), "previous_response_id")
+        if question is None or (
+            previous_id != question.previous_id and self._steered.get(previous_id)
+        ):
+            return
+        question.begun = True
+        question.take(event)
+
+    def _go_on(self, question: Question, after: Question | None, event: Any, *, ends: bool) -> None:
+        if question.doubt is not None and after is not None:
+            self._end(after, question.doubt)
+        question.doubt = None
+        if ends:
+            self._end(question, event)
+        else:
+            question.take(event)
+
+    def _end(self, question: Question, event: Any) -> None:
+        question.take(event)
+        if drop(self._awaited, question):
+            question.finish()
+
+    def _next_two(self, lane: str | None) -> tuple[Question | None, Question | None]:
+        """Return the question that is answered next in a lane, and the one after it."""
+        in_lane = (one for one in self._awaited[:] if one.lane == lane)
+        return next(in_lane, None), next(in_lane, None)
+
+
+def drop(questions: list[Question], question: Question) -> bool:
+    """Take a question out; False if it is not there."""
+    try:
+        questions.remove(question)
+    except ValueError:
+        return False
+    return True
