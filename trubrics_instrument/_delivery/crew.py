@@ -22,6 +22,8 @@ CORE = 2
 CHUNK = 100
 READY_BATCHES = 8
 TICK_S = 0.02
+# A look that finds nothing costs the app more than the worker: it takes the interpreter away.
+GLANCE_S = 0.1
 ALWAYS_LINGER_S = 0.01
 IDLE_S = 10.0
 SLOW_S = 0.02
@@ -180,7 +182,7 @@ class Crew:
             left = until - clock()
             if left <= 0 or run.hurrying or self._stopped:
                 return
-            run.bell.sleep(min(left, TICK_S))
+            run.bell.sleep(min(left, GLANCE_S))
 
 
 def _alive(threads: list[threading.Thread]) -> list[threading.Thread]:
