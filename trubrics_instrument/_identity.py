@@ -30,6 +30,9 @@ class Claim(NamedTuple):
     thread_id: str | None = None
 
 
+NO_CLAIM = Claim()
+
+
 class Identity(NamedTuple):
     """Who asks, and where, settled at the start of a call and carried with it."""
 
@@ -88,11 +91,15 @@ def claimed_by(user_id: Source, thread_id: Source) -> Claim:
 
 def claimed_by_own_keys(metadata: Mapping[str, object]) -> Claim:
     """Return what `trubrics_user_id` and `trubrics_thread_id` of a call's metadata say."""
+    if not metadata:
+        return NO_CLAIM
     return Claim(clean_id(metadata.get(OWN_USER_KEY)), clean_id(metadata.get(OWN_THREAD_KEY)))
 
 
 def claimed_by_keys(metadata: Mapping[str, object]) -> Claim:
     """Return what the usual keys of a call's metadata say."""
+    if not metadata:
+        return NO_CLAIM
     return Claim(_first(metadata, USER_KEYS), _first(metadata, THREAD_KEYS))
 
 

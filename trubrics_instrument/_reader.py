@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from trubrics_instrument._identity import Claim
+from trubrics_instrument._identity import NO_CLAIM
 from trubrics_instrument._trail import NO_HISTORY, History
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
+
+    from trubrics_instrument._identity import Claim
 
 Status: TypeAlias = Literal["ok", "incomplete", "error", "unread"]
 
@@ -46,7 +48,7 @@ class Asked(NamedTuple):
     continues: bool = False
     turn_keys: tuple[Hashable, ...] = ()
     question: Hashable = None
-    claim: Claim = Claim()
+    claim: Claim = NO_CLAIM
     metadata: Mapping[str, object] = {}
     previous_id: str | None = None
     chained: bool = False

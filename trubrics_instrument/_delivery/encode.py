@@ -70,7 +70,9 @@ def plain(value: object, _path: tuple[int, ...] = ()) -> object:
         return value
     if type(value) is str and value.isascii():
         return value
-    if type(value) is float and math.isfinite(value):
+    if (type(value) is int and -_SHORT < value < _SHORT) or (
+        type(value) is float and math.isfinite(value)
+    ):
         return value
     try:
         if isinstance(value, (str, int, float)):
@@ -112,7 +114,7 @@ def _compound(value: object, path: tuple[int, ...]) -> object:
         return {
             (key if type(key) is str and key.isascii() else text_of(key)):
             # Most values are short and ASCII, and a call takes longer than this look.
-            (item if type(item) is str and item.isascii() else plain(item, path))
+            (item if item is None or (type(item) is str and item.isascii()) else plain(item, path))
             for key, item in pairs
         }
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -145,8 +147,6 @@ def _text(value: str) -> str:
 
 
 def _integer(value: int) -> object:
-    if type(value) is int and -_SHORT < value < _SHORT:
-        return value
     try:
         return int(repr(int(value)))
     except ValueError:  # Python refuses to print integers of more than 4,300 digits

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Choice, Usage
+from trubrics_instrument._reader import Answer, Choice
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed
 from trubrics_instrument.langchain.origin import UNKNOWN, Origin
 from trubrics_instrument.langchain.outcome import ModelAnswer
-from trubrics_instrument.langchain.reader import ResultReader, is_cached
+from trubrics_instrument.langchain.reader import ResultReader
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -62,20 +62,17 @@ class ModelRun:
     def _close(self, result: Any, error: BaseException | None = None) -> None:
         observed.closed(self.key)
         awaiting.pop(self.key, None)
-        answer = Answer() if result is None else self._read(result)
-        cached = is_cached(result)
-        if cached:
-            answer = answer._replace(usage=Usage())
+        answer, cached = (Answer(), False) if result is None else self._read(result)
         if self._call is not None:
             self._tell(self._call, answer, error, cached=cached)
         if self.turn is not None:
             known = None if result is None and error is not None else self._known(answer)
             self.turn.model_ended(self.key, answer.usage, known)
 
-    def _read(self, result: Any) -> Answer:
+    def _read(self, result: Any) -> tuple[Answer, bool]:
         with shield("reading the answer"):
-            return ResultReader(self._origin.framework).answer(result)
-        return Answer(status="unread")
+            return ResultReader(self._origin.framework).read(result)
+        return Answer(status="unread"), False
 
     def _tell(
         self, call: ModelCall, answer: Answer, error: BaseException | None, *, cached: bool

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._identity import (
+    NO_CLAIM,
     OWN_THREAD_KEY,
     OWN_USER_KEY,
     THREAD_KEYS,
@@ -27,7 +28,6 @@ _MODEL_KEYS = ("model", "model_name", "model_id", "deployment_name", "azure_depl
 _NOT_THE_APPS = ("ls_", "lc_", "langgraph_", "checkpoint_", "__")
 _LANGGRAPHS = frozenset({"run_id", "task_id", "graph_id", "assistant_id"})
 _CLAIMING = frozenset({*USER_KEYS, *THREAD_KEYS})
-_NOBODY = Claim()
 
 
 class Origin(NamedTuple):
@@ -99,7 +99,7 @@ def claim_of(*metadata: Mapping[str, Any]) -> Claim:
     """
     configurable = mapping(_config().get("configurable"))
     claiming = [one for one in (configurable, *metadata) if not _CLAIMING.isdisjoint(one)]
-    return first_of([claimed_by_keys(one) for one in claiming]) if claiming else _NOBODY
+    return first_of([claimed_by_keys(one) for one in claiming]) if claiming else NO_CLAIM
 
 
 def enclosing_run_id() -> Any:

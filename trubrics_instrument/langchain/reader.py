@@ -31,39 +31,35 @@ class ResultReader:
 
     def answer(self, body: Any) -> Answer:
         """Return what an `LLMResult` says."""
-        generations = _generations(body)
+        return self.read(body)[0]
+
+    def read(self, body: Any) -> tuple[Answer, bool]:
+        """Return what an `LLMResult` says, and whether it is out of LangChain's cache.
+
+        Such a one repeats tokens that were counted once, and so has none here.
+        Source: langchain-core 0.3.60 to 1.8.3, `BaseChatModel._convert_cached_generations`.
+        """
+        prompts = each(field(body, "generations"))
+        generations = each(prompts[0]) if prompts else ()  # a run has one prompt
         totals = mapping(field(body, "llm_output"))
         first = field(generations[0], "message") if generations else None
         known = mapping(field(first, "response_metadata"))
         model = known.get("model_name") or known.get("model") or totals.get("model_name")
-        return Answer(
+        counted = mapping(field(first, "usage_metadata"))
+        cached = counted.get("total_cost") == 0
+        answer = Answer(
             id=first_text([field(first, "id")]),
             model=first_text([model]),
             choices=tuple([_choice(generation) for generation in generations]),
-            usage=_usage(first, totals),
+            usage=_UNKNOWN if cached else _usage(counted, totals),
             status="ok" if generations else "unread",
         )
+        return answer, cached
 
     def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
         """Return the ids of the tool calls: their results will come with the same question."""
         uses = (use for choice in answer.choices for use in choice.tool_uses)
         return tuple((use.id or use.name, asked.text) for use in uses)
-
-
-def is_cached(body: Any) -> bool:
-    """Whether an answer came out of LangChain's cache: it repeats tokens that were counted once.
-
-    Source: langchain-core 0.3.60 to 1.8.2, `BaseChatModel._convert_cached_generations`.
-    """
-    generations = _generations(body)
-    first = field(generations[0], "message") if generations else None
-    return mapping(field(first, "usage_metadata")).get("total_cost") == 0
-
-
-def _generations(body: Any) -> Sequence[Any]:
-    """Return the answers to the one prompt that a run has."""
-    prompts = each(field(body, "generations"))
-    return each(prompts[0]) if prompts else ()
 
 
 def _choice(generation: Any) -> Choice:
@@ -90,8 +86,7 @@ def _reason(known: Mapping[str, Any]) -> str | None:
     return first_text([known.get(key) for key in _FINISH_KEYS]) if known else None
 
 
-def _usage(message: Any, totals: Mapping[str, Any]) -> Usage:
-    counted = mapping(field(message, "usage_metadata"))
+def _usage(counted: Mapping[str, Any], totals: Mapping[str, Any]) -> Usage:
     if counted:
         return Usage(
             input_tokens=_count(counted.get("input_tokens")),
