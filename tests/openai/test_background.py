@@ -130,3 +130,23 @@ async def test_more_than_are_remembered(sink: Sink, server: Loopback) -> None:
     await close_client(client)
     ends = [event for event in brief(sink) if event[0] != "Prompt"]
     assert ends == [("Generation", "Yes", "ok", one) for one in (ids[1], ids[-1])]
+
+
+@BOTH
+async def test_an_address_in_full(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """The answer may be asked for, and the question called off, by an address in full."""
+    patch_openai()
+    server.always(lambda _: json_reply(response_object(ANSWER)))
+    server.script(json_reply(response_object(ANSWER, status="queued")))
+    client = client_of(server, mode)
+    await settled(client.responses.create(**ASK))
+    address = f"{server.base_url}/responses/{ANSWER.id}"
+    await settled(client.get(address, cast_to=object))
+    server.script(json_reply(response_object(ANSWER, status="queued")))
+    await settled(client.responses.create(**ASK | {"input": "And the trains?"}))
+    server.script(json_reply(response_object(ANSWER, status="cancelled")))
+    await settled(client.post(f"{address}/cancel", cast_to=object))
+    await close_client(client)
+    trains = ("Prompt", "And the trains?", None, None)
+    called_off = ("Generation", "All trams run.", "incomplete", "resp_9")
+    assert brief(sink) == [PROMPT, GENERATION, trains, called_off]

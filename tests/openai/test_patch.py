@@ -14,7 +14,7 @@ import wrapt
 from openai._models import FinalRequestOptions
 from openai_wire import chat_chunks, chat_completion
 
-from tests.openai.asking import client_of
+from tests.openai.asking import MODES, Mode, client_of, close_client, settled
 from tests.replies import chat_stream, json_reply
 from trubrics_instrument import (
     _public,
@@ -99,6 +99,54 @@ def test_what_was_taken_before(sink: Sink, client: Any) -> None:
     assert [count_events(sink, way) for way in ways] == [2] * len(ways)
     unpatch_openai()
     assert [count_events(sink, way) for way in ways] == [0] * len(ways)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("path", "asks"),
+    [
+        ("{host}/v1/chat/completions", True),
+        ("{host}/v1/chat/completions?api-version=1#top", True),
+        ("{host}/chat/completions", True),
+        ("/more/v1/chat/completions", True),
+        ("{host}/openai/deployments/gpt/chat/completions", True),
+        ("{host}/v1/chat/completions/chatcmpl-1", False),
+        ("{host}/v1/chat/completions/count", False),
+        ("{host}/survey/responses", False),
+    ],
+)
+@pytest.mark.anyio
+async def test_addresses_in_full(
+    path: str, asks: bool, mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """What an app posts by itself is observed below any address, if it looks like a question."""
+    server.always(lambda _: json_reply(chat_completion("Hello")))
+    client: Any = client_of(server, mode, base_url="http://127.0.0.1:9/v1")
+    patch_openai()
+    host = server.url if "{host}" in path else ""
+    if not host:
+        client.base_url = server.url
+    body = {key: value for key, value in ASK.items() if "deployments" not in path or key != "model"}
+    if "survey" in path:
+        body = {"answers": [1, 2]}
+    answer = await settled(client.post(path.format(host=host), body=body, cast_to=object))
+    assert answer["choices"][0]["message"]["content"] == "Hello"
+    await close_client(client)
+    assert _public.flush(5)
+    named = {(one["event"], one["properties"]["provider"]) for one in sink.events}
+    assert named == ({("Prompt", "127.0.0.1"), ("Generation", "127.0.0.1")} if asks else set())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.anyio
+async def test_the_provider_of_an_address_in_full(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """It is the host of the request, and not that of the client."""
+    server.always(lambda _: json_reply(chat_completion("Hello")))
+    client: Any = client_of(server, mode, base_url="https://api.openai.com/v1")
+    patch_openai()
+    await settled(client.post(f"{server.base_url}/chat/completions", body=ASK, cast_to=object))
+    await close_client(client)
+    assert [one["properties"]["provider"] for one in sink.wait_for(2)] == ["127.0.0.1"] * 2
 
 
 def test_the_apps_own_options(sink: Sink, client: Any) -> None:

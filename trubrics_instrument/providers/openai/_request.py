@@ -36,7 +36,9 @@ READERS: dict[str, Reader] = {
     "/responses": RESPONSES,
 }
 # Where an answer that was not there at once is asked for, or called off.
-_LATER = re.compile(r"get /responses/([^/]+)|post /responses/([^/]+)/cancel")
+_LATER = re.compile(r"get .*/responses/([^/]+)|post .*/responses/([^/]+)/cancel")
+# An app that posts by itself may say more of the address than the SDK does.
+_LONGER = re.compile("/.+?(" + "|".join(READERS) + ")")
 
 
 class Request:
@@ -151,8 +153,9 @@ def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request
     if not _runtime.observing():
         return None
     options = _options(args, kwargs)
-    method, path = options.method.lower(), "/" + urlsplit(str(options.url)).path.strip("/")
-    reader = READERS.get(path) if method == "post" else None
+    url = urlsplit(str(options.url))
+    method, path = options.method.lower(), "/" + url.path.strip("/")
+    reader = _reader_of(path, options) if method == "post" else None
     later = None if reader else _LATER.fullmatch(f"{method} {path}")
     if reader is None and later is None:
         return None
@@ -165,9 +168,21 @@ def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request
         return Request(call, RESPONSES, args, kwargs, stream=stream, asks=False) if call else None
     if _runtime.observed_elsewhere():
         return None
-    asked = reader.asked(body, stream=stream)._replace(provider=_provider(client))
+    asked = reader.asked(body, stream=stream)._replace(
+        provider=_provider(client, url.netloc and url.hostname)
+    )
     call = ModelCall(reader, asked, _runtime.state().patches["openai"].observer)
     return Request(call, reader, args, kwargs, stream=stream)
+
+
+def _reader_of(path: str, options: Any) -> Reader | None:
+    """Return who reads a request: below another path it must look like a question, too."""
+    reader = READERS.get(path)
+    longer = None if reader else _LONGER.fullmatch(path)
+    if longer is None:
+        return reader
+    asks = "model" in mapping(options.json_data) or "/deployments/" in path
+    return READERS[longer[1]] if asks else None
 
 
 def close(
@@ -195,9 +210,11 @@ def _own_options(
     return options, (args[0], options, *args[2:]), kwargs
 
 
-def _provider(client: Any) -> str | None:
+def _provider(client: Any, host_of_request: str | None) -> str | None:
     """Return who serves the model: "openai", "azure", else the name of the host."""
     with shield("reading the provider"):
+        if host_of_request:
+            return _provider_of(client.__class__, host_of_request.encode())
         url = client.base_url
         host = url.raw_host if hasattr(url, "raw_host") else _host_of(str(url))
         return _provider_of(client.__class__, host)
