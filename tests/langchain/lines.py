@@ -1,13 +1,15 @@
 """Graphs whose nodes run one after another, wherever LangGraph is installed, in any version."""
 
-# LangGraph's own types are unknown in part.
+# LangChain's and LangGraph's own types are unknown in part.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,3 +34,15 @@ def line_of(
         graph.add_edge(last, f"node-{number}")
         last = f"node-{number}"
     return graph.compile(**compiled or {})
+
+
+def graph_around(talker: Any) -> Any:
+    """Return a graph whose one node asks this model, in either way, and in any Python."""
+
+    def talk(state: Any, config: Any) -> Any:
+        return {"messages": [talker.invoke(state["messages"], config)]}
+
+    async def talk_async(state: Any, config: Any) -> Any:
+        return {"messages": [await talker.ainvoke(state["messages"], config)]}
+
+    return line_of(RunnableLambda(talk, afunc=talk_async))

@@ -28,7 +28,7 @@ from tests.langchain.driving import (
     let_go,
     turns_told,
 )
-from tests.langchain.lines import line_of
+from tests.langchain.lines import graph_around
 from tests.langchain.models import Completing, Refused, Scripted, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -60,25 +60,11 @@ def config(granularity: Any = "turn") -> Any:
     return {"callbacks": [handler]}
 
 
-def graph(talker: Any) -> Any:
-    """Return a graph with one node that asks a model."""
-
-    async def talk(state: Any, config: Any) -> Any:
-        return {"messages": [await talker.ainvoke(state["messages"], config)]}
-
-    return line_of(
-        RunnableLambda(
-            lambda state, config: {"messages": [talker.invoke(state["messages"], config)]},
-            afunc=talk,
-        )
-    )
-
-
 # How each is built around a model, and what it is asked.
 AROUND: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "model": (lambda talker: talker, QUESTION),
     "chain": (lambda talker: TEMPLATE | talker | WORDS, GIVEN),
-    "graph": (graph, {"messages": [("user", QUESTION)]}),
+    "graph": (graph_around, {"messages": [("user", QUESTION)]}),
 }
 
 

@@ -146,20 +146,20 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
 
     def on_llm_new_token(  # its parameters are named one by one: it is called for each token
         self,
-        token: Any,  # noqa: ARG002 - LangChain's, as are those below
+        token: Any,
         *,
         run_id: Any,
-        chunk: Any = None,  # noqa: ARG002
+        chunk: Any = None,  # noqa: ARG002 - LangChain's, as are those below
         parent_run_id: Any = None,  # noqa: ARG002
         tags: Any = None,  # noqa: ARG002
         **_: Any,
     ) -> None:
-        """Take note of the first piece of an answer; the pieces themselves come again as one."""
+        """Take note of the first piece of an answer; the others mostly come again as one."""
         if not awaiting:
             return
-        run = awaiting.pop(observed.key_of(run_id), None)
+        run = awaiting.get(observed.key_of(run_id))
         if run is not None:
-            run.first_piece()
+            run.piece(token)
 
     def on_llm_end(self, response: Any, **about: Any) -> None:
         """Take note of what a model answered."""

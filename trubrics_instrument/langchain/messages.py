@@ -92,14 +92,22 @@ def content(message: Any) -> Any:
     return field(message, "content")
 
 
+def text_in(parts: Any, separator: str = "") -> str | None:
+    """Return the text of a content: a str (copied free of its subclass), or a list of parts."""
+    if isinstance(parts, str):
+        return str.__str__(parts) or None
+    texts = (part if isinstance(part, str) else _part_text(part) for part in each(parts))
+    return separator.join(text for text in texts if text) or None
+
+
 def said(message: Any) -> str | None:
     """Return what a person, or a tool, says in a message."""
-    return _joined(content(message), "\n")
+    return text_in(content(message), "\n")
 
 
 def answered(message: Any) -> str | None:
     """Return what a model says in a message: its text, never its reasoning, else its refusal."""
-    return _joined(content(message), "") or _refusal(message)
+    return text_in(content(message)) or _refusal(message)
 
 
 def tool_uses(message: Any) -> tuple[ToolUse, ...]:
@@ -128,14 +136,6 @@ def attachments(message: Any) -> str | None:
 
 def _role(name: Any) -> Role:
     return _ROLES.get(str(name).lower(), "other")
-
-
-def _joined(parts: Any, separator: str) -> str | None:
-    """Return the text of a content: a str (copied free of its subclass), or a list of parts."""
-    if isinstance(parts, str):
-        return str.__str__(parts) or None
-    texts = (part if isinstance(part, str) else _part_text(part) for part in each(parts))
-    return separator.join(text for text in texts if text) or None
 
 
 def _part_text(part: Any) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trubrics_instrument._reader import Answer, Choice
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed
+from trubrics_instrument.langchain.messages import text_in
 from trubrics_instrument.langchain.origin import UNKNOWN, Origin
 from trubrics_instrument.langchain.outcome import ModelAnswer
 from trubrics_instrument.langchain.reader import ResultReader
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from trubrics_instrument._call import ModelCall
     from trubrics_instrument.langchain.turn import RunTurn
 
-# Runs that have streamed nothing yet. Every piece of every stream looks here, and most only that.
+# Runs that want the next piece: the first one, of most. Every piece of every stream looks here.
 awaiting: dict[Hashable, ModelRun] = {}
 
 
@@ -40,12 +41,22 @@ class ModelRun:
         self._origin = origin
         self._call = call
         self._first_piece_s: float | None = None
+        self._pieces: list[Any] = []
         observed.opened(self.key)
         awaiting[self.key] = self
 
-    def first_piece(self) -> None:
-        """Take note that the answer has begun to come."""
-        self._first_piece_s = time.perf_counter()
+    def piece(self, token: Any) -> None:
+        """Take note that the answer has begun to come, and of what comes, if LangChain does not.
+
+        It shows what came by a failure where the app streams a model, and nothing where a graph
+        streams what a node asks for as a whole: there, each piece is kept.
+        """
+        if self._first_piece_s is None:
+            self._first_piece_s = time.perf_counter()
+            if observed.in_stream():
+                awaiting.pop(self.key, None)
+                return
+        self._pieces.append(token)
 
     def ended(self, result: Any) -> None:
         """Take note of its answer."""
@@ -63,16 +74,23 @@ class ModelRun:
         observed.closed(self.key)
         awaiting.pop(self.key, None)
         answer, cached = (Answer(), False) if result is None else self._read(result)
+        if error is not None and not answer.choices:
+            answer = answer._replace(choices=self._so_far())
         if self._call is not None:
             self._tell(self._call, answer, error, cached=cached)
         if self.turn is not None:
-            known = None if result is None and error is not None else self._known(answer)
+            unknown = result is None and error is not None and not self._pieces
+            known = None if unknown else self._known(answer)
             self.turn.model_ended(self.key, answer.usage, known)
 
     def _read(self, result: Any) -> tuple[Answer, bool]:
         with shield("reading the answer"):
             return ResultReader(self._origin.framework).read(result)
         return Answer(status="unread"), False
+
+    def _so_far(self) -> tuple[Choice, ...]:
+        text = "".join(text_in(piece) or "" for piece in self._pieces)
+        return (Choice(text=text, complete=False),) if text else ()
 
     def _tell(
         self, call: ModelCall, answer: Answer, error: BaseException | None, *, cached: bool

@@ -15,6 +15,9 @@ _CALLBACKS = "langchain_core.callbacks.manager"
 _MODELS = "langchain_core.language_models"
 _CALLING = frozenset({"_generate", "_stream", "_call", "_agenerate", "_astream", "_acall"})
 
+_STREAMING = frozenset({"stream", "astream"})
+_WHOLE = frozenset({"_generate_with_cache", "_agenerate_with_cache"})
+
 _open: dict[Hashable, None] = {}
 _last_opened: ContextVar[Hashable] = ContextVar("trubrics_model_run", default=None)
 
@@ -44,6 +47,21 @@ def observes_this_call() -> bool:
     was moved to a thread, and left its run behind.
     """
     return bool(_open) and _on_stack(sys._getframe(1))
+
+
+def in_stream() -> bool:
+    """Whether the app streams the model that tells a piece of its answer here."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_MAX_FRAMES):
+        if frame is None:
+            break
+        name = frame.f_code.co_name
+        if name in _WHOLE:
+            return False
+        if name in _STREAMING and frame.f_globals.get("__name__", "").startswith(_MODELS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _on_stack(frame: FrameType | None) -> bool:
