@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
@@ -39,7 +38,7 @@ from tests.langchain.driving import (
     tool_call,
     turns_told,
 )
-from tests.langchain.models import Completing, Refused, Scripted, Stuck, calls, says
+from tests.langchain.models import Refused, Scripted, Stuck, calls, says
 from trubrics_instrument import TrubricsCallbackHandler, configure, context
 
 if TYPE_CHECKING:
@@ -261,24 +260,6 @@ def test_impossible_arguments(wrong: dict[str, Any]) -> None:
     """An impossible argument raises at once, and names itself."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TrubricsCallbackHandler(**wrong)
-
-
-async def test_other_handlers_are_served(sink: Sink) -> None:
-    """Asynchronous text models still call the other handlers, which an inline handler can stop."""
-
-    class Other(AsyncCallbackHandler):
-        seen: tuple[str, ...] = ()
-
-        async def on_llm_start(self, *_: Any, **__: Any) -> None:
-            self.seen += ("start",)
-
-        async def on_llm_end(self, *_: Any, **__: Any) -> None:
-            self.seen += ("end",)
-
-    other = Other()
-    await Completing().ainvoke(QUESTION, {"callbacks": [*handler()["callbacks"], other]})
-    assert other.seen == ("start", "end")
-    assert len(turns_told(sink)) == 1
 
 
 @pytest.mark.parametrize(("second", "cost"), [("model-1", True), ("model-2", False)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks.base import BaseCallbackHandler
@@ -11,6 +10,7 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._call import observer_of
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed, runs
+from trubrics_instrument.langchain.forgotten import tell_forgotten
 from trubrics_instrument.langchain.messages import each, first_text
 from trubrics_instrument.langchain.model import ModelRun, awaiting
 from trubrics_instrument.langchain.question import Question, last_question
@@ -67,6 +67,7 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
     ignore_retriever: Any = False
     ignore_retry: Any = True  # one more attempt shows as a run of its own
     ignore_custom_event: Any = True  # these are the app's own
+    run_inline: Any = True  # asynchronous code pays no thread hop for each event
 
     def __init__(
         self,
@@ -104,19 +105,6 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
     def __deepcopy__(self, memo: object) -> TrubricsCallbackHandler:
         return self
 
-    @property
-    def run_inline(self) -> bool:  # type: ignore[override] # there an attribute
-        """True, so that asynchronous code pays no thread hop for each event, tokens included.
-
-        False for the one function that would then forget the other handlers.
-        Source: langchain-core 0.3.10 to 1.8.2, `AsyncCallbackManager.on_llm_start`.
-        """
-        frame = sys._getframe(1)
-        name = frame.f_code.co_name
-        if name == "<listcomp>" and frame.f_back is not None:
-            name = frame.f_back.f_code.co_name
-        return name != "on_llm_start"
-
     def on_chain_start(self, serialized: Any, inputs: Any, **about: Any) -> None:
         """Take note of a chain, a graph, or a step of one."""
         with shield("reading the start of a chain"):
@@ -140,6 +128,8 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
 
     def on_llm_start(self, serialized: Any, prompts: Any, **about: Any) -> None:
         """Take note of what a text-completion model is asked."""
+        with shield("telling the other handlers"):
+            tell_forgotten(self, serialized, prompts, about)
         with shield("reading the request"):
             asked = Question(first_text(each(prompts)))
             start_model(self._started(serialized, about), asked, "completion")
