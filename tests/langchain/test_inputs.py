@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableLambda
 from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, chain, model
 from tests.langchain.driving import drive, turns_told
 from trubrics_instrument import TrubricsCallbackHandler, _shield
-from trubrics_instrument.langchain.question import question_of
+from trubrics_instrument.langchain.question import question_of, reply_of
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -63,6 +63,51 @@ async def test_each_name_of_an_answer(name: str, sink: Sink) -> None:
 
     await drive("invoke", chain() | returned, GIVEN, config())
     assert texts(sink) == [[QUESTION, f"{ANSWER} Truly."]]
+
+
+@pytest.mark.parametrize("count", range(1, len(QUESTION_KEYS)))
+def test_first_name_of_a_question(count: int) -> None:
+    """Of several usual names the one that stands first in the list is the question's."""
+    names = QUESTION_KEYS[-count - 1 :]
+    question = question_of({name: f"by {name}" for name in reversed(names)})
+    assert question is not None
+    assert question.text == f"by {names[0]}"
+
+
+@pytest.mark.parametrize("count", range(1, len(ANSWER_KEYS)))
+def test_first_name_of_an_answer(count: int) -> None:
+    """The same for an answer."""
+    names = ANSWER_KEYS[-count - 1 :]
+    reply = reply_of({name: f"by {name}" for name in reversed(names)})
+    assert reply is not None
+    assert reply.text == f"by {names[0]}"
+
+
+@pytest.mark.parametrize("beside", [{}, {"type": "page"}, {"type": ["page"]}, {"type": None}])
+def test_a_content_is_no_message(beside: dict[str, Any]) -> None:
+    """A state with a content, of a page perhaps, is no message because of it."""
+    state = {**beside, "content": "A page", "answer": ANSWER, "question": QUESTION}
+    question, reply = question_of(state), reply_of(state)
+    assert question is not None
+    assert reply is not None
+    assert (question.text, reply.text) == (QUESTION, ANSWER)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": ANSWER},
+        {"type": "ai", "content": ANSWER},
+        ("ai", ANSWER),
+        AIMessage(ANSWER),
+    ],
+)
+def test_a_message_in_any_form(message: Any) -> None:
+    """A message is an answer, alone and at the end of others, in every form that there is."""
+    for given in (message, [HumanMessage(QUESTION), message], {"messages": [message]}):
+        reply = reply_of(given)
+        assert reply is not None
+        assert reply.text == ANSWER
 
 
 async def test_no_name_of_an_answer(sink: Sink) -> None:

@@ -73,11 +73,10 @@ def role(message: Any) -> Role | None:
         is_message = len(pair) == len(("role", "content")) and isinstance(pair[0], str)
         return _role(pair[0]) if is_message else None
     if isinstance(message, dict):
-        spoken = cast("dict[str, Any]", message)
-        return _role(spoken.get("role") or spoken.get("type")) if "content" in spoken else None
-    if not hasattr(message, "content"):
-        return None
+        return _role_in(cast("dict[str, Any]", message))
     kind = getattr(message, "type", None)
+    if not isinstance(kind, str) or not hasattr(message, "content"):
+        return None
     if kind in _ROLES:
         return _ROLES[kind]
     if kind in {"chat", "ChatMessageChunk"}:
@@ -132,6 +131,16 @@ def attachments(message: Any) -> str | None:
     kinds = (_ATTACHMENTS.get(field(part, "type")) for part in parts)
     counts = Counter(kind for kind in kinds if kind)
     return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
+
+
+def _role_in(message: Mapping[str, Any]) -> Role | None:
+    """Return who speaks in a dict; one of the app's own may have a content, and even a type."""
+    if "content" not in message:
+        return None
+    if "role" in message:
+        return _role(message["role"])
+    kind = message.get("type")
+    return _role(kind) if isinstance(kind, str) and kind in {*_ROLES, "system"} else None
 
 
 def _role(name: Any) -> Role:
