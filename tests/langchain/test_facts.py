@@ -1,0 +1,266 @@
+"""What the events of a turn say besides texts: when, how long, under which ids."""
+
+# LangChain's own types are unknown in part, and so are lambdas between them.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+from pydantic import Field
+
+from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, Library, chain, model
+from tests.langchain.driving import (
+    IN_FUNCTIONS,
+    STREAMED,
+    Mode,
+    assert_nothing_left,
+    drive,
+    turns_told,
+)
+from tests.langchain.models import Scripted, says
+from trubrics_instrument import TrubricsCallbackHandler, feedback, flush, suppress
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
+
+pytestmark = pytest.mark.anyio
+
+ALONE: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream", "events")
+MARKED = [pytest.param(one, marks=IN_FUNCTIONS.get(one, ())) for one in ALONE]
+
+
+def config(**more: Any) -> Any:
+    """Return a config with a handler."""
+    return {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1", **more)]}
+
+
+def told_at(event: dict[str, Any]) -> float:
+    """Return when an event happened, in seconds since the epoch, to the millisecond."""
+    return datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00")).timestamp()
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each look at a clock be later than the one before: a second, or a millisecond."""
+    seconds, milliseconds = itertools.count(1_760_000_000), itertools.count(1)
+    monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(milliseconds) / 1000)
+
+
+class Moments:
+    """Steps of a chain that note when they ran."""
+
+    def __init__(self, clock: str) -> None:
+        self.at: dict[str, float] = {}
+        self._clock = clock
+
+    def note(self, name: str) -> None:
+        """Note a moment."""
+        self.at[name] = getattr(time, self._clock)()
+
+    def build(self) -> Any:
+        """Return a chain of a step, a model, a tool, a model and a step."""
+
+        @tool
+        def look_up(x: str) -> str:
+            """Look it up."""
+            self.note("tool")
+            return x
+
+        def rule(name: str) -> Any:
+            def answer(messages: Any) -> Any:
+                self.note(name)
+                return says(ANSWER)(messages)
+
+            return Scripted(rule=answer)
+
+        def first(given: Any) -> Any:
+            self.note("before")
+            return rule("first model").invoke(given["question"])
+
+        def second(message: Any) -> Any:
+            look_up.invoke({"x": message.content})
+            answer = rule("second model").invoke("And now?")
+            self.note("after")
+            return answer.content
+
+        return RunnableLambda(first) | second
+
+
+@pytest.mark.usefixtures("ticking")
+@pytest.mark.parametrize("mode", MARKED)
+async def test_when(mode: Mode, sink: Sink) -> None:
+    """A prompt is of the start of its turn, a tool of its own start, an answer of the end."""
+    moments = Moments("time")
+    moments.note("start")
+    await drive(mode, moments.build(), GIVEN, config())
+    assert len(turns_told(sink)) == 1
+    at = {event["event"]: told_at(event) for event in sink.events}
+    order = {**moments.at, **at}
+    assert sorted(order, key=order.__getitem__) == [
+        *("start", "Prompt", "before", "first model", "Tool call", "tool", "second model"),
+        *("after", "Generation"),
+    ]
+
+
+@pytest.mark.usefixtures("ticking")
+@pytest.mark.parametrize("mode", MARKED)
+async def test_how_long(mode: Mode, sink: Sink) -> None:
+    """The seconds of a turn are those of its root run, and stand in one event only."""
+    moments = Moments("perf_counter")
+    moments.note("start")
+    await drive(mode, moments.build(), GIVEN, config())
+    moments.note("end")
+    assert len(turns_told(sink)) == 1
+    at, events = moments.at, sink.events
+    [(name, latency)] = [
+        (event["event"], event["properties"]["latency"])
+        for event in events
+        if "latency" in event["properties"]
+    ]
+    assert name == "Generation"
+    assert at["after"] - at["before"] < latency < at["end"] - at["start"]
+
+
+class Speaking(Scripted):
+    """A model that notes when its pieces were taken."""
+
+    taken: Any = Field(default_factory=list)
+
+    def _stream(self, *args: Any, **more: Any) -> Any:
+        for piece in super()._stream(*args, **more):
+            self.taken.append(time.perf_counter())
+            yield piece
+
+    async def _astream(self, *args: Any, **more: Any) -> Any:
+        async for piece in super()._astream(*args, **more):
+            self.taken.append(time.perf_counter())
+            yield piece
+
+
+@pytest.mark.usefixtures("ticking")
+@pytest.mark.parametrize("granularity", ["turn", "call"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["model", "chain"])
+@pytest.mark.parametrize("mode", ALONE)
+async def test_first_token(mode: Mode, wrapped: bool, granularity: str, sink: Sink) -> None:
+    """A streamed answer says when its first piece came, and no other does."""
+    speaking = Speaking(rule=says("One two three"))
+    runnable, given = (TEMPLATE | speaking | WORDS, GIVEN) if wrapped else (speaking, QUESTION)
+    start = time.perf_counter()
+    await drive(mode, runnable, given, config(granularity=granularity))
+    assert len(turns_told(sink)) == 1
+    asked, answered = (event["properties"] for event in sink.events)
+    assert "time_to_first_token" not in asked
+    first = answered.get("time_to_first_token")
+    if mode not in STREAMED:
+        assert first is None
+        return
+    assert 0 < first < speaking.taken[1] - start
+    assert first < answered["latency"]
+
+
+class Watching(BaseCallbackHandler):
+    """Notes what has been told by the time a model answers."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.told: list[str] = []
+        self._sink = sink
+
+    def on_llm_end(self, *_: Any, **__: Any) -> None:
+        """Look at what has been told."""
+        assert flush(10)
+        self.told = [event["event"] for event in self._sink.events]
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+async def test_prompt_comes_first(mode: Mode, sink: Sink) -> None:
+    """A prompt is told when the first model starts, and does not wait for the answer."""
+    watching = Watching(sink)
+    handlers = [*config()["callbacks"], watching]
+    await drive(mode, chain(), GIVEN, {"callbacks": handlers})
+    assert watching.told == ["Prompt"]
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+async def test_run_id_is_the_prompts(mode: Mode, sink: Sink) -> None:
+    """A turn has the id of its root run, by which the app can know it."""
+    run_id = uuid.uuid4()
+    await drive(mode, chain(), GIVEN, {**config(), "run_id": run_id})
+    turns_told(sink)
+    assert {event["properties"]["$prompt_id"] for event in sink.events} == {str(run_id)}
+
+
+@pytest.mark.parametrize("name", ["model", "chain"])
+async def test_feedback_on_a_message(name: str, sink: Sink) -> None:
+    """A feedback on the message that the app got is one on the answer that was told."""
+    runnable: Any = model() if name == "model" else TEMPLATE | model()
+    message = runnable.invoke(QUESTION if name == "model" else GIVEN, config())
+    feedback(message, 1)
+    assert flush(10)
+    _, answered, rated = sink.events
+    assert rated["event"] == "Feedback"
+    for key in ("$generation_id", "$thread_id"):
+        assert rated["properties"][key] == answered["properties"][key]
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke", "batch", "abatch"])
+async def test_no_model_no_event(mode: Mode, sink: Sink) -> None:
+    """A root run that asks no model is nobody's question: a chain, a tool, a retriever."""
+
+    @tool
+    def look_up(x: str) -> str:
+        """Look it up."""
+        return x
+
+    runnables: list[Any] = [
+        TEMPLATE | RunnableLambda(str),
+        look_up,
+        Library() | RunnableLambda(len),
+    ]
+    for runnable, given in zip(runnables, [GIVEN, {"x": "1"}, QUESTION], strict=True):
+        await drive(mode, runnable, given, config())
+    assert turns_told(sink) == []
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", ALONE)
+async def test_suppressed(mode: Mode, sink: Sink) -> None:
+    """What is asked inside of `suppress()` is not told, in any mode."""
+    with suppress():
+        await drive(mode, chain(), GIVEN, config())
+        await drive(mode, model(), QUESTION, config())
+    assert turns_told(sink) == []
+    assert_nothing_left()
+
+
+async def test_retrieved_texts_are_not_told(sink: Sink) -> None:
+    """Of what retrievers find only the count is told, of all of them."""
+    library: Any = Library()
+    both: Any = RunnableLambda(lambda text: library.invoke(text) + library.invoke("more"))
+    asked = both | (lambda found: [HumanMessage(f"{len(found)} found")]) | model() | WORDS
+    await drive("invoke", asked, QUESTION, config())
+    [[_, answered]] = turns_told(sink)
+    assert answered["documents"] == 4
+    assert "Something else" not in str(sink.events)
+
+
+def test_what_langchain_asks_handlers_for() -> None:
+    """It has nothing by which LangChain would take it for a tracer, or for nothing."""
+    handler = TrubricsCallbackHandler()
+    assert bool(handler)
+    for name in ("tap_output_iter", "tap_output_aiter", "__len__", "__bool__"):
+        assert not hasattr(TrubricsCallbackHandler, name)
+    handler.on_interrupt(object())
+    handler.on_resume(object())
