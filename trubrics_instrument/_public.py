@@ -6,15 +6,16 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument import _config, _runtime, _scope
+from trubrics_instrument._around import decorate
 from trubrics_instrument._frameworks import session
 from trubrics_instrument._ids import clean_id
 from trubrics_instrument._shield import faults, stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     import requests
@@ -120,8 +121,19 @@ def configure(
         ValueError: An impossible value; nothing has changed then.
     """
     given = {name: value for name, value in locals().items() if value is not UNSET}
+    given |= {name: _unobserved(given[name]) for name in ("redact", "before_send") if name in given}
     _runtime.start(_config.build(os.environ, given))
     _runtime.prepare_sender(None)
+
+
+def _unobserved(option: Any) -> Any:
+    """Return an option whose functions are not observed where they ask a model.
+
+    It would make events, for which they would be called again.
+    """
+    if isinstance(option, (list, tuple)):
+        return [_unobserved(one) for one in cast("Sequence[Any]", option)]
+    return decorate(option, _scope.Unobserved) if callable(option) else option
 
 
 def track(

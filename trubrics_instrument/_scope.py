@@ -23,6 +23,7 @@ class Said(NamedTuple):
     prompt: str | None = None
     properties: Mapping[str, object] = {}
     enabled: bool = True
+    observed: bool = True
 
 
 _NOTHING = Said()
@@ -103,7 +104,7 @@ def said() -> Said:
 
 def is_on() -> bool:
     """Whether nothing around switches observation off."""
-    return all(one.said.enabled for one in _here.get().contexts)
+    return all(one.said.enabled and one.said.observed for one in _here.get().contexts)
 
 
 def note_call(call: object) -> None:
@@ -142,6 +143,7 @@ def _within(inner: Said, outer: Said) -> Said:
         inner.prompt or outer.prompt,
         {**outer.properties, **inner.properties} if outer.properties else inner.properties,
         inner.enabled and outer.enabled,
+        inner.observed and outer.observed,
     )
 
 
@@ -161,6 +163,16 @@ def leave(owner: object) -> None:
             rest = here.contexts[:position] + here.contexts[position + 1 :]
             _here.set(here._replace(contexts=rest))
             return
+
+
+class Unobserved:
+    """Where no model call is observed; what the app tells by itself is sent as ever."""
+
+    def __enter__(self) -> None:
+        enter(self, Said(observed=False))
+
+    def __exit__(self, *_: object) -> None:
+        leave(self)
 
 
 def identified(word: Said) -> None:

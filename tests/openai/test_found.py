@@ -22,10 +22,12 @@ from trubrics_instrument import (
     identify,
     patch_openai,
     stats,
+    track,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.loopback import Loopback
     from tests.sink import Sink
@@ -160,6 +162,43 @@ def test_an_impossible_environment(monkeypatch: pytest.MonkeyPatch, client: Any)
     assert flush(1)
     assert not _runtime.config().enabled
     say(client, "Hi")
+
+
+@pytest.mark.parametrize("spool", ["off", "strict"])
+@pytest.mark.parametrize("option", ["before_send", "redact", "redact and more"])
+def test_an_event_that_asks_a_model(
+    option: str, spool: Any, sink: Sink, client: Any, tmp_path: Path
+) -> None:
+    """What handles events may ask a model itself: that makes no events, or they would never end."""
+    asked: list[object] = []
+
+    def ask(given: Any) -> Any:
+        asked.append(given)
+        assert len(asked) < 20
+        with context(user_id="judge"):
+            say(client, "Is this fine?")
+            track("Judged")
+        return given
+
+    def before_send(event: dict[str, Any]) -> dict[str, Any]:
+        return event if event["event"] == "Judged" else ask(event)
+
+    def redact(text: str) -> str:
+        return ask(text) if text == "Hi" else text
+
+    options: dict[str, dict[str, Any]] = {
+        "before_send": {"before_send": before_send},
+        "redact": {"redact": redact},
+        "redact and more": {"redact": ["secrets", redact]},
+    }
+    configure(host=sink.host, spool=spool, spool_dir=tmp_path, **options[option])
+    patch_openai(user_id="ada")
+    say(client, "Hi")
+    assert flush(5)
+    heard = sorted((one["user_id"], one["event"]) for one in sink.events)
+    judged = 2 if option == "before_send" else 1
+    assert heard == [("ada", "Generation"), ("ada", "Prompt"), *[("judge", "Judged")] * judged]
+    assert stats().faults == {}
 
 
 class Plain(openai.OpenAI):
