@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
@@ -17,13 +20,15 @@ if TYPE_CHECKING:
 class Recording:
     """What is known of one streamed answer; it ends its call when the stream ends."""
 
-    __slots__ = ("_add", "_broken", "_call", "_gathering")
+    __slots__ = ("__weakref__", "_add", "_broken", "_call", "_gathering", "_pid")
 
     def __init__(self, call: ModelCall, gathering: Gathering) -> None:
         self._call = call
         self._gathering = gathering
         self._broken = False
         self._add: Callable[[object], None] = self._add_first
+        self._pid = os.getpid()
+        _end_at_exit(self)
 
     def take(self, piece: object) -> None:
         """Read one piece on its way to the app; after a fault, no further one."""
@@ -47,7 +52,8 @@ class Recording:
 
     def leave(self, *, quiet: bool = False) -> None:
         """Tell the answer so far: the stream was closed or dropped on the way."""
-        if self._call.closed:
+        # A forked child drops what it has of its parent's streams, which go on there.
+        if self._call.closed or self._pid != os.getpid():
             return
         with shield("ending a stream that was left", quiet=quiet):
             answer = self._answer(ended=False)
@@ -73,8 +79,35 @@ class Recording:
         return Answer(status="unread")
 
 
+_begun: WeakSet[Recording] = WeakSet()
+
+
+def _end_at_exit(recording: Recording) -> None:
+    """Take note of a recording, so that the end of the process is the end of its stream.
+
+    Hooked in after the sender, whose first event is the prompt, and so called before it closes.
+    """
+    if not _hooked:
+        _hooked.append(True)
+        atexit.register(_end_all)
+    _begun.add(recording)
+
+
+_hooked: list[bool] = []
+
+
+def _end_all() -> None:
+    for recording in list(_begun):
+        recording.leave()
+
+
 def _look_away(piece: object) -> None:
     """Read nothing more of a stream."""
+
+
+def _is_read(inner: object) -> bool:
+    """Whether somebody else reads a stream right now: who reads besides is refused, and no more."""
+    return getattr(inner, "gi_running", False) or getattr(inner, "ag_running", False)
 
 
 class Pieces:
@@ -86,6 +119,7 @@ class Pieces:
     """
 
     def __init__(self, inner: Iterator[Any], recording: Recording) -> None:
+        self._inner = inner
         self._next = inner.__next__
         self._recording = recording
 
@@ -99,7 +133,8 @@ class Pieces:
             self._recording.finish()
             raise
         except BaseException as error:
-            self._recording.fail(error)
+            if not _is_read(self._inner):
+                self._recording.fail(error)
             raise
         self._recording.take(piece)
         return piece
@@ -112,6 +147,7 @@ class AsyncPieces:
     """The same for an asynchronous stream."""
 
     def __init__(self, inner: AsyncIterator[Any], recording: Recording) -> None:
+        self._inner = inner
         self._next = inner.__anext__
         self._recording = recording
 
@@ -125,7 +161,8 @@ class AsyncPieces:
             self._recording.finish()
             raise
         except BaseException as error:
-            self._recording.fail(error)
+            if not _is_read(self._inner):
+                self._recording.fail(error)
             raise
         self._recording.take(piece)
         return piece

@@ -642,6 +642,29 @@ async def test_a_socket_that_cannot_be_watched(
     assert ends(sink, 2) == {"ada": ("unread", None)}
 
 
+def test_a_socket_that_only_sends(sink: Sink) -> None:
+    """A stand-in for a socket, as tests have one, costs no fault."""
+
+    class Socket:
+        """Takes what is sent."""
+
+        def send(self, message: str) -> None:
+            """Forget it."""
+
+        def close(self, **_: object) -> None:
+            """Do nothing."""
+
+    resource: Any = pytest.importorskip("openai.resources.responses.responses")
+    patch_openai()
+    connection = resource.ResponsesConnection(Socket())
+    connection.send(create("one"))
+    connection.close()
+    assert [(one["event"], one.get("status")) for one in told(sink, 2)] == [
+        ("Prompt", None),
+        ("Generation", "incomplete"),
+    ]
+
+
 @BOTH
 async def test_a_connection_that_is_dropped(mode: Mode, sink: Sink) -> None:
     """One that is never closed ends its questions when the garbage collector takes it."""

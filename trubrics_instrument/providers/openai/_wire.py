@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
+from trubrics_instrument._stream import Recording
 from trubrics_instrument.providers.openai._fields import get, get_text, json_or_none
 
 if TYPE_CHECKING:
     from trubrics_instrument._call import ModelCall
-    from trubrics_instrument._stream import Recording
+    from trubrics_instrument._reader import Gathering
 
 MAX_AWAITED = 1_000
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -57,10 +58,10 @@ class Question:
         self.doubt: Any = None
         self.thread = 0
 
-    def tell(self, call: ModelCall, recording: Recording) -> None:
+    def tell(self, call: ModelCall, gathering: Gathering) -> None:
         """Tell it, and its answer when that comes."""
-        self._call, self._recording = call, recording
         call.begin()
+        self._call, self._recording = call, Recording(call, gathering)
 
     def take(self, event: Any) -> None:
         """Read an event of its answer."""

@@ -1,0 +1,145 @@
+"""A process that ends, or forks, while an answer comes: the answer has one end all the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openai_wire import chat_chunks, chat_completion
+
+from tests.openai.asking import in_this_sdk
+from tests.openai.websockets import play, websocket_server
+from tests.replies import chat_stream, json_reply
+
+if TYPE_CHECKING:
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+PROGRAM = """
+import asyncio, atexit, gc, os, sys, threading
+import concurrent.futures.thread  # which openai 2 may first import at the end, when it is too late
+import openai
+import trubrics_instrument
+
+def ask(**more):
+    return client.chat.completions.create(
+        model="m", messages=[{{"role": "user", "content": "Hi"}}], **more)
+
+client = openai.OpenAI(base_url={base_url!r}, api_key="k", max_retries=0)
+{before}
+trubrics_instrument.patch_openai()
+{body}
+print("done")
+"""
+STREAM = "stream = ask(stream=True); next(stream); next(stream)"
+ASYNC = """
+async def begin():
+    global stream
+    other = openai.AsyncOpenAI(base_url={base_url!r}, api_key="k")
+    stream = await other.chat.completions.create(
+        model="m", messages=[{{"role": "user", "content": "Hi"}}], stream=True)
+    await stream.__anext__(); await stream.__anext__()
+
+asyncio.run(begin())
+"""
+CYCLE = """
+class Asks:
+    def __del__(self):
+        assert ask().choices[0].message.content == "Hello"
+
+one = Asks(); one.itself = one; del one
+"""
+FIRST = ("Generation", "One ", "incomplete")
+WHOLE = ("Generation", "Hello", "ok")
+
+
+def heard_of(program: str, sink: Sink) -> list[tuple[str, Any, Any]]:
+    """Run a program, and return what is told besides the Prompts."""
+    environment = {"TRUBRICS_HOST": sink.host, "TRUBRICS_SPOOL": "off", "PYTHONPATH": "."}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "done\n")
+    # asyncio itself says something of an asynchronous stream that its loop leaves behind.
+    assert "trubrics" not in ended.stderr
+    return [
+        (event["event"], event["properties"].get("$text"), event["properties"].get("status"))
+        for event in sink.events
+        if event["event"] != "Prompt"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "body", "expected"),
+    [
+        ("", STREAM, [FIRST]),
+        ("", f"{STREAM}; held = [stream]; held.append(held); del stream, held", [FIRST]),
+        ("", f"{STREAM}; stream.close()", [FIRST]),
+        ("", ASYNC, [FIRST]),
+        ("", "atexit.register(ask)", [WHOLE]),
+        ("atexit.register(ask)", "", []),
+        ("", "threading.Timer(0.05, ask).start()", [WHOLE]),
+        ("", CYCLE, []),
+        ("", f"{CYCLE}gc.collect()", [WHOLE]),
+    ],
+    ids=[
+        *("a stream", "a dropped stream", "a closed stream", "an asynchronous stream"),
+        *("asked at exit", "asked at exit, after the sender's", "a thread"),
+        *("asked when all is gone", "asked by the garbage collector"),
+    ],
+)
+def test_the_end_of_a_process(
+    before: str, body: str, expected: list[Any], sink: Sink, server: Loopback
+) -> None:
+    """What is open then ends then; who asks later gets an answer, and no event tells of it."""
+    server.always(
+        lambda request: (
+            chat_stream(chat_chunks("One two three"))
+            if request.json.get("stream")
+            else json_reply(chat_completion("Hello"))
+        )
+    )
+    body = body.format(base_url=server.base_url) if body == ASYNC else body
+    program = PROGRAM.format(base_url=server.base_url, before=before, body=body)
+    assert heard_of(program, sink) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_fork_while_a_stream_is_read(sink: Sink, server: Loopback) -> None:
+    """The child drops its copy of the stream and ends: the stream goes on in the parent."""
+    server.always(lambda _: chat_stream(chat_chunks("One two three")))
+    fork = """
+child = os.fork()
+if not child:
+    del stream; gc.collect(); trubrics_instrument.flush(5); os._exit(0)
+os.waitpid(child, 0)
+list(stream)
+"""
+    program = PROGRAM.format(base_url=server.base_url, before="", body=STREAM + fork)
+    assert heard_of(program, sink) == [("Generation", "One two three", "ok")]
+
+
+@pytest.mark.skipif(
+    not in_this_sdk("responses.connect"), reason="this openai has no Responses over a WebSocket"
+)
+def test_a_websocket(sink: Sink) -> None:
+    """A question over a WebSocket that waits for its answer ends with the process."""
+    body = """
+connection = client.responses.connect().enter()
+connection.send({"type": "response.create", "model": "m", "input": "one two"})
+for _ in range(5):
+    connection.recv()
+"""
+    with websocket_server(play(cut_after=5)) as url:
+        base_url = url.replace("ws", "http", 1)
+        program = PROGRAM.format(base_url=base_url, before="", body=body)
+        program = "import warnings; warnings.simplefilter('ignore')\n" + program
+        assert heard_of(program, sink) == [("Generation", "ONE ", "incomplete")]
