@@ -35,4 +35,5 @@ def no_runs_of_others() -> Iterator[None]:
     runs._watches.clear()
     observed._open.clear()
     model.awaiting.clear()
-    waiting._waiting.clear()
+    waiting._questions.clear()
+    waiting._last_steps.clear()

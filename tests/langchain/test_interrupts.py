@@ -14,6 +14,7 @@ pytest.importorskip("langchain.agents", reason="needs langchain 1.x")
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import MemorySaver
 from langgraph.types import Command, interrupt
@@ -22,7 +23,7 @@ from tests.langchain.chains import ANSWER, QUESTION, model, weather
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
 from tests.langchain.graphs import Trip
 from tests.langchain.lines import line_of
-from tests.langchain.models import Scripted, calls
+from tests.langchain.models import Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler
 
 if TYPE_CHECKING:
@@ -158,6 +159,56 @@ async def test_approved_before_any_model(mode: Mode, sink: Sink) -> None:
     assert brief(sink) == [
         [("Prompt", text, None, None, None), ("Generation", ANSWER, None, "ok", None)]
         for text in (QUESTION, "Yes, do.")
+    ]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_turn_of_another_process(mode: Mode, sink: Sink) -> None:
+    """What another process has asked, and this one goes on with, is no part of an older turn."""
+    rule: Any = lambda messages: (  # noqa: E731 - a rule
+        calls("weather") if "weather" in str(messages) else says("Hello.")
+    )(messages)
+    agent = create_agent(
+        Scripted(rule=rule),
+        [weather],
+        middleware=[HumanInTheLoopMiddleware(interrupt_on={"weather": True})],
+        checkpointer=MemorySaver(),
+    )
+    await drive(mode, agent, {"messages": [("user", "Hi")]}, config())
+    elsewhere = {"configurable": {"thread_id": "t-1"}}
+    await drive(mode, agent, {"messages": [("user", "The weather?")]}, elsewhere)
+    approved: Any = Command(resume={"decisions": [{"type": "approve"}]})
+    await drive(mode, agent, approved, config())
+    assert brief(sink) == [
+        [("Prompt", "Hi", None, None, None), ("Generation", "Hello.", None, "ok", None)],
+        [
+            ("Tool call", None, "weather", None, None),
+            ("Generation", "Done.", None, "ok", None),
+        ],
+    ]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_edited_by_the_app(mode: Mode, sink: Sink) -> None:
+    """What the app writes into the state of a graph that stands still is nobody's question."""
+    agent = create_agent(
+        Scripted(rule=calls("weather")),
+        [weather],
+        interrupt_before=["tools"],
+        checkpointer=MemorySaver(),
+    )
+    await drive(mode, agent, {"messages": [("user", QUESTION)]}, config())
+    result = ToolMessage("It rains.", tool_call_id="call-weather")
+    agent.update_state(config(), {"messages": [result]}, as_node="tools")
+    await drive(mode, agent, None, config())
+    assert brief(sink) == [
+        [
+            ("Prompt", QUESTION, None, None, None),
+            ("Tool call", None, "weather", None, None),
+            ("Generation", "Done.", None, "ok", None),
+        ]
     ]
     assert_nothing_left()
 

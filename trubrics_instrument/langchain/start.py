@@ -145,7 +145,9 @@ def _turn_of(started: Started, given: Any = _NO_ROOT) -> RunTurn | None:
 
 def _start_turn(started: Started, given: Any) -> None:
     late = bool(started.about.get("defers_inputs"))
-    root = Root(started.key, started.run_id, given, started.metadata, late)
+    # Source: langgraph 0.2 to 1.2, `Pregel.update_state`.
+    edits = str(started.about.get("name")).endswith("UpdateState")
+    root = Root(started.key, started.run_id, given, started.metadata, late, edits)
     runs.enter_mortal(started.key, RunTurn(started.settings, root), started.run_id)
 
 

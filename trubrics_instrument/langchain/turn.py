@@ -9,7 +9,7 @@ from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._identity import claimed_by
 from trubrics_instrument._reader import Asked, Status, Usage
 from trubrics_instrument._trail import NO_HISTORY
-from trubrics_instrument.langchain import waiting as waiting_questions
+from trubrics_instrument.langchain import waiting
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
 from trubrics_instrument.langchain.outcome import (
     ModelAnswer,
@@ -44,13 +44,17 @@ _LATE_INPUT = {"input": ""}
 
 
 class Root(NamedTuple):
-    """A root run as its start shows it; `late` if its input comes with its end."""
+    """A root run as its start shows it.
+
+    It is `late` if its input comes with its end, and `edits` if it is LangGraph's `update_state`.
+    """
 
     key: Hashable
     run_id: object
     given: Any
     metadata: Mapping[str, Any]
     late: bool = False
+    edits: bool = False
 
 
 class RunTurn:
@@ -71,6 +75,7 @@ class RunTurn:
             self._observer = told._replace(user_id=claim.user_id, thread_id=claim.thread_id)
         self._metadata = dict(root.metadata)
         self._late = root.late or root.given == _LATE_INPUT
+        self._edits = root.edits
         self._goes_on = not self._late and goes_on(root.given)
         self._question = None if self._late else question_of(root.given, settings.input_key)
         self._asked: Asked | None = None
@@ -85,6 +90,7 @@ class RunTurn:
         self._tools = Tools()
         self._documents: list[int] = []
         self._interrupts: list[str | None] = []
+        self._step: int | None = None
         self._outcome: Outcome | None = None
         self._unfinished = [True]
 
@@ -92,6 +98,7 @@ class RunTurn:
         self, key: Hashable, origin: Origin, question: Question, metadata: Mapping[str, Any]
     ) -> None:
         """Take note of a model's start; the first one settles who asks, and where."""
+        self._step = waiting.step_of(metadata) or self._step
         self._models_open[key] = None
         self._models_started.append(key)
         self._models.add(origin.model)
@@ -151,8 +158,8 @@ class RunTurn:
     def _asks(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
         """Return what is asked, with the first model's question where the root shows none."""
         claim = claim_of(self._metadata, metadata)
-        waiting = waiting_questions.take(claim.thread_id)
-        typed = self._question or (waiting if self._goes_on else None)
+        waits = waiting.take(claim.thread_id)
+        typed = self._question or (waits if self._goes_on else None)
         resumed = self._goes_on and typed is None and origin.framework == "langgraph"
         asked = typed or question
         return Asked(
@@ -162,7 +169,9 @@ class RunTurn:
             text=asked.text,
             attachments=asked.attachments,
             continues=asked.continues or resumed,
-            turn_keys=(("paused", claim.thread_id),) if resumed else asked.turn_keys(),
+            turn_keys=waiting.turn_keys(claim.thread_id, self._step)
+            if resumed
+            else asked.turn_keys(),
             question=("run", self.key),
             claim=claim,
             metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
@@ -197,7 +206,8 @@ class RunTurn:
 
     def _end(self, outcome: Outcome, late_input: Any) -> None:
         if self._asked is None:
-            waiting_questions.wait(claim_of(self._metadata).thread_id, self._question)
+            if not self._edits:
+                waiting.wait(claim_of(self._metadata).thread_id, self._question)
             return
         if self._late and late_input is not None:
             self._question = question_of(late_input, self._settings.input_key)
@@ -243,7 +253,7 @@ class RunTurn:
         assert self._asked is not None
         assert self._first is not None
         thread_id = self._asked.claim.thread_id
-        # That a graph stands still at a breakpoint does not show, nor that the app goes back later.
-        if thread_id and (uses or self._interrupts or self._first.framework == "langgraph"):
-            call.keep([("paused", thread_id)])
+        surely = bool(uses or self._interrupts)
+        if thread_id and (surely or self._first.framework == "langgraph"):
+            call.keep(waiting.stand(thread_id, self._step, surely=surely))
         call.end(answer)
