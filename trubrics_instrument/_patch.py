@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
@@ -57,6 +59,8 @@ class Patch:
         self._points = points
         self._placed: list[_Placed] = []
         self._on = False
+        # Held while nothing is imported: whoever imports a module waits for it, to patch that.
+        self._lock = threading.RLock()
 
     def __enter__(self) -> Patch:
         return self
@@ -76,44 +80,51 @@ class Patch:
 
     def put_on(self, observer: Observer) -> None:
         """Wrap each point once, now or when its module is imported, for this observer."""
-        self.observer = observer
-        self._on = True
+        with self._lock:
+            self.observer = observer
+            self._on = True
         for module in dict.fromkeys(point.module for point in self._points):
             if module in sys.modules:
-                self._wrap(module)
+                with shield(f"patching {module}"):  # whose import may go on in another thread
+                    self._wrap(module, importlib.import_module(module))
             else:
                 wrapt.register_post_import_hook(self._imported, module)
 
     def undo(self) -> None:
         """Take it off; twice is as good as once."""
-        self._on = False
-        for placed in self._placed:
-            with shield("taking a patch off"):
-                _take_off(placed)
-        self._placed = [placed for placed in self._placed if not _is_off(placed)]
+        with self._lock:
+            self._on = False
+            for placed in self._placed:
+                with shield("taking a patch off"):
+                    _take_off(placed)
+            self._placed = [placed for placed in self._placed if not _is_off(placed)]
 
     def _thrown_away(self, point: PatchPoint) -> None:
-        # This runs inside their assignment, or wherever the last call through the wrapper ends.
-        if self._on and not sys.is_finalizing():
-            with shield("putting a patch on again", quiet=True):
-                self._wrap_one(point)
+        # This runs inside their assignment, or wherever the last call through the wrapper ends:
+        # it must not wait. Who holds the lock is about to put everything on, or to take it off.
+        if self._on and not sys.is_finalizing() and self._lock.acquire(blocking=False):
+            try:
+                with shield("putting a patch on again", quiet=True):
+                    self._wrap_one(sys.modules[point.module], point)
+            finally:
+                self._lock.release()
 
     def _imported(self, module: Any) -> None:
         # An exception here would land in the app's own import statement.
         with shield("patching a module when it is imported"):
-            if self._on:
-                self._wrap(module.__name__)
+            self._wrap(module.__name__, module)
 
-    def _wrap(self, module: str) -> None:
-        for point in self._points:
-            if point.module == module:
-                with shield(f"patching {point.path}"):
-                    self._wrap_one(point)
+    def _wrap(self, name: str, module: Any) -> None:
+        with self._lock:
+            for point in self._points:
+                if self._on and point.module == name:
+                    with shield(f"patching {point.path}"):
+                        self._wrap_one(module, point)
 
-    def _wrap_one(self, point: PatchPoint) -> None:
+    def _wrap_one(self, module: Any, point: PatchPoint) -> None:
         try:
-            _undo_others(wrapt.resolve_path(point.module, point.path)[2], self)
-            parent, attribute, original = wrapt.resolve_path(point.module, point.path)
+            _undo_others(wrapt.resolve_path(module, point.path)[2], self)
+            parent, attribute, original = wrapt.resolve_path(module, point.path)
         except AttributeError:
             if point.optional:
                 return

@@ -67,8 +67,9 @@ def heard_of(program: str, sink: Sink) -> list[tuple[str, Any, Any]]:
         check=False,
         timeout=60,
     )
-    assert (ended.returncode, ended.stdout) == (0, "done\n")
-    # asyncio itself says something of an asynchronous stream that its loop leaves behind.
+    assert ended.stdout == "done\n"
+    # A stream that is left behind has its own troubles, without us too: asyncio says something of
+    # an asynchronous one, and Python 3.13.0 crashes over a global one when all is over.
     assert "trubrics" not in ended.stderr
     return [
         (event["event"], event["properties"].get("$text"), event["properties"].get("status"))

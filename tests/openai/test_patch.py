@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import subprocess
 import sys
+import threading
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -18,15 +21,19 @@ from tests.openai.asking import MODES, Mode, client_of, close_client, settled
 from tests.replies import chat_stream, json_reply
 from trubrics_instrument import (
     _public,
+    _shield,
     context,
     patch_openai,
     suppress,
     unpatch_openai,
 )
+from trubrics_instrument._call import Observer
+from trubrics_instrument._patch import Patch, PatchPoint
 from trubrics_instrument.providers.openai import _request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.loopback import Loopback
     from tests.sink import Sink
@@ -216,6 +223,93 @@ def test_others_throw_ours_away(way: str, sink: Sink, client: Any, server: Loopb
     assert count_events(sink, ask) == 0
     del openai.OpenAI.request
     assert is_clean()
+
+
+def layers(function: Any) -> int:
+    """Return how many wrappers of ours lie around a function."""
+    return 0 if function is None else _is_ours(function) + layers(_wrapped(function))
+
+
+def _is_ours(function: Any) -> bool:
+    return hasattr(function, "_self_trubrics_patch")
+
+
+def _wrapped(function: Any) -> Any:
+    return getattr(function, "__wrapped__", None)
+
+
+class InTurns(ModuleType):
+    """A module with a function; while it is looked up to be wrapped, another thread patches too."""
+
+    patch: Patch
+    looked_up = 0
+    other: threading.Thread
+
+    @property
+    def function(self) -> Any:
+        """The function, as it was when somebody asked for it."""
+        found = vars(self)["function"]
+        self.looked_up += 1
+        if self.looked_up == 2:  # the one that counts
+            self.other = threading.Thread(target=self.patch.put_on, args=(Observer(),))
+            self.other.start()
+            self.other.join(0.2)
+        return found
+
+    @function.setter
+    def function(self, value: Any) -> None:
+        vars(self)["function"] = value
+
+
+def test_threads_that_patch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two threads that patch at the same time, one does, and one sees that it is done."""
+    module = InTurns("in_turns")
+    module.function = len
+    monkeypatch.setitem(sys.modules, "in_turns", module)
+    module.patch = Patch([PatchPoint("in_turns", "function", _request.close)])
+    module.patch.put_on(Observer())
+    module.other.join()
+    assert layers(module.function) == 1
+    module.patch.undo()
+    assert module.function is len
+
+
+def test_patched_while_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who patches while another thread imports waits for it, and does not stand in its way."""
+    source = "import sys\nsys.imports_go_on()\ndef function(): pass\n"
+    (tmp_path / "imported_slowly.py").write_text(source)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    begun, may_go = threading.Event(), threading.Event()
+
+    def imports_go_on() -> None:
+        begun.set()
+        assert may_go.wait(10)
+
+    monkeypatch.setattr(sys, "imports_go_on", imports_go_on, raising=False)
+    patch = Patch([PatchPoint("imported_slowly", "function", _request.close)])
+    patch.put_on(Observer())
+    importing = threading.Thread(
+        target=importlib.import_module, args=("imported_slowly",), daemon=True
+    )
+    importing.start()
+    assert begun.wait(10)
+    patching = threading.Thread(target=patch.put_on, args=(Observer(),), daemon=True)
+    patching.start()
+    patching.join(0.2)
+    may_go.set()
+    for thread in (importing, patching):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert layers(sys.modules.pop("imported_slowly").function) == 1
+
+
+@pytest.mark.parametrize("module", ["openai", "openai.lib.streaming.chat"])
+def test_a_module_that_may_not_be_imported(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an app forbids a module, to patch it is a fault of ours, and none of the app's."""
+    _shield.set_strict(strict=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    patch_openai()
+    assert _public.stats().faults == {f"patching {module}": 1}
 
 
 def test_put_on_again_while_others_hold_it(sink: Sink, client: Any) -> None:
