@@ -215,7 +215,7 @@ def _provider(client: Any, host_of_request: str | None) -> str | None:
     with shield("reading the provider"):
         if host_of_request:
             return _provider_of(client.__class__, host_of_request.encode())
-        url = client.base_url
+        url: Any = getattr(client, "base_url", None)  # a mock of the method knows no client
         host = url.raw_host if hasattr(url, "raw_host") else _host_of(str(url))
         return _provider_of(client.__class__, host)
     return None
