@@ -13,8 +13,13 @@ from trubrics_instrument.langchain import model, observed, runs, waiting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# They collect garbage often: what is there before them is not worth a look.
-gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> None:
+    """Leave what is there before a module's tests out of the garbage collections they ask for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
