@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import certifi
 import pytest
 
 from tests.loopback import Loopback
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 # A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: those
 # that a test ends with Ctrl-C would not end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> None:
+    """Leave what is there before a module's tests out of the garbage collections they ask for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +65,18 @@ def server() -> Iterator[Loopback]:
     """Give a model server that answers what a test scripts."""
     with Loopback() as ready:
         yield ready
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a file with one certificate authority."""
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    path = tmp_path_factory.mktemp("tls") / "authority.pem"
+    path.write_text(first + end)
+    return path
+
+
+@pytest.fixture
+def quick_clients(monkeypatch: pytest.MonkeyPatch, authority: Path) -> None:
+    """Have each new client of an SDK load one authority: loading all takes longer than a test."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))

@@ -1,8 +1,7 @@
-"""What the langchain tests share: quick garbage collections, and clients of their own servers."""
+"""What the langchain tests share: clients of their own servers, and no runs of others."""
 
 from __future__ import annotations
 
-import gc
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,16 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_collections() -> None:
-    """Leave what is there before a module's tests out of the garbage collections they ask for."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
-def fresh_clients() -> None:
+def fresh_clients(quick_clients: None) -> None:
     """Forget the clients that langchain-openai keeps by address: a port may come again."""
     with suppress(ImportError, AttributeError):
         from langchain_openai.chat_models import _client_utils

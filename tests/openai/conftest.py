@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from tests.loopback import Loopback
 
 
+@pytest.fixture(autouse=True)
+def as_quick_clients(quick_clients: None) -> None:
+    """Have all the tests' clients made quickly."""
+
+
 @pytest.fixture
 def bots(server: Loopback) -> Iterator[Any]:
     """Give a maker of chatbots, observed."""
