@@ -67,6 +67,9 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore::langchain_core._api.deprecation.LangChainDeprecationWarning"
     ),
+    pytest.mark.filterwarnings(
+        "ignore::langchain_core._api.deprecation.LangChainPendingDeprecationWarning"
+    ),
     pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning"),
 ]
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.callbacks.manager import ahandle_event
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -30,6 +28,9 @@ def tell_forgotten(own: object, serialized: Any, prompts: Any, about: Mapping[st
     tasks, runs = start["non_inline_tasks"], start["managers"]
     ours = all(type(one) is type(own) for one in inline)
     if others and ours and inline[0] is own and len(tasks) < len(runs):
+        # Late: where a patch waits for langchain_core, this module is imported in the midst of it.
+        from langchain_core.callbacks.manager import ahandle_event  # noqa: PLC0415
+
         telling = ahandle_event(others, "on_llm_start", "ignore_llm", serialized, prompts, **about)
         tasks.append(telling)
 
