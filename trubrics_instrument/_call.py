@@ -103,7 +103,7 @@ class ModelCall:
         self._first_piece_s: float | None = None
         self._open = [True]
         said = self._start.said
-        claim = _claim(asked, observer, said)
+        claim = who_asks(asked, observer, said)
         self._conversation = Conversation(asked, said, claim, self._start.prompt_id)
         self._turn = self._conversation.turn
         self._who = self._conversation.who
@@ -279,7 +279,7 @@ class ModelCall:
         _runtime.emit(event, self._target)
 
 
-def _claim(asked: Asked, observer: Observer, said: Said) -> Claim:
+def who_asks(asked: Asked, observer: Observer, said: Said) -> Claim:
     """Return who asks, and where, by the first source that says so."""
     known = first_of(
         (

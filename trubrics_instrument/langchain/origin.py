@@ -97,8 +97,12 @@ def claim_of(*metadata: Mapping[str, Any]) -> Claim:
 
     Source: langgraph 0.6.11 to 1.2.2 repeat the first call's `thread_id` (langgraph#7441).
     """
-    configurable = mapping(_config().get("configurable"))
-    claiming = [one for one in (configurable, *metadata) if not _CLAIMING.isdisjoint(one)]
+    return claim_in(mapping(_config().get("configurable")), *metadata)
+
+
+def claim_in(*told: Mapping[str, Any]) -> Claim:
+    """Return who asks, and where, by the usual keys of whichever has them first."""
+    claiming = [one for one in told if not _CLAIMING.isdisjoint(one)]
     return first_of([claimed_by_keys(one) for one in claiming]) if claiming else NO_CLAIM
 
 

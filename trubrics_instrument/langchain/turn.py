@@ -9,7 +9,6 @@ from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._identity import claimed_by
 from trubrics_instrument._reader import Asked, Status, Usage
 from trubrics_instrument._trail import NO_HISTORY
-from trubrics_instrument.langchain import waiting
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
 from trubrics_instrument.langchain.outcome import (
     ModelAnswer,
@@ -31,6 +30,7 @@ from trubrics_instrument.langchain.question import (
 )
 from trubrics_instrument.langchain.reader import ResultReader
 from trubrics_instrument.langchain.tools import Tools, told_by_answer
+from trubrics_instrument.langchain.waiting import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -74,6 +74,7 @@ class RunTurn:
             claim = claimed_by(told.user_id, told.thread_id)
             self._observer = told._replace(user_id=claim.user_id, thread_id=claim.thread_id)
         self._metadata = dict(root.metadata)
+        self._stop = Stop(self._observer, self._start, self._metadata)
         self._late = root.late or root.given == _LATE_INPUT
         self._edits = root.edits
         self._goes_on = not self._late and goes_on(root.given)
@@ -90,7 +91,6 @@ class RunTurn:
         self._tools = Tools()
         self._documents: list[int] = []
         self._interrupts: list[str | None] = []
-        self._step: int | None = None
         self._outcome: Outcome | None = None
         self._unfinished = [True]
 
@@ -98,7 +98,7 @@ class RunTurn:
         self, key: Hashable, origin: Origin, question: Question, metadata: Mapping[str, Any]
     ) -> None:
         """Take note of a model's start; the first one settles who asks, and where."""
-        self._step = waiting.step_of(metadata) or self._step
+        self._stop.pass_step(metadata)
         self._models_open[key] = None
         self._models_started.append(key)
         self._models.add(origin.model)
@@ -158,8 +158,7 @@ class RunTurn:
     def _asks(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
         """Return what is asked, with the first model's question where the root shows none."""
         claim = claim_of(self._metadata, metadata)
-        waits = waiting.take(claim.thread_id)
-        typed = self._question or (waits if self._goes_on else None)
+        typed = self._question or (self._stop.question if self._goes_on else None)
         resumed = self._goes_on and typed is None and origin.framework == "langgraph"
         asked = typed or question
         return Asked(
@@ -169,9 +168,7 @@ class RunTurn:
             text=asked.text,
             attachments=asked.attachments,
             continues=asked.continues or resumed,
-            turn_keys=waiting.turn_keys(claim.thread_id, self._step)
-            if resumed
-            else asked.turn_keys(),
+            turn_keys=self._stop.turn_keys(claim.thread_id) if resumed else asked.turn_keys(),
             question=("run", self.key),
             claim=claim,
             metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
@@ -206,8 +203,7 @@ class RunTurn:
 
     def _end(self, outcome: Outcome, late_input: Any) -> None:
         if self._asked is None:
-            if not self._edits:
-                waiting.wait(claim_of(self._metadata).thread_id, self._question)
+            self._stop.wait(None if self._edits else self._question)
             return
         if self._late and late_input is not None:
             self._question = question_of(late_input, self._settings.input_key)
@@ -255,5 +251,5 @@ class RunTurn:
         thread_id = self._asked.claim.thread_id
         surely = bool(uses or self._interrupts)
         if thread_id and (surely or self._first.framework == "langgraph"):
-            call.keep(waiting.stand(thread_id, self._step, surely=surely))
+            call.keep(self._stop.stand(thread_id, surely=surely))
         call.end(answer)
