@@ -20,15 +20,20 @@ from tests.openai.websockets import (
     ON_A_WEBSOCKET,
     answer_of,
     ask,
+    asked_by,
     by_user,
     client_of,
     create,
+    ends,
     events_of,
+    pair,
     play,
+    refusal,
+    scripted,
     websocket_server,
 )
 from tests.told import told
-from trubrics_instrument import _shield, configure, context, patch_openai, suppress, unpatch_openai
+from trubrics_instrument import _shield, configure, patch_openai, suppress, unpatch_openai
 from trubrics_instrument.providers.openai import _websocket
 
 if TYPE_CHECKING:
@@ -67,21 +72,6 @@ def _async_connection() -> Any:
     from websockets.asyncio.client import ClientConnection as AsyncConnection
 
     return AsyncConnection
-
-
-def asked_by(user: str) -> Any:
-    """Return the context of a user, whose thread has the same name."""
-    return context(user_id=user, thread_id=user)
-
-
-def pair(text: str) -> list[tuple[str, str | None]]:
-    """Return what is told of a question and of its answer."""
-    return [("Prompt", text), ("Generation", text.upper())]
-
-
-def ends(sink: Sink, n: int) -> dict[str, tuple[str | None, str | None]]:
-    """Return status and error type of the last event of each user."""
-    return {one["user_id"]: (one.get("status"), one.get("error_type")) for one in told(sink, n)}
 
 
 @BOTH
@@ -371,27 +361,6 @@ async def test_two_connections_of_one_manager(mode: Mode, sink: Sink) -> None:
     assert by_user(sink, 4) == {"ada": pair("I am ada"), "bob": pair("I am bob")}
 
 
-def scripted(
-    *script: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], asked: int = 1
-) -> Callable[[ServerConnection], None]:
-    """Return a server that takes so many messages, and then plays what a script makes of them."""
-
-    def answer(connection: ServerConnection) -> None:
-        for step in script:
-            got = [json.loads(connection.recv()) for _ in range(asked)]
-            for event in step(got):
-                connection.send(json.dumps(event))
-        connection.recv()
-
-    return answer
-
-
-def refusal(**fields: Any) -> dict[str, Any]:
-    """Return the event of an error, as a WebSocket has it."""
-    error = {"type": "invalid_request_error", "code": "bad_model", "message": "a secret prompt"}
-    return {"type": "error", "status": 400, "error": error, **fields}
-
-
 @BOTH
 @pytest.mark.parametrize(
     "case", ["refused", "in the middle", "the next one's", "which?", "given up"]
@@ -555,69 +524,6 @@ async def test_two_threads_at_once(sink: Sink, monkeypatch: pytest.MonkeyPatch) 
         "ada": ("unread", None),
         "bob": ("unread", None),
         "cid": ("ok", None),
-    }
-
-
-async def test_cancelled_while_sending(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a send that was cancelled nobody knows whose answers come: they are unread."""
-    patch_openai()
-    kind: Any = _async_connection()
-    sending = kind.send
-
-    async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
-        await sending(self, message, *args, **kwargs)
-        if "bob" in message:
-            await asyncio.Event().wait()
-
-    monkeypatch.setattr(kind, "send", send)
-    with websocket_server() as url:
-        client = client_of("async", url)
-        async with client.responses.connect() as connection:
-            with asked_by("ada"):
-                await connection.send(create("I am ada"))
-            with asked_by("bob"):
-                sent = asyncio.ensure_future(connection.send(create("I am bob")))
-                await asyncio.wait([sent], timeout=0.05)
-                sent.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await sent
-            with asked_by("cid"):
-                await connection.send(create("I am cid"))
-            heard = [await answer_of(connection) for _ in range(3)]
-            assert heard == ["I AM ADA", "I AM BOB", "I AM CID"]
-        await client.close()
-    assert by_user(sink, 6) == {
-        "ada": pair("I am ada"),
-        "bob": [("Prompt", "I am bob"), ("Generation", None)],
-        "cid": [("Prompt", "I am cid"), ("Generation", None)],
-    }
-    assert ends(sink, 6) == {
-        "ada": ("ok", None),
-        "bob": ("incomplete", None),
-        "cid": ("unread", None),
-    }
-
-
-@BOTH
-async def test_more_questions_than_are_awaited(
-    mode: Mode, sink: Sink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is asked while too many answers are owed is unread; no other answer is taken for it."""
-    monkeypatch.setattr("trubrics_instrument.providers.openai._wire.MAX_AWAITED", 2)
-    patch_openai()
-    with websocket_server() as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            for user in ("ada", "bob", "cid"):
-                with asked_by(user):
-                    await settled(connection.send(create(f"I am {user}")))
-            heard = [await answer_of(connection) for _ in range(3)]
-            assert heard == ["I AM ADA", "I AM BOB", "I AM CID"]
-        await settled(client.close())
-    assert by_user(sink, 6) == {
-        "ada": pair("I am ada"),
-        "bob": pair("I am bob"),
-        "cid": [("Prompt", "I am cid"), ("Generation", None)],
     }
 
 

@@ -16,6 +16,7 @@ from websockets.sync.server import serve
 
 from tests.openai.asking import MODES, Mode, in_this_sdk, pieces, settled
 from tests.told import told
+from trubrics_instrument import context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -116,3 +117,39 @@ def by_user(sink: Sink, n: int) -> dict[str, list[tuple[str, str | None]]]:
     for one in told(sink, n):
         users.setdefault(one["user_id"], []).append((one["event"], one.get("$text")))
     return users
+
+
+def asked_by(user: str) -> Any:
+    """Return the context of a user, whose thread has the same name."""
+    return context(user_id=user, thread_id=user)
+
+
+def pair(text: str) -> list[tuple[str, str | None]]:
+    """Return what is told of a question and of its answer."""
+    return [("Prompt", text), ("Generation", text.upper())]
+
+
+def ends(sink: Sink, n: int) -> dict[str, tuple[str | None, str | None]]:
+    """Return status and error type of the last event of each user."""
+    return {one["user_id"]: (one.get("status"), one.get("error_type")) for one in told(sink, n)}
+
+
+def scripted(
+    *script: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], asked: int = 1
+) -> Callable[[ServerConnection], None]:
+    """Return a server that takes so many messages, and then plays what a script makes of them."""
+
+    def answer(connection: ServerConnection) -> None:
+        for step in script:
+            got = [json.loads(connection.recv()) for _ in range(asked)]
+            for event in step(got):
+                connection.send(json.dumps(event))
+        connection.recv()
+
+    return answer
+
+
+def refusal(**fields: Any) -> dict[str, Any]:
+    """Return the event of an error, as a WebSocket has it."""
+    error = {"type": "invalid_request_error", "code": "bad_model", "message": "a secret prompt"}
+    return {"type": "error", "status": 400, "error": error, **fields}

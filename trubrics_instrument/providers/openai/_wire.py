@@ -97,38 +97,49 @@ class Wire:
 
     Another thread may ask while this one reads, and one that is never closed is finalised wherever
     the garbage collector runs: there are no locks, each step is one atomic operation of a list.
+    Which is why the order of the steps counts, in `send` and in `not_sent`.
     """
 
     def __init__(self) -> None:
         self._awaited: list[Question] = []
         self._going: list[Question] = []
         self._steered: Memory[bool] = Memory(MAX_AWAITED)
-        self._certain = True
+        self._lost: set[str | None] = set()
 
     def send(self, question: Question) -> None:
         """Take note of a question that is being sent."""
-        if not self._certain or len(self._awaited) >= MAX_AWAITED:
-            self._certain = False
-            question.unread()
-            return
         question.thread = threading.get_ident()
-        self._awaited.append(question)
+        # Who comes second to `_going` sees the first there, or else the first is sent, and awaited
+        # before this one. And who comes after a cancelled one sees it there, or else its lane lost.
         self._going.append(question)
         for other in self._going[:]:
             if other.lane == question.lane and other.thread != question.thread:
                 other.sure = question.sure = False
+        if len(self._awaited) >= MAX_AWAITED:
+            self._lose(question.lane)
+        if self._is_lost(question.lane):
+            question.unread()
+        else:
+            self._awaited.append(question)
 
     def sent(self, question: Question) -> None:
         """Take note that it was sent."""
         drop(self._going, question)
 
     def not_sent(self, question: Question, error: BaseException) -> None:
-        """Take note that sending it raised; if that was cancelled, nobody knows what was sent."""
+        """Take note that sending it raised.
+
+        If that was cancelled, or if another one's answer may have been taken for its own by now,
+        nobody knows whose answers come after it; those to what was sent before it come first.
+        """
         question.sent = False
-        drop(self._going, question)
+        if not (question.sure and isinstance(error, Exception)):
+            self._lose(question.lane)
+            for other in self._behind(question):
+                drop(self._awaited, other)
+                other.unread()
         drop(self._awaited, question)
-        if not isinstance(error, Exception):
-            self._certain = False
+        drop(self._going, question)
 
     def receive(self, message: Any) -> None:
         """Read what was received, on its way to the app."""
@@ -163,7 +174,7 @@ class Wire:
         if kind == "response.created":
             self._begin(question, event, lane)
         elif kind == "error":
-            if question.begun and after is not None:
+            if question.begun and (after is not None or self._is_lost(lane)):
                 question.doubt = event  # what comes next shows which of the two it ended
             else:
                 self._end(question, event)
@@ -200,6 +211,19 @@ class Wire:
         question.take(event)
         if drop(self._awaited, question):
             question.finish()
+
+    def _lose(self, lane: str | None) -> None:
+        """Take note that the order is not known any more: in a lane, or in too many to note."""
+        if len(self._lost) < MAX_AWAITED:
+            self._lost.add(lane)
+
+    def _is_lost(self, lane: str | None) -> bool:
+        return lane in self._lost or len(self._lost) >= MAX_AWAITED
+
+    def _behind(self, question: Question) -> list[Question]:
+        """Return what waits in a question's lane after it; all of that, if it was answered."""
+        in_lane = [one for one in self._awaited[:] if one.lane == question.lane]
+        return in_lane[in_lane.index(question) + 1 :] if question in in_lane else in_lane
 
     def _next_two(self, lane: str | None) -> tuple[Question | None, Question | None]:
         """Return the question that is answered next in a lane, and the one after it."""
