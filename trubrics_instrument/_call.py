@@ -154,12 +154,12 @@ class ModelCall:
         """Keep its turn open, under names by which a later call will ask for it."""
         self._conversation.keep(keys)
 
-    def read(self, body: object) -> None:
+    def read(self, body: object, *, quiet: bool = False) -> None:
         """Tell a whole answer; one that cannot be read is told as `unread`."""
         if self.closed:
             return
         answer = Answer(status="unread")
-        with shield("reading the answer"):
+        with shield("reading the answer", quiet=quiet):
             answer = self._reader.answer(body)
         self.end(answer)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
@@ -28,7 +28,7 @@ class Recording:
         self._broken = False
         self._add: Callable[[object], None] = self._add_first
         self._pid = os.getpid()
-        _end_at_exit(self)
+        end_at_exit(self)
 
     def take(self, piece: object) -> None:
         """Read one piece on its way to the app; after a fault, no further one."""
@@ -79,26 +79,36 @@ class Recording:
         return Answer(status="unread")
 
 
-_begun: WeakSet[Recording] = WeakSet()
+class Open(Protocol):
+    """An answer that the app has not had to its end."""
+
+    def leave(self) -> None:
+        """Tell the answer so far, if it is not told yet."""
+        ...
 
 
-def _end_at_exit(recording: Recording) -> None:
-    """Take note of a recording, so that the end of the process is the end of its stream.
+# References, and no `WeakSet`: that cannot be listed while other threads add to it.
+_open: set[ref[Open]] = set()
+_hooked: list[bool] = []
+
+
+def end_at_exit(answer: Open) -> None:
+    """Take note of an answer, so that the end of the process is its end, if it is still there.
 
     Hooked in after the sender, whose first event is the prompt, and so called before it closes.
     """
     if not _hooked:
         _hooked.append(True)
         atexit.register(_end_all)
-    _begun.add(recording)
-
-
-_hooked: list[bool] = []
+    _open.add(ref(answer, _open.discard))
 
 
 def _end_all() -> None:
-    for recording in list(_begun):
-        recording.leave()
+    for reference in _open.copy():
+        answer = reference()
+        if answer is not None:
+            with shield("ending an answer with the process", quiet=True):
+                answer.leave()
 
 
 def _look_away(piece: object) -> None:

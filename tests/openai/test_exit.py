@@ -52,6 +52,41 @@ class Asks:
 
 one = Asks(); one.itself = one; del one
 """
+RAW = """
+manager = client.chat.completions.with_streaming_response.create(
+    model="m", messages=[{"role": "user", "content": "Hi"}])
+response = manager.__enter__()
+response.read()
+"""
+OTHERS = """
+import weakref
+
+class Other: pass
+
+other = Other()
+weakref.finalize(other, int)
+"""
+MORE = """
+from trubrics_instrument._stream import end_at_exit
+
+class Ended:
+    def leave(self): pass
+
+def begin_more():
+    while True:
+        one = Ended(); end_at_exit(one); ended.append(one)
+
+class Broken(Ended):
+    def leave(self): raise LookupError("a bug of ours")
+
+broken = [Broken() for _ in range(100)]
+for one in broken: end_at_exit(one)
+ended = []
+threads = [threading.Thread(target=begin_more, daemon=True) for _ in range(3)]
+for thread in threads: thread.start()
+while len(ended) < 20_000: threads[0].join(0.01)
+sys.setswitchinterval(1e-5)
+"""
 FIRST = ("Generation", "One ", "incomplete")
 WHOLE = ("Generation", "Hello", "ok")
 
@@ -85,6 +120,9 @@ def heard_of(program: str, sink: Sink) -> list[tuple[str, Any, Any]]:
         ("", f"{STREAM}; held = [stream]; held.append(held); del stream, held", [FIRST]),
         ("", f"{STREAM}; stream.close()", [FIRST]),
         ("", ASYNC, [FIRST]),
+        ("", f"{STREAM}{MORE}", [FIRST]),
+        ("", RAW, [WHOLE]),
+        (OTHERS, RAW, [WHOLE]),
         ("", "atexit.register(ask)", [WHOLE]),
         ("atexit.register(ask)", "", []),
         ("", "threading.Timer(0.05, ask).start()", [WHOLE]),
@@ -93,6 +131,8 @@ def heard_of(program: str, sink: Sink) -> list[tuple[str, Any, Any]]:
     ],
     ids=[
         *("a stream", "a dropped stream", "a closed stream", "an asynchronous stream"),
+        *("a stream, and others that begin all the time",),
+        *("a raw response", "a raw response, and finalizers of others"),
         *("asked at exit", "asked at exit, after the sender's", "a thread"),
         *("asked when all is gone", "asked by the garbage collector"),
     ],
@@ -126,6 +166,21 @@ list(stream)
 """
     program = PROGRAM.format(base_url=server.base_url, before="", body=STREAM + fork)
     assert heard_of(program, sink) == [("Generation", "One two three", "ok")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_fork_while_the_app_has_a_raw_response(sink: Sink, server: Loopback) -> None:
+    """The child lets go of its copy: what the parent then reads is told, and once."""
+    server.always(lambda _: json_reply(chat_completion("Hello")))
+    fork = """
+child = os.fork()
+if not child:
+    del manager, response; gc.collect(); trubrics_instrument.flush(5); os._exit(0)
+os.waitpid(child, 0)
+del manager, response; gc.collect()
+"""
+    program = PROGRAM.format(base_url=server.base_url, before="", body=RAW + fork)
+    assert heard_of(program, sink) == [WHOLE]
 
 
 @pytest.mark.skipif(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.openai.asking import WAYS, Way, ask, client_of, close_client
 from tests.openai.test_matrix import reply_of
+from tests.told import told
 from trubrics_instrument import _call, _runtime, _shield, patch_openai, stats
 from trubrics_instrument._delivery import Sender
 from trubrics_instrument.providers.openai import _chat, _completion, _request, _responses
@@ -148,3 +150,23 @@ def test_each_place_exists() -> None:
     """The list of places is true: each is there, so that breaking it breaks something."""
     broken: list[Callable[..., Any]] = [getattr(owner, name) for _, owner, name in _places()]
     assert all(callable(place) for place in broken)
+
+
+def test_a_fault_in_a_finaliser(
+    sink: Sink, server: Loopback, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the garbage collector runs us, a fault is counted and not logged: that takes a lock."""
+    _shield.set_strict(strict=False)
+    patch_openai()
+    server.always(reply_of(Way("chat", "whole", "sync")))
+    client = client_of(server, "sync")
+    create = client.chat.completions.with_streaming_response.create
+    with create(model="m", messages=[{"role": "user", "content": "Hi"}]) as response:
+        response.read()
+    monkeypatch.setattr(_chat.ChatReader, "answer", _raise)
+    del response
+    gc.collect()
+    client.close()
+    assert [event.get("status") for event in told(sink, 2)] == [None, "unread"]
+    assert caplog.messages == []
+    assert stats().faults == {"reading the answer": 1}

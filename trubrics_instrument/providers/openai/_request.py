@@ -8,6 +8,7 @@ alike. Source: openai 1.40 to 3.54, `_base_client.py`, `_models.py`, `_streaming
 from __future__ import annotations
 
 import copy
+import os
 import re
 import weakref
 from functools import lru_cache
@@ -18,7 +19,7 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall
 from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
-from trubrics_instrument._stream import AsyncPieces, Pieces, Recording
+from trubrics_instrument._stream import AsyncPieces, Pieces, Recording, end_at_exit
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
 from trubrics_instrument.providers.openai._fields import json_or_none, mapping
@@ -66,6 +67,8 @@ class Request:
         self._stream = stream
         self._asks = asks
         self._parsed = False
+        self._raw: Any = None
+        self._pid = 0
         options, self.args, self.kwargs = _own_options(args, kwargs)
         self._parser: object = options.post_parser
         options.post_parser = self.parse
@@ -129,14 +132,19 @@ class Request:
         if not self._stream and getattr(raw, "is_stream_consumed", False):
             self._call.read(json_or_none(raw.content))
         elif raw is not result:
-            weakref.finalize(result, self._let_go, raw)
+            self._raw, self._pid = raw, os.getpid()
+            weakref.finalize(result, self.leave)
+            end_at_exit(self)  # a finalizer may come after the sender there
         elif not self._stream:
             self._call.end(Answer(status="unread"))
 
-    def _let_go(self, raw: Any) -> None:
-        if self._asks and not self._parsed:
+    def leave(self) -> None:
+        """Read a raw response that the app let go of, or has to the end of the process."""
+        # A forked child lets go of what it has of its parent's responses, which go on there.
+        if self._asks and not self._parsed and self._pid == os.getpid():
+            # A finaliser: nothing may be logged.
             with shield("reading an answer that the app let go of", quiet=True):
-                self._call.read(json_or_none(_content_of(raw)))
+                self._call.read(json_or_none(_content_of(self._raw)), quiet=True)
 
 
 def _content_of(raw: Any) -> bytes:
