@@ -56,6 +56,24 @@ async def test_questions_and_answers(mode: Mode, sink: Sink) -> None:
 
 
 @BOTH
+async def test_an_event_that_is_an_object(mode: Mode, sink: Sink) -> None:
+    """An event of the SDK's classes is read as it is: it warns no more often than without us."""
+    events: Any = pytest.importorskip("openai.types.responses.responses_client_event")
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            event = events.ResponseCreate(**create("one"), metadata={"trubrics_user_id": "ada"})
+            event.include = iter(["reasoning.encrypted_content"])
+            with pytest.warns(UserWarning, match="serializer") as warned:
+                await settled(connection.send(event))
+            assert await answer_of(connection) == "ONE"
+        await settled(client.close())
+    assert len([one for one in warned if "serializer" in str(one.message)]) == 1
+    assert by_user(sink, 2) == {"ada": [("Prompt", "one"), ("Generation", "ONE")]}
+
+
+@BOTH
 async def test_queued_before_the_connection(mode: Mode, sink: Sink) -> None:
     """What a manager sends before it connects is asked then, by whoever asks then."""
     patch_openai()

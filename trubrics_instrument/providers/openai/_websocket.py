@@ -213,7 +213,8 @@ def _follow(connection: Any) -> None:
 
 
 def _tell(question: Question, event: Any) -> None:
-    body = mapping(event) or event.to_dict()
+    # An event of the SDK's is read as it is: to have it made a dict may warn the app once more.
+    body = mapping(event) or fields_of(event)
     asked = RESPONSES.asked(body, stream=True)
     call = ModelCall(RESPONSES, asked, _runtime.state().patches["openai"].observer)
     question.tell(call, RESPONSES.gathering())
