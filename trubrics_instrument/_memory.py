@@ -39,16 +39,15 @@ class Memory(Generic[V]):
             return None
         return value
 
-    def put(self, key: Hashable, value: V) -> None:
-        """Remember `value` under `key`."""
+    def put(self, key: Hashable, value: V) -> tuple[Hashable, V] | None:
+        """Remember `value` under `key`, and return what is forgotten for it, with its key."""
         entries = self._entries
         entries[key] = value
         try:
             entries.move_to_end(key)
-            if len(entries) > self._size:
-                entries.popitem(last=False)
+            return entries.popitem(last=False) if len(entries) > self._size else None
         except KeyError:  # another thread has just forgotten it, or everything
-            return
+            return None
 
     def first(self, key: Hashable, value: V) -> V:
         """Return what was remembered first under `key`: `value`, if there is nothing yet."""

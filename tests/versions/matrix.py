@@ -55,8 +55,10 @@ CORE_1_2 = ("langchain-core==1.2.31", "langchain", "langchain-openai", "langgrap
 NEWEST = ("langchain-core", "langchain", "langchain-openai", "langgraph")
 PROVIDERS = (
     *("langchain-openai", "langchain-anthropic", "langchain-google-genai"),
-    *("langchain-ollama", "langchain-mistralai"),
+    *("langchain-ollama", "langchain-mistralai", "langchain-classic"),
 )
+# Tests of packages that no other environment has.
+ALONE = ("tests/langchain/test_providers.py", "tests/langchain/test_agent_executor.py")
 UI = ("openai", "chainlit>=2.0", "gradio>=6.0", "streamlit>=1.40")
 
 ENVIRONMENTS = (
@@ -69,7 +71,7 @@ ENVIRONMENTS = (
     Environment("langchain-1.0", CORE_1_0, LANGCHAIN, "3.12"),
     Environment("langchain-1.2", CORE_1_2, LANGCHAIN),
     Environment("langchain-newest", NEWEST, LANGCHAIN, "3.13"),
-    Environment("providers", PROVIDERS, ("tests/langchain/test_providers.py",)),
+    Environment("providers", PROVIDERS, ALONE),
     Environment("others", OTHERS, ("tests/openai/test_beside_others.py",)),
     Environment("ui", UI, ("tests/ui",)),
 )

@@ -229,7 +229,8 @@ def _end_step(output: Any, about: Mapping[str, Any]) -> runs.Run | None:
     key = observed.key_of(about["run_id"])
     run = runs.leave(key)
     if isinstance(run, RunTurn) and run.key == key:
-        run.ended(output, about.get("inputs"))
+        left = observed.left_stream(about["run_id"])
+        run.ended(None if left else output, about.get("inputs"))
     return run
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Runs that want the next piece: the first one, of most. Every piece of every stream looks here.
 awaiting: dict[Hashable, ModelRun] = {}
+_NOTHING_READ: tuple[()] = ()
 
 
 class ModelRun:
@@ -53,9 +54,10 @@ class ModelRun:
         """
         if self._first_piece_s is None:
             self._first_piece_s = time.perf_counter()
-            if observed.in_stream():
-                awaiting.pop(self.key, None)
-                return
+            with shield("reading the first piece of an answer"):
+                if observed.in_stream():
+                    awaiting.pop(self.key, None)
+                    return
         self._pieces.append(token)
 
     def ended(self, result: Any) -> None:
@@ -69,6 +71,10 @@ class ModelRun:
     def lost(self) -> None:
         """Take note that it was dropped, and will never end."""
         self._close(None, GeneratorExit())
+
+    def forgotten(self) -> None:
+        """Take note that its answer will not be read: there are too many runs."""
+        self._close(_NOTHING_READ)
 
     def _close(self, result: Any, error: BaseException | None = None) -> None:
         observed.closed(self.key)

@@ -1,4 +1,4 @@
-"""Whether the code that runs here and now is a model run that a handler observes."""
+"""What the code that runs here and now is, told by its stack: above all, an observed model run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _CALLBACKS = "langchain_core.callbacks.manager"
 _MODELS = "langchain_core.language_models"
 _CALLING = frozenset({"_generate", "_stream", "_call", "_agenerate", "_astream", "_acall"})
 
+_TRANSFORM = "_transform_stream_with_config"
+_NEAR_FRAMES = 8
 _STREAMING = frozenset({"stream", "astream"})
 _WHOLE = frozenset({"_generate_with_cache", "_agenerate_with_cache"})
 
@@ -58,10 +60,35 @@ def in_stream() -> bool:
         name = frame.f_code.co_name
         if name in _WHOLE:
             return False
-        if name in _STREAMING and frame.f_globals.get("__name__", "").startswith(_MODELS):
+        if name in _STREAMING and _module_of(frame).startswith(_MODELS):
             return True
         frame = frame.f_back
     return False
+
+
+def left_stream(run_id: Any) -> bool:
+    """Whether the app left the stream of the run that ends here, before it had all of it.
+
+    LangChain tells such an end as any other, with an output that lacks what was read last. It
+    shows in the generator behind the stream, which has not come to its own end.
+    Source: langchain-core 0.3.10 to 1.8.3, `Runnable._transform_stream_with_config`.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_NEAR_FRAMES):
+        if frame is None:
+            break
+        if frame.f_code.co_name == _TRANSFORM:
+            names = frame.f_locals
+            own = getattr(names.get("run_manager"), "run_id", None) == run_id
+            return own and getattr(names.get("iterator"), "gi_frame", None) is not None
+        frame = frame.f_back
+    return False
+
+
+def _module_of(frame: FrameType) -> str:
+    """Return the name of a frame's module; code that was given to `exec` may have any, or none."""
+    name = frame.f_globals.get("__name__")
+    return name if isinstance(name, str) else ""
 
 
 def _on_stack(frame: FrameType | None) -> bool:
@@ -70,7 +97,7 @@ def _on_stack(frame: FrameType | None) -> bool:
     for _ in range(_MAX_FRAMES):
         if frame is None:
             break
-        module = frame.f_globals.get("__name__", "")
+        module = _module_of(frame)
         if module == _CALLBACKS:  # somebody else's handler asks a model on its own behalf
             return False
         if frame.f_code.co_name in _CALLING or module.startswith(_MODELS):

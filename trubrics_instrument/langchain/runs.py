@@ -63,7 +63,7 @@ def is_open(key: Hashable) -> bool:
 
 def enter(key: Hashable, run: Run) -> None:
     """Take note of a run until it is left."""
-    _open.put(key, run)
+    _put(key, run)
 
 
 def enter_mortal(key: Hashable, run: Mortal, run_id: object) -> None:
@@ -73,7 +73,7 @@ def enter_mortal(key: Hashable, run: Mortal, run_id: object) -> None:
     its id goes when the run goes. Source: langchain-core 0.3.10 to 1.8.3, `BaseChatModel.agenerate`
     and `BaseRetriever.ainvoke`.
     """
-    _open.put(key, run)
+    _put(key, run)
     try:
         _watches[key] = weakref.ref(run_id, partial(_lost, key))
     except TypeError:  # no UUID, but something that cannot be watched
@@ -93,6 +93,22 @@ def around(parent_run_id: Any) -> Run | None:
         enclosing = enclosing_run_id()
         parent = None if enclosing is None else _open.get(key_of(enclosing))
     return parent
+
+
+def _put(key: Hashable, run: Run) -> None:
+    """Remember a run. If that is one too many, the one that was used least recently is let go.
+
+    Its end will not be known, and so it is told as unread now: a later end finds nothing.
+    """
+    too_many = _open.put(key, run)
+    if too_many is None:
+        return
+    with shield("forgetting a run"):
+        old_key, old = too_many
+        _watches.pop(old_key, None)
+        ending: Any = old
+        if getattr(old, "key", None) == old_key:  # else a step, whose turn goes on
+            ending.forgotten()
 
 
 def _lost(key: Hashable, _: object) -> None:

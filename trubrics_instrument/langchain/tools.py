@@ -38,6 +38,10 @@ class ToolRun(NamedTuple):
     def lost(self) -> None:
         """Do nothing: its turn knows that it has not ended."""
 
+    def forgotten(self) -> None:
+        """Tell that it was called: that is known, and nothing more."""
+        self.ended()
+
 
 class Tools:
     """The tools of one turn. Each change is one atomic operation, no lock."""
@@ -71,6 +75,11 @@ class Tools:
         """
         for tool in list(self._open.values()):
             self.ended(tool, GeneratorExit())
+
+    def forget(self) -> None:
+        """Take note that the ends of what still runs will not be known: it was called, at least."""
+        for tool in list(self._open.values()):
+            self.ended(tool)
 
     def tell(self, call: ModelCall) -> None:
         """Tell what has ended."""

@@ -155,6 +155,16 @@ class RunTurn:
         """Take note that the root run was dropped, and will never end."""
         self._end(Outcome(status="incomplete"), None)
 
+    def forgotten(self) -> None:
+        """Take note that the root run's end will not be read: there are too many runs.
+
+        Of what it may still ask a model, only the first answer is told.
+        """
+        self._tools.forget()
+        self._outcome = Outcome(status="unread")
+        if self._asked is not None:
+            self._finish_when_done()
+
     def _asks(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
         """Return what is asked, with the first model's question where the root shows none."""
         claim = claim_of(self._metadata, metadata)

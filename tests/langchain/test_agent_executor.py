@@ -1,0 +1,130 @@
+"""The agents of LangChain before 1.0, where langchain-classic is: one pair for each question.
+
+`make test-versions` has an environment with it.
+"""
+
+# Its types are unknown where it is not installed.
+# pyright: basic
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("langchain_classic.agents")
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.tools import tool
+
+from tests.langchain.chains import ANSWER, MESSAGE, QUESTION
+from tests.langchain.driving import (
+    LOST_IN_FUNCTIONS,
+    Mode,
+    assert_nothing_left,
+    drive,
+    generation,
+    let_go,
+    prompt,
+    tokens,
+    tool_call,
+    turns_told,
+)
+from tests.langchain.models import Scripted, calls
+from trubrics_instrument import TrubricsCallbackHandler
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+MODES: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream", "events")
+TEMPLATE = ChatPromptTemplate.from_messages(
+    [
+        ("system", "Answer shortly."),
+        ("placeholder", "{chat_history}"),
+        ("human", "{input}"),
+        ("placeholder", "{agent_scratchpad}"),
+    ]
+)
+# An executor streams its model in every mode.
+STREAM = {"stream": True}
+
+
+@tool
+def look_up(x: str) -> str:
+    """Look it up."""
+    return f"Found {x}"
+
+
+@tool
+def broken(x: str) -> str:
+    """Fail."""
+    raise LookupError(x)
+
+
+def executor(*tools: Any) -> Any:
+    """Return an agent whose model calls each tool once, and then answers."""
+    agents: Any = pytest.importorskip("langchain_classic.agents")
+    talker = Scripted(rule=calls(*[one.name for one in tools], then=ANSWER))
+    return agents.AgentExecutor(
+        agent=agents.create_tool_calling_agent(talker, tools, TEMPLATE), tools=tools
+    )
+
+
+def config(granularity: Any = "turn") -> Any:
+    """Return a config with a handler."""
+    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
+    return {"callbacks": [handler]}
+
+
+def expected(granularity: str) -> list[dict[str, Any]]:
+    """Return a turn with one tool; its run does not tell the id of its call, the model does."""
+    if granularity == "turn":
+        answered = generation(ANSWER, model_calls=2, tool_calls=1, **tokens(2))
+        return [prompt(QUESTION), tool_call("look_up"), answered | STREAM]
+    answered = generation(ANSWER, model_calls=2, tool_calls=1, **MESSAGE)
+    use = tool_call("look_up", tool_call_id="call-look_up", **tokens(1))
+    return [prompt(QUESTION), use | STREAM, answered | STREAM]
+
+
+@pytest.mark.parametrize("granularity", ["turn", "call"])
+@pytest.mark.parametrize("mode", [pytest.param(one, marks=LOST_IN_FUNCTIONS) for one in MODES])
+async def test_each_question(mode: Mode, granularity: str, sink: Sink) -> None:
+    """Each question is one pair, with the tool that was run in between; its history is none."""
+    agent = executor(look_up)
+    about = config(granularity)
+    history = [HumanMessage("Hello"), AIMessage("Hi there.")]
+    await drive(mode, agent, {"input": QUESTION}, about)
+    await drive(mode, agent, {"input": QUESTION, "chat_history": history}, about)
+    assert turns_told(sink) == [expected(granularity)] * 2
+    assert_nothing_left()
+
+
+async def test_left_at_the_tool(sink: Sink) -> None:
+    """A stream that is left when the tool is called is one question, with no answer yet."""
+    next(executor(look_up).stream({"input": QUESTION}, config()))
+    await let_go()
+    [turn] = turns_told(sink)
+    assert [(one["event"], one.get("status")) for one in turn] == [
+        ("Prompt", None),
+        ("Generation", "incomplete"),
+    ]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+async def test_failing_tool(mode: Mode, sink: Sink) -> None:
+    """A tool that fails is told, and fails its turn, as it does for the app."""
+    with pytest.raises(LookupError):
+        await drive(mode, executor(broken), {"input": QUESTION}, config())
+    [[asked, called, ended]] = turns_told(sink)
+    failure = {"status": "error", "error_type": "LookupError"}
+    assert [asked, called] == [prompt(QUESTION), tool_call("broken", **failure)]
+    told = (ended["event"], ended["error_type"], ended["total_tokens"])
+    assert told == ("Generation failed", "LookupError", 5)
+    assert_nothing_left()
