@@ -78,7 +78,11 @@ def test_any_name_beside_an_open_run(name: object) -> None:
     """The patch of a client looks at such frames as well."""
     observed.opened("a run")
     seen: list[bool] = []
-    run_with(name)(lambda _: seen.append(observed.observes_this_call()), ["piece"])
+
+    def look(_: object) -> None:
+        seen.append(observed.observes_this_call())
+
+    run_with(name)(look, ["piece"])
     assert seen == [False]
 
 

@@ -24,7 +24,7 @@ class Environment(NamedTuple):
 TEST_TOOLS = (
     "anyio>=4",
     "hypothesis>=6.100",
-    "pytest>=8",
+    "pytest>=8.2",
     "pytest-timeout>=2.3",
     "sybil>=9",
     "websockets>=13",
