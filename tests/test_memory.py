@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
+from tests.interleaving import meanwhile
 from trubrics_instrument import _memory
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._threads import Threads
 from trubrics_instrument._trail import History, Trail, number_of
 from trubrics_instrument._turns import Told, Turns, new_turn
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from types import FrameType
-
-
 STEPS = pytest.mark.parametrize("step", range(12))
-
-
-@contextmanager
-def meanwhile(step: int, act: Callable[[], object]) -> Generator[None]:
-    """Let another thread, as it were, act once before a line of the memory's code that runs."""
-    left = [step]
-    before = sys.gettrace()
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code.co_filename != _memory.__file__:
-            return None
-        if event == "line":
-            left[0] -= 1
-            if left[0] == -1:
-                act()
-        return trace
-
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
 
 
 def test_it_forgets_what_was_used_least_recently() -> None:
@@ -63,10 +33,10 @@ def test_forgotten_meanwhile(step: int) -> None:
     """What another thread forgets in the middle of a look-up or a note raises nothing."""
     memory: Memory[int] = Memory(1)
     memory.put("k", 1)
-    with meanwhile(step, memory.clear):
+    with meanwhile(_memory, step, memory.clear):
         assert memory.get("k") in {1, None}
     memory.put("k", 1)
-    with meanwhile(step, memory.clear):
+    with meanwhile(_memory, step, memory.clear):
         memory.put("j", 2)
     memory.put("k", 3)
     assert memory.latest() == [3]
@@ -77,7 +47,7 @@ def test_the_first_counts(step: int) -> None:
     """Of two threads that note the same key at once, both get what the first one noted."""
     memory: Memory[str] = Memory()
     other: list[str] = []
-    with meanwhile(step, lambda: other.append(memory.first("k", "the other's"))):
+    with meanwhile(_memory, step, lambda: other.append(memory.first("k", "the other's"))):
         mine = memory.first("k", "mine")
     assert memory.get("k") == mine
     assert other in ([mine], [])

@@ -155,11 +155,10 @@ class Conversation:
         if place is None and thread_of_answer(previous_id) is None:
             return None
         key = ("again", self._claim, place or previous_id, self._trail.question)
-        earlier = self._turns.find(key)
-        turn = new_turn(earlier.prompt_id if earlier else None)
-        self._turns.remember(turn, key)
-        self.again = earlier is not None
-        return turn, earlier is None
+        turn = new_turn()
+        first = self._turns.same(turn, key)  # another thread may be asking the same
+        self.again = first is not turn
+        return (new_turn(first.prompt_id), False) if self.again else (turn, True)
 
     def _infer_thread(self) -> str:
         if self.turn.thread_id:

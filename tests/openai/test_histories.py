@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from openai_wire import Answer, chat_completion
 
+from tests.interleaving import meanwhile
 from tests.openai.asking import client_of
 from tests.replies import json_reply
 from tests.told import told
-from trubrics_instrument import context, patch_openai
+from trubrics_instrument import _conversation, context, patch_openai
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback, Request
+    from tests.openai.chatbot import Bot
     from tests.replies import Reply
     from tests.sink import Sink
 
@@ -151,6 +153,30 @@ def test_another_answer_after_a_common_one(bots: Any, sink: Sink) -> None:
         ("Bikes?", "thread 1"),
         ("At the station.", "thread 1"),
     ]
+
+
+def ask_both(one: Bot, other: Bot, step: int) -> bool:
+    """Ask one question for two answers, the other one at a step of the first; tell if it came."""
+    one.messages.clear()
+    one.ask(f"Hi {step}", "Hello!")
+    other.messages = list(one.messages)
+    with meanwhile(_conversation, step, lambda: other.ask(f"Question {step}", "One.")):
+        one.ask(f"Question {step}", "Two.")
+    return len(other.messages) == len(one.messages)
+
+
+@USERS
+def test_another_answer_at_the_same_time(user: str | None, bots: Any, sink: Sink) -> None:
+    """Two answers that are asked for at once are two to one question, whoever comes first."""
+    one, other = bots(), bots()
+    step = 0
+    with context(user_id=user):
+        while ask_both(one, other, step):
+            step += 1
+            events = [event["event"] for event in sink.wait_for(5 * step)[-3:]]
+            assert sorted(events) == ["Generation", "Generation", "Prompt"], step
+    assert step > 20
+    sink.wait_for(5 * step + 4)
 
 
 def test_strangers_who_ask_the_same(bots: Any, sink: Sink) -> None:
