@@ -190,7 +190,7 @@ def test_by_somebody_else(client: Any, sink: Sink, server: Loopback) -> None:
     assert told(sink, 3)[-1]["user_id"] == "a reviewer"
 
 
-@pytest.mark.parametrize("target", ["", " ", object(), {}, {"id": 7}, AIMessage("Hello")], ids=repr)
+@pytest.mark.parametrize("target", ["", " ", object(), {}, {"id": 7}, AIMessage("Hello")])
 def test_for_nothing(target: object, sink: Sink) -> None:
     """A feedback for nothing is a mistake, told at once."""
     with pytest.raises(ValueError, match="needs an answer or its id"):
