@@ -18,6 +18,7 @@ import model_server
 
 import trubrics_instrument
 from tests.sink import Sink
+from trubrics_instrument import _shield
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,7 @@ def a_users_machine(request: pytest.FixtureRequest) -> Iterator[Sink]:
             "TRUBRICS_HOST": sink.host,
             "TRUBRICS_SPOOL": "off",
         }
+        _shield.forget_faults()  # those of a test that ran before, in the same process
         trubrics_instrument.configure()
         yield sink
         trubrics_instrument.unpatch_openai()
