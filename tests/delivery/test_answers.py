@@ -14,7 +14,7 @@ import pytest
 
 from tests.delivery.children import prepare
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, refuse, take
-from tests.delivery.senders import sending
+from tests.delivery.senders import sending, wait_until
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._delivery.tally import Tally
 
@@ -235,6 +235,23 @@ def test_a_host_that_refuses_everything_is_not_asked_about_each_event() -> None:
             sender.put(n)
         assert not sender.flush(1.0)
         assert len(server.requests) <= 70
+
+
+def test_several_connections_have_one_budget_for_isolation() -> None:
+    """A host that is slow, too, is asked over several connections, and not more often for that."""
+
+    def mood(_: Request) -> Reply:
+        return Reply(422, takes=False, pause_s=0.05)
+
+    with FaultyServer(mood) as server, sending(server, spool="off") as sender:
+        for wave in range(4):  # each of one key, so that they may be on their way together
+            for n in range(wave, 2000, 10):
+                sender.put(n)
+            wait_until(lambda begun=2 * wave + 1: len(server.requests) > begun)
+        wait_until(lambda: len(server.requests) > 64)
+        assert not sender.flush(1.0)
+        assert len({request.connection for request in server.requests}) > 1
+        assert len(server.requests) <= 75
 
 
 def test_a_batch_that_is_too_large_is_halved_and_the_size_remembered() -> None:

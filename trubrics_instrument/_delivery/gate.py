@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .retry import Answer
 
 HURRY_S = 1.0
+ISOLATING_PER_MINUTE = 64
+MINUTE_S = 60.0
 
 
 class Gate:
@@ -34,6 +36,8 @@ class Gate:
         self.last_trouble_s: float | None = None
         self.passed_at_s = options.clock()
         self._may_hurry = False
+        self._isolating_since_s = 0.0
+        self._isolating = 0
         self.endpoint = BATCH_ENDPOINT
         self.max_bytes = options.max_batch_bytes
 
@@ -69,6 +73,14 @@ class Gate:
         trouble = self.last_trouble_s
         if self._may_hurry and trouble is not None and self._options.clock() - trouble > HURRY_S:
             self.open_at_s = 0.0
+
+    def may_isolate(self) -> bool:
+        """Keep a host that refuses everything from being asked about each event at once."""
+        now = self._options.clock()
+        if now - self._isolating_since_s >= MINUTE_S:
+            self._isolating_since_s, self._isolating = now, 0
+        self._isolating += 1
+        return self._isolating <= ISOLATING_PER_MINUTE
 
     def in_trouble_for_s(self) -> float:
         """Return how long the host has been failing; 0 when it is well."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from .tally import Tally
     from .transport import Transport
 
-ISOLATING_PER_MINUTE = 64
-MINUTE_S = 60.0
 WORTH_A_WARNING = 3
 _PAGE = (
     "No event gets through: a web page answers (%s) for %s. Log in to the network, or check host "
@@ -61,8 +59,6 @@ class Lane:
         self._transport = transport
         self._settled = settled
         self.last_post_s = 0.0
-        self._isolating_since_s = 0.0
-        self._isolating = 0
 
     def step(self, wait_s: float, timeout_s: float | None = None) -> bool:
         """Deliver one batch, if there is one within `wait_s`; return whether there was.
@@ -159,12 +155,8 @@ class Lane:
             stack.append(Part(others))
 
     def _may_isolate(self) -> bool:
-        """Keep a host that refuses everything from being asked about each event at once."""
-        now = self._options.clock()
-        if now - self._isolating_since_s >= MINUTE_S:
-            self._isolating_since_s, self._isolating = now, 0
-        self._isolating += 1
-        return self._isolating <= ISOLATING_PER_MINUTE
+        with self._outbox.changed:
+            return self._gate.may_isolate()
 
     def _hold(self, action: Action, answer: Answer) -> None:
         """Shut the gate for a while; the events stay ours."""
