@@ -243,12 +243,15 @@ def test_several_connections_have_one_budget_for_isolation() -> None:
     def mood(_: Request) -> Reply:
         return Reply(422, takes=False, pause_s=0.05)
 
+    def wait_for_request(number: int) -> None:
+        wait_until(lambda: len(server.requests) >= number)
+
     with FaultyServer(mood) as server, sending(server, spool="off") as sender:
         for wave in range(4):  # each of one key, so that they may be on their way together
             for n in range(wave, 2000, 10):
                 sender.put(n)
-            wait_until(lambda begun=2 * wave + 1: len(server.requests) > begun)
-        wait_until(lambda: len(server.requests) > 64)
+            wait_for_request(2 * wave + 2)
+        wait_for_request(65)
         assert not sender.flush(1.0)
         assert len({request.connection for request in server.requests}) > 1
         assert len(server.requests) <= 75
