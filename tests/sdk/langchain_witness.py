@@ -24,8 +24,8 @@ class Witness:
     def __init__(self, sender: Taker) -> None:
         self.events: list[Event] = []
         self._sender = sender
-        self._parents: dict[Any, Any] = {}
-        self._roots: dict[Any, bool] = {}
+        self._parents: dict[str, str | None] = {}
+        self._roots: dict[str, bool] = {}
 
     def put(self, item: Any) -> bool:
         """Take an event over, and hand it on to the sender."""
@@ -33,9 +33,9 @@ class Witness:
         return self._sender.put(item)
 
     def started(self, name: str, given: Any, about: dict[str, Any]) -> None:
-        """Take note of a run."""
-        run_id = about["run_id"]
-        self._parents[run_id] = about.get("parent_run_id")
+        """Take note of a run, by its id's text: a run that nobody ends is over when the id goes."""
+        run_id, parent = str(about["run_id"]), about.get("parent_run_id")
+        self._parents[run_id] = None if parent is None else str(parent)
         if name in _MODELS:
             goes_on = name == "on_chat_model_start" and _goes_on(given[0])
             self._roots.setdefault(self._root_of(run_id), goes_on)
@@ -46,7 +46,7 @@ class Witness:
         Of what an end tells, one event has the seconds that it took. Where a run begins with the
         results of tools, the prompt may have been another one's.
         """
-        going_on = {str(root) for root, goes_on in self._roots.items() if goes_on}
+        going_on = {root for root, goes_on in self._roots.items() if goes_on}
         turns: dict[str | None, list[str]] = {}
         for event in self.events:
             turns.setdefault(event.prompt_id, []).append(event.name)
@@ -61,9 +61,9 @@ class Witness:
         roots = len(self._roots)
         return wrong if ends == roots else [*wrong, f"{ends} ends of {roots} root runs"]
 
-    def _root_of(self, run_id: Any) -> Any:
-        while self._parents.get(run_id) is not None:
-            run_id = self._parents[run_id]
+    def _root_of(self, run_id: str) -> str:
+        while (parent := self._parents.get(run_id)) is not None:
+            run_id = parent
         return run_id
 
 
