@@ -140,6 +140,10 @@ class ModelCall:
         if self._first_piece_s is None:
             self._first_piece_s = time.perf_counter() if clock_s is None else clock_s
 
+    def known_as(self, answer_id: str) -> None:
+        """Note the id of the answer before that has come, for what is said meanwhile."""
+        self._conversation.known_as(answer_id, self._target)
+
     def note(self, properties: Mapping[str, object], assistant_id: str | None = None) -> None:
         """Add properties to the events still to come, and name the assistant that tells them."""
         self._common.update(properties)
@@ -172,6 +176,8 @@ class ModelCall:
             return
         if answer.id:
             _runtime.state().pending.pop(answer.id)
+        # The app need not name a model: a stored prompt has its own.
+        self._assistant_id = self._assistant_id or answer.model
         if answer.status == "error":
             self._failed(answer, answer.error_type)
             return

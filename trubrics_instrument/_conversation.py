@@ -83,9 +83,13 @@ class Conversation:
             if words is not None and not choice.tool_uses:
                 self._threads.answered(self._trail, words, thread_id, share=share)
         if answer.id and not any(self._words[:1]):
-            self._turns.remember_answer(self._told(answer.id, None, target), answer.id)
+            self.known_as(answer.id, target)
         if answer.id and self._asked.chained:
             self._threads.remember_answer(answer.id, thread_id)
+
+    def known_as(self, answer_id: str, target: object) -> None:
+        """Note the id of an answer that is not told, or not yet, for whoever goes on from it."""
+        self._turns.remember_answer(self._told(answer_id, None, target), answer_id)
 
     def told(self, generation_id: str, index: int, target: object) -> None:
         """Note that a choice of the answer is told under this id, for a feedback on it."""

@@ -144,6 +144,14 @@ def test_question_of_responses(case: Case, sink: Sink, server: Loopback, client:
     assert told_of(sink, 2)[0] == {"event": "Prompt", **case.expected}
 
 
+@needs("responses")
+def test_a_stored_prompt_has_its_own_model(sink: Sink, server: Loopback, client: Any) -> None:
+    """Where the app names no model, the assistant is the model that answered."""
+    server.script(json_reply(response_object(Answer("Yes", model="gpt-4.1-2025-04-14"))))
+    client.responses.create(prompt={"id": "pmpt_1"}, input="Hi")
+    assert told(sink, 2)[1]["$assistant_id"] == "gpt-4.1-2025-04-14"
+
+
 COMPLETION_QUESTIONS = [
     Case("str", "Once upon", {"$text": "Once upon"}),
     Case("several", ["One", "Two"], {"$text": "One\n\nTwo"}),

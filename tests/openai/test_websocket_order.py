@@ -10,8 +10,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai_wire import Answer
-from responses_wire import response_events
 from websockets.sync.client import ClientConnection
 
 from tests.openai.asking import Mode, entered, pieces, settled
@@ -29,6 +27,7 @@ from tests.openai.websockets import (
     pair,
     play,
     refusal,
+    refuse_once,
     scripted,
     websocket_server,
 )
@@ -50,28 +49,6 @@ def keeps_what_fails() -> bool:
     """Whether this SDK puts a message that it could not send back into its queue."""
     queue: Any = pytest.importorskip("openai._send_queue")
     return "requeue_failed" not in inspect.signature(queue.SendQueue.flush_sync).parameters
-
-
-def refuse_once(monkeypatch: pytest.MonkeyPatch, mode: Mode, text: str) -> None:
-    """Let the first message that has this text fail where it goes over a socket."""
-    kind: Any = ClientConnection if mode == "sync" else _async_connection()
-    sending, left = kind.send, [OSError("no")]
-
-    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        if left and text in message:
-            raise left.pop()
-        return sending(self, message, *args, **kwargs)
-
-    async def send_async(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        return await send(self, message, *args, **kwargs)
-
-    monkeypatch.setattr(kind, "send", send if mode == "sync" else send_async)
-
-
-def _async_connection() -> Any:
-    from websockets.asyncio.client import ClientConnection as AsyncConnection
-
-    return AsyncConnection
 
 
 @BOTH
@@ -439,47 +416,6 @@ async def test_a_message_that_is_no_json(mode: Mode, sink: Sink) -> None:
             assert await answer_of(connection) == "I AM ADA"
         await settled(client.close())
     assert by_user(sink, 2) == {"ada": pair("I am ada")}
-
-
-@BOTH
-async def test_a_steered_answer(mode: Mode, sink: Sink) -> None:
-    """The answer that follows a steered one of itself is not told as that to the next question."""
-
-    def steered(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        first = events_of(asked[0], 1)
-        last = response_events(
-            Answer("I AM", id="resp_1", finish_reason="length"),
-        )[-1]
-        accepted = {"type": "response.steer.accepted", "sequence_number": 0}
-        after = response_events(Answer("steered"), id="resp_2", previous_response_id="resp_1")
-        return [
-            *first[:5],
-            {**accepted, "steer": {"id": "steer_1", "previous_response_id": "resp_1"}},
-            last,
-            *after,
-            *events_of(asked[2], 3),
-        ]
-
-    patch_openai()
-    with websocket_server(scripted(steered, asked=3)) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            with asked_by("ada"):
-                await settled(connection.send(create("I am ada")))
-                steer: Any = {
-                    "type": "response.steer",
-                    "previous_response_id": "resp_1",
-                    "input": "shorter",
-                }
-                await settled(connection.send(steer))
-            with asked_by("bob"):
-                await settled(connection.send(create("I am bob")))
-            assert [await answer_of(connection) for _ in range(2)] == ["steered", "I AM BOB"]
-        await settled(client.close())
-    assert by_user(sink, 4) == {
-        "ada": [("Prompt", "I am ada"), ("Generation", "I AM")],
-        "bob": pair("I am bob"),
-    }
 
 
 async def test_two_threads_at_once(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:

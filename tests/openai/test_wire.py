@@ -13,8 +13,9 @@ import pytest
 
 from tests.openai.websockets import by_user, create, events_of
 from trubrics_instrument import context, patch_openai
+from trubrics_instrument.providers.openai._question import Question
 from trubrics_instrument.providers.openai._websocket import _tell
-from trubrics_instrument.providers.openai._wire import Question, Wire
+from trubrics_instrument.providers.openai._wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -63,7 +64,7 @@ class Asker:
         self._question = Question(self._event)
         self._thread = ThreadPoolExecutor(1)
         with context(user_id=name, thread_id=name):
-            _tell(self._question, self._event)
+            _tell(self._question, self._event, wire)
 
     def begin(self) -> None:
         """Begin to send it."""

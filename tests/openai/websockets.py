@@ -12,6 +12,7 @@ import pytest
 from openai_wire import Answer
 from responses_wire import response_events
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 from websockets.sync.server import serve
 
 from tests.openai.asking import MODES, Mode, in_this_sdk, pieces, settled
@@ -153,3 +154,25 @@ def refusal(**fields: Any) -> dict[str, Any]:
     """Return the event of an error, as a WebSocket has it."""
     error = {"type": "invalid_request_error", "code": "bad_model", "message": "a secret prompt"}
     return {"type": "error", "status": 400, "error": error, **fields}
+
+
+def refuse_once(monkeypatch: pytest.MonkeyPatch, mode: Mode, text: str) -> None:
+    """Let the first message that has this text fail where it goes over a socket."""
+    kind: Any = ClientConnection if mode == "sync" else _async_connection()
+    sending, left = kind.send, [OSError("no")]
+
+    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        if left and text in message:
+            raise left.pop()
+        return sending(self, message, *args, **kwargs)
+
+    async def send_async(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        return await send(self, message, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "send", send if mode == "sync" else send_async)
+
+
+def _async_connection() -> Any:
+    from websockets.asyncio.client import ClientConnection as AsyncConnection
+
+    return AsyncConnection

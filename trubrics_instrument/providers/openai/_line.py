@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import weakref
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument.providers.openai._fields import get_text, json_or_none
-from trubrics_instrument.providers.openai._wire import MAX_AWAITED, Question, drop
+from trubrics_instrument.providers.openai._question import MAX_AWAITED, drop
+from trubrics_instrument.providers.openai._steering import STEERS, question_of
+
+if TYPE_CHECKING:
+    from trubrics_instrument.providers.openai._question import Question
 
 _LINE = "_trubrics_line"
 # The manager's is private to its class, so there is something before that.
 _QUEUE = "_send_queue"
-_CREATE = "response.create"
+_ASKS = ("response.create", STEERS)
 
 
 class Line:
@@ -97,14 +101,14 @@ def line_of_queue(queue: Any) -> Line | None:
     return line
 
 
-def create_of(event: Any) -> Any:
+def asked_in(event: Any) -> Any:
     """Return an event that asks, also where it is a message already; None if it does not."""
     if isinstance(event, (str, bytes, bytearray)):
-        marker: Any = _CREATE if isinstance(event, str) else _CREATE.encode()
-        if marker not in event:
+        markers: Any = _ASKS if isinstance(event, str) else [kind.encode() for kind in _ASKS]
+        if not any(marker in event for marker in markers):
             return None
         event = json_or_none(event)
-    return event if get_text(event, "type") == _CREATE else None
+    return event if get_text(event, "type") in _ASKS else None
 
 
 def _asked_by(line: Line) -> Question | None:
@@ -117,8 +121,8 @@ def _asked_by(line: Line) -> Question | None:
 
 def _unknown(message: Any) -> Question | None:
     """Return a place for a question that nobody saw the app ask."""
-    event = create_of(message)
-    return None if event is None else Question(event)
+    event = asked_in(message)
+    return None if event is None else question_of(event)
 
 
 def fields_of(value: Any) -> dict[str, Any]:

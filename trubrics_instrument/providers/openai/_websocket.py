@@ -20,19 +20,21 @@ from trubrics_instrument._shield import shield
 from trubrics_instrument.providers.openai._fields import get_text, mapping
 from trubrics_instrument.providers.openai._line import (
     Line,
+    asked_in,
     asking,
-    create_of,
     fields_of,
     line_of,
     line_of_queue,
 )
 from trubrics_instrument.providers.openai._request import RESPONSES
-from trubrics_instrument.providers.openai._wire import Question, Wire
+from trubrics_instrument.providers.openai._steering import question_of
+from trubrics_instrument.providers.openai._wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from trubrics_instrument._patch import Wrapper
+    from trubrics_instrument.providers.openai._question import Question
 
 _WIRE = "_trubrics_wire"
 
@@ -70,10 +72,10 @@ class _Asking(_Watched):
         self._line = line_of(connection)
         # A lane of a session names itself; the event need not.
         lane = get_text(fields_of(self._sender).get("_state"), "stream_id")
-        self._question = Question(self._event, lane)
+        self._question = question_of(self._event, lane)
         if _runtime.observing():
             with shield("reading what is sent"):
-                _tell(self._question, self._event)
+                _tell(self._question, self._event, fields_of(connection).get(_WIRE))
         if "_connection" in fields_of(connection):
             with shield("following a connection"):
                 _follow(connection)
@@ -158,8 +160,8 @@ class _Received(_Watched):
 
 
 def ask(sender: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asking | None:
-    """Watch the app send something; only a `response.create` is a question."""
-    event = create_of(next(iter((*args, *kwargs.values())), None))
+    """Watch the app send something, which asks or not."""
+    event = asked_in(next(iter((*args, *kwargs.values())), None))
     return None if event is None else _Asking(sender, event, args, kwargs)
 
 
@@ -212,10 +214,13 @@ def _follow(connection: Any) -> None:
             setattr(socket, name, wrapt.FunctionWrapper(method, wrap(watch)))
 
 
-def _tell(question: Question, event: Any) -> None:
+def _tell(question: Question, event: Any, wire: Wire | None) -> None:
     # An event of the SDK's is read as it is: to have it made a dict may warn the app once more.
     body = mapping(event) or fields_of(event)
     asked = RESPONSES.asked(body, stream=True)
+    if asked.model is None and wire is not None:
+        asked = asked._replace(model=wire.model_of(asked.previous_id))
+    question.model = asked.model
     call = ModelCall(RESPONSES, asked, _runtime.state().patches["openai"].observer)
     question.tell(call, RESPONSES.gathering())
 

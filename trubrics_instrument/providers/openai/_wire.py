@@ -11,85 +11,15 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._memory import Memory
-from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
-from trubrics_instrument._stream import Recording
 from trubrics_instrument.providers.openai._fields import get, get_text, json_or_none
+from trubrics_instrument.providers.openai._question import MAX_AWAITED, drop
+from trubrics_instrument.providers.openai._steering import Steer, Steering
 
 if TYPE_CHECKING:
-    from trubrics_instrument._call import ModelCall
-    from trubrics_instrument._reader import Gathering
+    from trubrics_instrument.providers.openai._question import Question
 
-MAX_AWAITED = 1_000
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
-
-
-class Question:
-    """One that is sent, or waits to be; without a recording, it is told to nobody.
-
-    Attributes:
-        lane: The lane of its answer.
-        previous_id: The id of the answer that it goes on from.
-        message: What the SDK sends for it, once that is known.
-        error: Why it could not be sent; the SDK may try again.
-        sent: Whether it is on its way, or was sent.
-        sure: Whether the next answer in its lane is certainly its own.
-        begun: Whether its answer has begun to come.
-        doubt: An error that ended its answer, or refused the next question.
-        thread: Which thread is sending it.
-    """
-
-    __slots__ = (
-        *("_call", "_recording"),
-        *("begun", "doubt", "error", "lane", "message", "previous_id", "sent", "sure", "thread"),
-    )
-
-    def __init__(self, event: Any, lane: str | None = None) -> None:
-        self._call: ModelCall | None = None
-        self._recording: Recording | None = None
-        self.lane = get_text(event, "stream_id") or lane
-        self.previous_id = get_text(event, "previous_response_id")
-        self.message: object = None
-        self.error: BaseException | None = None
-        self.sent = False
-        self.sure = True
-        self.begun = False
-        self.doubt: Any = None
-        self.thread = 0
-
-    def tell(self, call: ModelCall, gathering: Gathering) -> None:
-        """Tell it, and its answer when that comes."""
-        call.begin()
-        self._call, self._recording = call, Recording(call, gathering)
-
-    def take(self, event: Any) -> None:
-        """Read an event of its answer."""
-        if self._recording is not None and self.sure:
-            self._recording.take(event)
-
-    def finish(self) -> None:
-        """Tell its answer: it has come to its end."""
-        if self._recording is not None and self.sure:
-            self._recording.finish()
-        else:
-            self.unread()
-
-    def unread(self) -> None:
-        """Tell that its answer cannot be told from others."""
-        if self._call is not None:
-            with shield("telling that an answer is unread"):
-                self._call.end(Answer(status="unread"))
-
-    def leave(self, *, quiet: bool = False) -> None:
-        """Tell the answer so far."""
-        if self._recording is not None:
-            self._recording.leave(quiet=quiet)
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the answer so far, and that it failed."""
-        if self._recording is not None:
-            self._recording.fail(error)
 
 
 class Wire:
@@ -103,11 +33,14 @@ class Wire:
     def __init__(self) -> None:
         self._awaited: list[Question] = []
         self._going: list[Question] = []
-        self._steered: Memory[bool] = Memory(MAX_AWAITED)
+        self._steering = Steering()
         self._lost: set[str | None] = set()
 
     def send(self, question: Question) -> None:
         """Take note of a question that is being sent."""
+        if isinstance(question, Steer):
+            self._steering.send(question)
+            return
         question.thread = threading.get_ident()
         # Who comes second to `_going` sees the first there, or else the first is sent, and awaited
         # before this one. And who comes after a cancelled one sees it there, or else its lane lost.
@@ -133,6 +66,9 @@ class Wire:
         nobody knows whose answers come after it; those to what was sent before it come first.
         """
         question.sent = False
+        if isinstance(question, Steer):
+            self._steering.not_sent(question)
+            return
         if not (question.sure and isinstance(error, Exception)):
             self._lose(question.lane)
             for other in self._behind(question):
@@ -143,7 +79,7 @@ class Wire:
 
     def receive(self, message: Any) -> None:
         """Read what was received, on its way to the app."""
-        if self._awaited and isinstance(message, (str, bytes)):
+        if (self._awaited or self._steering.waits) and isinstance(message, (str, bytes)):
             with shield("reading what is received"):
                 self._read(json_or_none(message))
 
@@ -155,24 +91,31 @@ class Wire:
         elif "ConnectionClosed" in kinds:
             while self._awaited:
                 self._awaited.pop(0).fail(error)
+            self._steering.fail(error)
 
     def leave(self, *, quiet: bool = False) -> None:
         """Tell the answers so far."""
         while self._awaited:
             self._awaited.pop(0).leave(quiet=quiet)
+        self._steering.leave(quiet=quiet)
+
+    def model_of(self, answer_id: str | None) -> str | None:
+        """Return the model that was asked for an answer which is coming."""
+        coming = (one for one in self._awaited[:] if one.begun and one.answer_id == answer_id)
+        return next((one.model for one in coming), None)
 
     def __del__(self) -> None:
         self.leave(quiet=True)
 
     def _read(self, event: Any) -> None:
         lane, kind = get_text(event, "stream_id"), get_text(event, "type")
-        if kind == "response.steer.accepted":
-            self._steered.put(get_text(get(event, "steer"), "previous_response_id"), value=True)
-        question, after = self._next_two(lane)
-        if question is None:
+        if self._steering.read(kind, event):
             return
+        question, after = self._next_two(lane)
         if kind == "response.created":
             self._begin(question, event, lane)
+        elif question is None:
+            return
         elif kind == "error":
             if question.begun and (after is not None or self._is_lost(lane)):
                 question.doubt = event  # what comes next shows which of the two it ended
@@ -182,7 +125,7 @@ class Wire:
             self._go_on(question, after, event, ends=kind in _ENDS)
 
     def _begin(self, question: Question | None, event: Any, lane: str | None) -> None:
-        """Read that an answer begins: to the next question, if it is not to what steered one."""
+        """Read that an answer begins: to what steered the one before, or to the next question."""
         if question is not None and question.begun:
             if question.doubt is not None:
                 self._end(question, question.doubt)
@@ -191,12 +134,12 @@ class Wire:
                 question.leave()
             question, _ = self._next_two(lane)
         previous_id = get_text(get(event, "response"), "previous_response_id")
-        if question is None or (
-            previous_id != question.previous_id and self._steered.get(previous_id)
-        ):
-            return
-        question.begun = True
-        question.take(event)
+        question = self._steering.answered(previous_id, question)
+        if isinstance(question, Steer):
+            question.lane = lane
+            self._awaited.insert(0, question)
+        if question is not None:
+            question.begin(event)
 
     def _go_on(self, question: Question, after: Question | None, event: Any, *, ends: bool) -> None:
         if question.doubt is not None and after is not None:
@@ -229,12 +172,3 @@ class Wire:
         """Return the question that is answered next in a lane, and the one after it."""
         in_lane = (one for one in self._awaited[:] if one.lane == lane)
         return next(in_lane, None), next(in_lane, None)
-
-
-def drop(questions: list[Question], question: Question) -> bool:
-    """Take a question out; False if it is not there."""
-    try:
-        questions.remove(question)
-    except ValueError:
-        return False
-    return True
