@@ -17,6 +17,7 @@ from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import MemorySaver
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 from tests.langchain.chains import ANSWER, QUESTION, model, weather
@@ -210,6 +211,27 @@ async def test_edited_by_the_app(mode: Mode, sink: Sink) -> None:
             ("Generation", "Done.", None, "ok", None),
         ]
     ]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+@pytest.mark.parametrize("edits", [1, 3])
+async def test_edited_before_a_tool(mode: Mode, edits: int, sink: Sink) -> None:
+    """However often the app writes into the state, a graph that stood still goes on in its turn."""
+    builder: Any = StateGraph(Trip)
+    builder.add_node("agent", lambda _: {"answer": str(model().invoke("?").content)})
+    builder.add_node("tools", lambda _: {"notes": ["By a tool."]})
+    builder.add_edge(START, "agent")
+    # LangGraph shows us an edit of a node that has a choice.
+    builder.add_conditional_edges("agent", lambda state: "tools" if not state["notes"] else END)
+    builder.add_edge("tools", "agent")
+    graph = builder.compile(checkpointer=MemorySaver(), interrupt_after=["agent"])
+    await drive(mode, graph, {"question": QUESTION, "notes": []}, config())
+    for _ in range(edits):
+        graph.update_state(config(), {"answer": "By hand."})
+    await drive(mode, graph, None, config())
+    answered = ("Generation", ANSWER, None, "ok", None)
+    assert brief(sink) == [[("Prompt", QUESTION, None, None, None), answered, answered]]
     assert_nothing_left()
 
 

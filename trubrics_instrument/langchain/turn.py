@@ -213,7 +213,10 @@ class RunTurn:
 
     def _end(self, outcome: Outcome, late_input: Any) -> None:
         if self._asked is None:
-            self._stop.wait(None if self._edits else self._question)
+            if self._edits:
+                self._stop.edited()
+            else:
+                self._stop.wait(self._question)
             return
         if self._late and late_input is not None:
             self._question = question_of(late_input, self._settings.input_key)

@@ -49,6 +49,13 @@ class Stop:
         if self._place is not None and waits is not None:
             _questions.put(self._place, waits._replace(history=NO_HISTORY))
 
+    def edited(self) -> None:
+        """Note that the app has changed the state of the graph, which takes a step of it."""
+        self.wait(None)
+        last = None if self._place is None else _last_steps.get(self._place.thread_id)
+        if self._place is not None and last is not None:
+            _last_steps.put(self._place.thread_id, last + 1)
+
     def pass_step(self, metadata: Mapping[str, Any]) -> None:
         """Note in which step of the graph a model is asked; a graph inside has steps of its own.
 
