@@ -222,6 +222,49 @@ async def test_after_a_complete_answer(mode: Mode, sink: Sink) -> None:
 
 
 @BOTH
+async def test_through_a_lane_of_a_session(mode: Mode, sink: Sink) -> None:
+    """A lane of a session steers its own answer, beside others."""
+    lanes = pytest.importorskip(
+        "openai.lib.responses_websocket", reason="this openai has no sessions"
+    )
+    kind: Any = "ResponsesWebSocketSession" if mode == "sync" else "AsyncResponsesWebSocketSession"
+    limits = lanes.ResponsesWebSocketLimits(4, 100, 400, 100_000, 400_000)
+
+    def play(server: Server) -> None:
+        a, b = ({"stream_id": server.take()["stream_id"]} for _ in range(2))
+        of_a, of_b = response_events(after(1, "I AM ADA")), response_events(after(2, "I AM BOB"))
+        server.play({**of_a[0], **a}, {**of_b[0], **b})
+        assert server.take() == steer("longer", "resp_2")
+        server.play({**about("accepted", "steer_1", "resp_2"), **b})
+        following = response_events(after(3, "longer answer"), previous_response_id="resp_2")
+        server.play(*({**event, **b} for event in [*of_b[1:], *following]))
+        server.play(*({**event, **a} for event in of_a[1:]))
+
+    patch_openai()
+    with served(play) as url:
+        client = client_of(mode, url)
+        async with (
+            entered(client.responses.connect()) as connection,
+            entered(getattr(lanes, kind)(connection, limits=limits)) as session,
+        ):
+            asked = {user: session.lane(user) for user in ("ada", "bob")}
+            for user, lane in asked.items():
+                with asked_by(user):
+                    await settled(lane.send(create(f"I am {user}")))
+            assert (await settled(asked["bob"].recv())).type == "response.created"
+            with asked_by("bob"):
+                await settled(asked["bob"].send(steer("longer", "resp_2")))
+            for user in ("bob", "bob", "ada"):
+                assert (await settled(asked[user].get_final_response())).status == "completed"
+        await settled(client.close())
+    told_of = by_user(sink, 6)
+    assert told_of["ada"] == pair("I am ada")
+    assert sorted(told_of["bob"]) == sorted(
+        [*pair("I am bob"), ("Prompt", "longer"), ("Generation", "longer answer")]
+    )
+
+
+@BOTH
 async def test_steered_twice(mode: Mode, sink: Sink) -> None:
     """Of two things said, the last one has the answer; that may be steered in its turn."""
 
