@@ -101,6 +101,7 @@ class ModelCall:
         self._target = observer.target
         self._start = start or start_now()
         self._first_piece_s: float | None = None
+        self._over: tuple[float, float] | None = None
         self._open = [True]
         said = self._start.said
         claim = who_asks(asked, observer, said)
@@ -140,6 +141,10 @@ class ModelCall:
         if self._first_piece_s is None:
             self._first_piece_s = time.perf_counter() if clock_s is None else clock_s
 
+    def over(self) -> None:
+        """Note that it is over now, though it may be told later."""
+        self._over = self._moment()
+
     def known_as(self, answer_id: str) -> None:
         """Note the id of the answer before that has come, for what is said meanwhile."""
         self._conversation.known_as(answer_id, self._target)
@@ -149,10 +154,13 @@ class ModelCall:
         self._common.update(properties)
         self._assistant_id = self._named_assistant or assistant_id or self._assistant_id
 
-    def used_tool(self, time_s: float, properties: Mapping[str, object]) -> None:
-        """Tell a tool's run, where a framework shows it."""
+    def used_tool(
+        self, time_s: float, properties: Mapping[str, object], assistant_id: str | None = None
+    ) -> None:
+        """Tell a tool's run, where a framework shows it, as an act of this assistant."""
         self._turn.tool_calls += 1
-        self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant=True)
+        assistant = self._named_assistant or assistant_id or self._assistant_id
+        self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant=assistant)
 
     def keep(self, keys: Iterable[Hashable]) -> None:
         """Keep its turn open, under names by which a later call will ask for it."""
@@ -206,7 +214,7 @@ class ModelCall:
         if answer.status == "incomplete":
             self._conversation.may_be_retried()
         self._conversation.answered(answer, self._target)
-        now_s = time.time()
+        now_s, _ = self._moment()
         counted = self._counted(answer)
         for index, choice in enumerate(answer.choices or (_NO_CHOICE,)):
             if choice.text or not choice.tool_uses:
@@ -214,7 +222,7 @@ class ModelCall:
                 counted = {}
             for use in choice.tool_uses:
                 own = {"tool_name": use.name, "tool_call_id": use.id, **counted}
-                self._emit(_events.TOOL_CALL, now_s, properties=own, assistant=True)
+                self._emit(_events.TOOL_CALL, now_s, properties=own, assistant=self._assistant_id)
                 counted = {}
 
     def _generation(
@@ -229,7 +237,7 @@ class ModelCall:
             now_s,
             text=choice.text,
             generation_id=generation_id,
-            assistant=True,
+            assistant=self._assistant_id,
             properties={
                 "status": answer.status if choice.complete else "incomplete",
                 "response_model": answer.model,
@@ -246,17 +254,19 @@ class ModelCall:
         self._conversation.may_be_retried()
         self._emit(
             _events.GENERATION_FAILED,
-            time.time(),
+            self._moment()[0],
             text="".join(choice.text or "" for choice in answer.choices) or None,
-            assistant=True,
+            assistant=self._assistant_id,
             properties={"status": "error", "error_type": error_type, **self._counted(answer)},
         )
 
+    def _moment(self) -> tuple[float, float]:
+        """Return when it was over, else now, by the clock on the wall and by `perf_counter()`."""
+        return self._over or (time.time(), time.perf_counter())
+
     def _counted(self, answer: Answer) -> dict[str, object]:
         """Return seconds and tokens, which go on one event of this call only."""
-        counted: dict[str, object] = {
-            "latency": _seconds(time.perf_counter() - self._start.clock_s)
-        }
+        counted: dict[str, object] = {"latency": _seconds(self._moment()[1] - self._start.clock_s)}
         if self._first_piece_s is not None:
             counted["time_to_first_token"] = _seconds(self._first_piece_s - self._start.clock_s)
         return counted | answer.usage.properties()
@@ -268,7 +278,7 @@ class ModelCall:
         *,
         text: str | None = None,
         generation_id: str | None = None,
-        assistant: bool = False,
+        assistant: str | None = None,
         properties: Mapping[str, object] | None = None,
     ) -> None:
         event = Event(
@@ -277,7 +287,7 @@ class ModelCall:
             time_s=time_s,
             text=text or None,
             thread_id=self._who.thread_id,
-            assistant_id=self._assistant_id if assistant else None,
+            assistant_id=assistant,
             prompt_id=self._turn.prompt_id,
             generation_id=generation_id,
             properties={**self._common, **(properties or {})},

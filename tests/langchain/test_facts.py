@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 import uuid
@@ -23,13 +24,14 @@ from pydantic import Field
 from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, Library, chain, model
 from tests.langchain.driving import (
     IN_FUNCTIONS,
+    LOST_IN_FUNCTIONS,
     STREAMED,
     Mode,
     assert_nothing_left,
     drive,
     turns_told,
 )
-from tests.langchain.models import Scripted, says
+from tests.langchain.models import Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler, feedback, flush, suppress
 
 if TYPE_CHECKING:
@@ -132,6 +134,105 @@ async def test_how_long(mode: Mode, sink: Sink) -> None:
     ]
     assert name == "Generation"
     assert at["after"] - at["before"] < latency < at["end"] - at["start"]
+
+
+class Slow(Scripted):
+    """A model that says when it is asked, and answers when it may."""
+
+    asked: Any
+    may_answer: Any
+
+    async def _agenerate(self, *args: Any, **more: Any) -> Any:
+        self.asked.set()
+        await self.may_answer.wait()
+        return self._generate(*args, **more)
+
+
+@LOST_IN_FUNCTIONS
+@pytest.mark.parametrize("late", [False, True], ids=["in its step", "behind its step"])
+async def test_a_model_in_the_background(late: bool, sink: Sink) -> None:
+    """A model that a run leaves behind is a part of its turn, and adds nothing to its seconds."""
+    may_ask, asked, may_answer = (asyncio.Event() for _ in range(3))
+    titles: list[asyncio.Task[Any]] = []
+
+    async def entitle() -> None:
+        await may_ask.wait()
+        slow = Slow(rule=says("A title"), asked=asked, may_answer=may_answer)
+        await slow.ainvoke("Give this a title.")
+
+    async def answer(question: str) -> str:
+        titles.append(asyncio.create_task(entitle()))
+        if not late:
+            may_ask.set()
+            await asked.wait()
+        return str((await model().ainvoke(question)).content)
+
+    async def go_on(text: str) -> str:
+        may_ask.set()
+        await asked.wait()
+        return text
+
+    run = RunnableLambda(answer) | RunnableLambda(go_on)
+    await drive("ainvoke", run, QUESTION, config())
+    over_s = time.time()
+    await asyncio.sleep(0.05)
+    may_answer.set()
+    await titles[0]
+    [turn] = turns_told(sink)
+    assert [(one["event"], one["$text"]) for one in turn] == [
+        ("Prompt", QUESTION),
+        ("Generation", ANSWER),
+    ]
+    assert turn[-1]["model_calls"] == 2
+    assert told_at(sink.events[-1]) <= over_s
+    assert sink.events[-1]["properties"]["latency"] <= over_s - told_at(sink.events[0]) + 0.001
+    assert_nothing_left()
+
+
+@LOST_IN_FUNCTIONS
+async def test_a_worker_that_a_run_has_started(sink: Sink) -> None:
+    """What is asked after the run has ended is a turn of its own: many users may ask a worker."""
+    over = asyncio.Event()
+    workers: list[asyncio.Task[Any]] = []
+
+    async def work() -> None:
+        await over.wait()
+        await model().ainvoke("And the train?")
+
+    async def answer(question: str) -> Any:
+        workers.append(asyncio.create_task(work()))
+        return await model().ainvoke(question)
+
+    await drive("ainvoke", RunnableLambda(answer), QUESTION, config())
+    over.set()
+    await workers[0]
+    assert [turn[0]["$text"] for turn in turns_told(sink)] == [QUESTION, "And the train?"]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("names_calls", [True, False], ids=["named", "nameless"])
+async def test_a_tool_is_used_by_the_model_that_called_it(names_calls: bool, sink: Sink) -> None:
+    """Whichever models a tool asks meanwhile, it and those beside it are acts of its caller."""
+
+    @tool
+    def look_up(x: str) -> str:
+        """Ask another model, which calls no tool."""
+        return str(Scripted(rule=says("Found."), model="another").invoke(x).content)
+
+    def act(question: str) -> Any:
+        uses = Scripted(rule=calls("look_up")).invoke(question).tool_calls
+        for use in [*uses, *uses]:
+            look_up.invoke({**use, "type": "tool_call"} if names_calls else use["args"])
+        return Scripted(rule=says(ANSWER), model="the last").invoke(question)
+
+    await drive("invoke", RunnableLambda(act), QUESTION, config())
+    [turn] = turns_told(sink)
+    assert [(one["event"], one.get("$assistant_id"), one["model"]) for one in turn] == [
+        ("Prompt", None, "model-1"),
+        ("Tool call", "model-1", "model-1"),
+        ("Tool call", *(["model-1"] if names_calls else ["another"]) * 2),
+        ("Generation", "the last", "the last"),
+    ]
 
 
 class Speaking(Scripted):

@@ -158,3 +158,63 @@ def test_a_dataclass_is_read_by_its_fields_with_slots_and_without(given: object)
     question = question_of(given)
     expected = None if isinstance(given, dict) else "When?"
     assert (question.text if question else None) == expected
+
+
+class Sound:
+    """What an array of numbers is: it refuses to say whether it is equal to anything, or true."""
+
+    def __eq__(self, _: object) -> Any:
+        return Sound()
+
+    def __bool__(self) -> bool:
+        raise ValueError("The truth value of an array is ambiguous.")
+
+    __hash__ = None  # type: ignore[assignment] # as an array has it
+
+
+@pytest.mark.parametrize("given", [Sound(), {"input": Sound()}, {"input": Sound(), "x": ""}])
+async def test_an_array_is_given(given: Any, sink: Sink) -> None:
+    """A run that is given an array, as a bot is that listens, is one turn all the same."""
+    heard: Any = RunnableLambda(lambda _: QUESTION) | model("Mid.") | WORDS | model()
+    await drive("invoke", heard, given, config())
+    assert texts(sink) == [[QUESTION, ANSWER]]
+    assert sink.events[-1]["properties"]["model_calls"] == 2
+    assert not _shield.faults()
+
+
+@pytest.mark.parametrize("name", ["structured_response", "parsed"])
+def test_an_array_beside_an_answer(name: str) -> None:
+    """An array is told as what it is, and no fault of ours."""
+    reply = reply_of({"answer": ANSWER, name: Sound()})
+    assert reply is not None
+    assert not _shield.faults()
+
+
+@pytest.mark.parametrize(
+    "pair", [(ANSWER, ["of", "sources"]), (ANSWER, "session-1"), ("Title", "A page")]
+)
+async def test_a_pair_that_is_no_message(pair: Any, sink: Sink) -> None:
+    """A pair is a message if it names who speaks, and no other: not a text with its sources."""
+    pages = [("Home", "All of a page"), pair]
+    asked: Any = RunnableLambda(lambda _: QUESTION) | model()
+    await drive("invoke", asked | (lambda _: pair), pages, config())
+    await drive("invoke", asked, [pages[0]], config())
+    assert texts(sink) == [[QUESTION, ANSWER]] * 2
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "placeholder"])
+def test_a_pair_that_nobody_says(role: str) -> None:
+    """What is no question may stand behind one."""
+    question = question_of([("user", QUESTION), (role, "Be brief.")])
+    assert question is not None
+    assert question.text == QUESTION
+
+
+def test_the_only_text_of_what_has_a_name() -> None:
+    """What a key of ours holds is looked into, but no text is guessed there before other keys."""
+    beside = {"input": {"user": "u1"}, "messages": [("user", QUESTION)]}
+    inside = {"input": {"question": QUESTION, "user": "u1"}}
+    alone = {"input": {"words": QUESTION}}
+    own = {"input": {"user": 1}, "words": QUESTION}
+    found = [question_of(given) for given in (beside, inside, alone, own)]
+    assert [one.text for one in found if one] == [QUESTION] * 4

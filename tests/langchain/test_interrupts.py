@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
 
@@ -26,6 +26,7 @@ from tests.langchain.graphs import Trip
 from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler
+from trubrics_instrument.langchain.question import question_of
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -269,5 +270,118 @@ async def test_breakpoint(mode: Mode, sink: Sink) -> None:
             ("Tool call", None, "weather", None, None),
             ("Generation", "Done.", None, "ok", None),
         ]
+    ]
+    assert_nothing_left()
+
+
+class Draft(TypedDict, total=False):
+    """A state that keeps the answer to an earlier question."""
+
+    question: str
+    draft: str
+    answer: str
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_the_answer_before(mode: Mode, sink: Sink) -> None:
+    """A graph that stops without words tells what it has drafted, and no earlier answer."""
+
+    def approve(_: Any) -> Any:
+        interrupt({"approve": True})
+        return {}
+
+    graph = line_of(
+        lambda state: {"draft": str(model(f"A draft of {state['question']}").invoke("?").content)},
+        approve,
+        lambda state: {"answer": str(model(f"To {state['question']}").invoke("?").content)},
+        state=Draft,
+        compiled={"checkpointer": MemorySaver()},
+    )
+    for question in ("one", "two"):
+        await drive(mode, graph, {"question": question}, config())
+        await drive(mode, graph, Command(resume=True), config())
+    assert brief(sink) == [
+        [
+            ("Prompt", question, None, None, None),
+            ("Generation", f"A draft of {question}", None, "incomplete", "interrupt"),
+            ("Generation", f"To {question}", None, "ok", None),
+        ]
+        for question in ("one", "two")
+    ]
+    assert_nothing_left()
+
+
+def stopping(text: Any) -> Any:
+    """Return a graph that asks a human after its first model."""
+
+    def ask_human(_: Any) -> Any:
+        interrupt(text)
+        return {}
+
+    answer = lambda _: {"answer": str(model().invoke("?").content)}  # noqa: E731 - a node
+    compiled = {"checkpointer": MemorySaver()}
+    return line_of(answer, ask_human, answer, state=Draft, compiled=compiled)
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        True,
+        [{"type": "accept"}],
+        {"type": "accept"},
+        {"action": "approve"},
+        {"approved": True, "reviewer_id": "u-7f3"},
+        {"0" * 32: {"decision": "approve"}},
+    ],
+    ids=str,
+)
+async def test_a_decision(decision: Any, sink: Sink) -> None:
+    """A decision is no words of the user's: the graph goes on with its turn."""
+    graph = stopping("Approve?")
+    await drive("invoke", graph, {"question": QUESTION}, config())
+    # The id of an interrupt is not known before; to name it is not what is tested here.
+    assert question_of(Command(resume=decision)) is None
+    await drive("invoke", graph, Command(resume=True), config())
+    assert [turn[0][1] for turn in brief(sink)] == [QUESTION]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Yes, do.",
+        {"answer": "Yes, do."},
+        {"feedback": "Yes, do."},
+        {"type": "edit", "text": "Yes, do."},
+        {"0" * 32: "Yes, do."},
+    ],
+    ids=str,
+)
+def test_words(words: Any) -> None:
+    """Words are a question, in whichever form they go on."""
+    question = question_of(Command(resume=words))
+    assert question is not None
+    assert question.text == "Yes, do."
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_two_ask_at_once(mode: Mode, sink: Sink) -> None:
+    """What answers two at once, by their ids, is one prompt."""
+    builder: Any = StateGraph(Trip)
+    builder.add_node("agent", lambda _: {"notes": [str(model("Well?").invoke("?").content)]})
+    builder.add_edge(START, "agent")
+    for name in ("left", "right"):
+        builder.add_node(name, lambda _: {"notes": [interrupt("Which?")]})
+        builder.add_edge("agent", name)
+    builder.add_node("end", lambda _: {"answer": str(model().invoke("?").content)})
+    builder.add_edge(["left", "right"], "end")
+    graph = builder.compile(checkpointer=MemorySaver())
+    await drive(mode, graph, {"question": QUESTION}, config())
+    waits = graph.get_state(config()).interrupts
+    ids = [getattr(one, "id", None) or one.interrupt_id for one in waits]
+    resume = dict(zip(ids, ("this", "that"), strict=True))
+    await drive(mode, graph, Command(resume=resume), config())
+    assert [(turn[0][1], turn[-1][1]) for turn in brief(sink)] == [
+        (QUESTION, "Which?"),
+        ("this\nthat", ANSWER),
     ]
     assert_nothing_left()

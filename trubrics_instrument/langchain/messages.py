@@ -24,6 +24,7 @@ _ROLES: dict[str, Role] = {
     "function": "tool",
     "functionmessagechunk": "tool",
 }
+_OTHER_ROLES = ("system", "developer", "placeholder", "remove")
 _NOTHING: dict[str, Any] = {}
 _TEXT_PARTS = frozenset({None, "text", "input_text", "output_text"})
 _ATTACHMENTS = {
@@ -69,9 +70,7 @@ def first_text(values: Iterable[Any]) -> str | None:
 def role(message: Any) -> Role | None:
     """Return who speaks in a message, a `(role, content)` pair or a dict; None if it is none."""
     if isinstance(message, tuple):
-        pair = each(message)
-        is_message = len(pair) == len(("role", "content")) and isinstance(pair[0], str)
-        return _role(pair[0]) if is_message else None
+        return _role_of_pair(each(message))
     if isinstance(message, dict):
         return _role_in(cast("dict[str, Any]", message))
     kind = getattr(message, "type", None)
@@ -141,6 +140,17 @@ def _role_in(message: Mapping[str, Any]) -> Role | None:
         return _role(message["role"])
     kind = message.get("type")
     return _role(kind) if isinstance(kind, str) and kind in {*_ROLES, "system"} else None
+
+
+def _role_of_pair(pair: Sequence[Any]) -> Role | None:
+    """Return who speaks in a pair; an answer with its sources, or a title with its text, is none.
+
+    Source: langchain-core 0.3.10 to 1.8.3, `convert_to_messages`, which takes no other names.
+    """
+    if len(pair) != len(("role", "content")) or not isinstance(pair[0], str):
+        return None
+    name = pair[0].lower()
+    return _role(name) if name in {*_ROLES, *_OTHER_ROLES} else None
 
 
 def _role(name: Any) -> Role:

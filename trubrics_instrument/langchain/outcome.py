@@ -72,6 +72,8 @@ def answer_of(
     """
     given = answering.choice if answering else Choice()
     reply = outcome.reply
+    if interrupts and reply is not None and reply.text != given.text:
+        reply = None  # the state may still have the answer to an earlier question
     shown = next((text for text in interrupts if text), None)
     text = shown or (reply.text if reply else None)
     uses = reply.tool_uses if reply and not interrupts and not text else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trubrics_instrument._shield import shield
@@ -14,13 +15,14 @@ from trubrics_instrument.langchain.messages import (
     each,
     field,
     first_text,
+    mapping,
     role,
     said,
     tool_uses,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from trubrics_instrument._reader import ToolUse
     from trubrics_instrument.langchain.settings import Key
@@ -39,6 +41,9 @@ _QUESTION_KEYS = (
     "text",
     "messages",
 )
+# What names a decision where a graph goes on, and no words of the user's.
+_DECISIONS = frozenset({"type", "action", "decision", "choice", "status", "id"})
+_INTERRUPT_ID = re.compile("[0-9a-f]{32}")
 # What `create_agent` and `with_structured_output(include_raw=True)` make of an answer.
 _STRUCTURED_KEYS = ("structured_response", "parsed")
 _ANSWER_KEYS = ("output", "answer", "result", "response", "text", "content", "messages")
@@ -133,7 +138,8 @@ def _by_key(given: Any, key: str | Callable[[Any], object]) -> Any:
     return key(given) if callable(key) else field(given, key)
 
 
-def _question(given: Any) -> Question | None:
+def _question(given: Any, *, guess: bool = True) -> Question | None:
+    """Return a question; to guess is to take the only text of what has no name that we know."""
     text = _own_text(given)
     if text is not None:
         return Question(text) if text else None
@@ -142,16 +148,35 @@ def _question(given: Any) -> Question | None:
         last = last_question(messages)
         return last if last.text or last.attachments else None
     if _is_command(given):
-        return _question(given.resume) or _question(given.update)
+        return _words(given.resume) or _question(given.update)
     if role(given) == "human":
         return Question(said(given), attachments(given))
     fields = _fields(given)
-    named = (fields.get(name) for name in _QUESTION_KEYS)
-    found = next((one for value in named if value is not None and (one := _question(value))), None)
-    if found is not None:
+    named = [value for name in _QUESTION_KEYS if (value := fields.get(name)) is not None]
+    found = _first_question(named, guess=False)
+    if found is not None or not guess:
         return found
     texts = [text for value in fields.values() if (text := _own_text(value))]
-    return Question(texts[0]) if len(texts) == 1 else None
+    return Question(texts[0]) if len(texts) == 1 else _first_question(named, guess=True)
+
+
+def _first_question(values: Iterable[Any], *, guess: bool) -> Question | None:
+    found = (_question(value, guess=guess) for value in values)
+    return next((one for one in found if one is not None), None)
+
+
+def _words(resume: Any) -> Question | None:
+    """Return what the user says to a graph that goes on: words, and no decision such as "accept".
+
+    Where several ask at once, LangGraph names each by a hash. Source: langgraph 0.4 to 1.2.
+    """
+    fields = mapping(resume)
+    if fields and all(_INTERRUPT_ID.fullmatch(str(name)) for name in fields):
+        words = (_words(value) for value in fields.values())
+        texts = [one.text for one in words if one and one.text]
+        return Question("\n".join(texts)) if texts else None
+    decides = len(fields) > 1 or not _DECISIONS.isdisjoint(fields)
+    return _question(resume, guess=not decides)
 
 
 def _reply(given: Any) -> Reply | None:
@@ -168,7 +193,8 @@ def _reply(given: Any) -> Reply | None:
     reply = next((one for one in found if one is not None), None)
     if reply is None and "parsing_error" in fields:
         reply = _raw_reply(fields.get("raw"))
-    structured = next((fields[name] for name in _STRUCTURED_KEYS if fields.get(name)), None)
+    shaped = (fields.get(name) for name in _STRUCTURED_KEYS)
+    structured = next((one for one in shaped if one is not None), None)
     if structured is None:
         return reply
     return Reply(as_text(structured), reply.message_id if reply else None)

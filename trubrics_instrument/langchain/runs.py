@@ -49,6 +49,8 @@ SKIPPED: Mortal = _Skipped()
 
 _open: Memory[Run] = Memory(MAX_OPEN_RUNS)
 _watches: dict[Hashable, weakref.ref[Any]] = {}
+# The turns of runs that have ended: what they left behind in the background may still ask a model.
+_ended: Memory[weakref.ref[RunTurn]] = Memory()
 
 
 def count() -> int:
@@ -83,16 +85,30 @@ def enter_mortal(key: Hashable, run: Mortal, run_id: object) -> None:
 def leave(key: Hashable) -> Run | None:
     """Return a run, which then is forgotten; None for all but the first who reports its end."""
     _watches.pop(key, None)
-    return _open.pop(key)
+    run = _open.pop(key)
+    if run is not None and run.turn is not None:
+        _ended.put(key, weakref.ref(run.turn))
+    return run
 
 
 def around(parent_run_id: Any) -> Run | None:
-    """Return the run that a new one is a part of: its parent, else that of the code around it."""
-    parent = None if parent_run_id is None else _open.get(key_of(parent_run_id))
+    """Return the run that a new one is a part of: its parent, else that of the code around it.
+
+    A parent that has ended stands for its turn, as long as that goes on. Later, what it left behind
+    may be a worker that many users ask, and is a turn of its own.
+    """
+    parent = None if parent_run_id is None else _turn_or_run(key_of(parent_run_id))
     if parent is None:
         enclosing = enclosing_run_id()
         parent = None if enclosing is None else _open.get(key_of(enclosing))
     return parent
+
+
+def _turn_or_run(key: Hashable) -> Run | None:
+    run = _open.get(key)
+    ended = None if run is not None else _ended.get(key)
+    turn = None if ended is None else ended()
+    return run if turn is None or turn.over else turn
 
 
 def _put(key: Hashable, run: Run) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from trubrics_instrument._call import ModelCall
     from trubrics_instrument._reader import ToolUse
+    from trubrics_instrument.langchain.outcome import ModelAnswer
     from trubrics_instrument.langchain.turn import RunTurn
 
 # Tools that an answer called and that nobody had run by the end of its turn: told already.
@@ -44,15 +45,19 @@ class ToolRun(NamedTuple):
 
 
 class Tools:
-    """The tools of one turn. Each change is one atomic operation, no lock."""
+    """The tools of one turn, told as acts of the model that called them.
 
-    def __init__(self) -> None:
-        self._open: dict[Hashable, ToolRun] = {}
-        self._untold: deque[tuple[float, Mapping[str, object]]] = deque()
+    Each change is one atomic operation, no lock.
+    """
+
+    def __init__(self, answers: deque[ModelAnswer]) -> None:
+        self._answers = answers
+        self._open: dict[Hashable, tuple[ToolRun, ModelAnswer | None]] = {}
+        self._untold: deque[tuple[float, Mapping[str, object], str | None]] = deque()
 
     def started(self, tool: ToolRun) -> None:
         """Take note of a run."""
-        self._open[tool.key] = tool
+        self._open[tool.key] = tool, next(reversed(self._answers.copy()), None)
 
     def left(self, tool: ToolRun) -> bool:
         """Take note that a run is over; whether it was open until now."""
@@ -60,36 +65,49 @@ class Tools:
 
     def ended(self, tool: ToolRun, error: BaseException | None = None) -> None:
         """Take note of how a run ended; one that was told as unfinished is told no more."""
-        if not self.left(tool):
+        was_open = self._open.pop(tool.key, None)
+        if was_open is None:
             return
         own: dict[str, object] = {"tool_name": tool.name, "tool_call_id": tool.call_id}
         if error is not None:
             outcome = failure(error)
             own |= {"status": outcome.status, "error_type": outcome.error_type}
-        self._untold.append((tool.time_s, own))
+        caller = self._caller(tool.call_id) or was_open[1]
+        own |= caller.properties() if caller else {}
+        self._untold.append((tool.time_s, own, caller.assistant() if caller else None))
 
     def abandon(self) -> None:
         """Take note that the turn is over: what still runs is no part of it any more.
 
         A cancelled tool reports no end. Source: langchain-core 0.3.10 to 1.7.0, `BaseTool.arun`.
         """
-        for tool in list(self._open.values()):
+        for tool, _ in list(self._open.values()):
             self.ended(tool, GeneratorExit())
 
     def forget(self) -> None:
         """Take note that the ends of what still runs will not be known: it was called, at least."""
-        for tool in list(self._open.values()):
+        for tool, _ in list(self._open.values()):
             self.ended(tool)
 
     def tell(self, call: ModelCall) -> None:
         """Tell what has ended."""
         while self._untold:
             try:
-                time_s, own = self._untold.popleft()
+                time_s, own, assistant_id = self._untold.popleft()
             except IndexError:
                 return
             if not _told_tools.pop((call.turn.prompt_id, own["tool_call_id"])):
-                call.used_tool(time_s, own)
+                call.used_tool(time_s, own, assistant_id)
+
+    def _caller(self, call_id: str | None) -> ModelAnswer | None:
+        """Return the answer that called a tool, by the id of the call."""
+        if call_id is None:
+            return None
+        latest_first = reversed(self._answers.copy())
+        for answer in latest_first:
+            if any(use.id == call_id for use in answer.choice.tool_uses):
+                return answer
+        return None
 
 
 def call_id_in(output: Any) -> str | None:

@@ -9,6 +9,7 @@ from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._identity import claimed_by
 from trubrics_instrument._reader import Asked, Status, Usage
 from trubrics_instrument._trail import NO_HISTORY
+from trubrics_instrument.langchain.messages import mapping
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
 from trubrics_instrument.langchain.outcome import (
     ModelAnswer,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from trubrics_instrument.langchain.tools import ToolRun
 
 _ANSWERS_KEPT = 16
-_LATE_INPUT = {"input": ""}
 
 
 class Root(NamedTuple):
@@ -75,7 +75,7 @@ class RunTurn:
             self._observer = told._replace(user_id=claim.user_id, thread_id=claim.thread_id)
         self._metadata = dict(root.metadata)
         self._stop = Stop(self._observer, self._start, self._metadata)
-        self._late = root.late or root.given == _LATE_INPUT
+        self._late = root.late or _is_late(root.given)
         self._edits = root.edits
         self._goes_on = not self._late and goes_on(root.given)
         self._question = None if self._late else question_of(root.given, settings.input_key)
@@ -88,11 +88,16 @@ class RunTurn:
         self._models_open: dict[Hashable, None] = {}
         self._usages: list[Usage] = []
         self._answers: deque[ModelAnswer] = deque(maxlen=_ANSWERS_KEPT)
-        self._tools = Tools()
+        self._tools = Tools(self._answers)
         self._documents: list[int] = []
         self._interrupts: list[str | None] = []
         self._outcome: Outcome | None = None
         self._unfinished = [True]
+
+    @property
+    def over(self) -> bool:
+        """Whether it has been told to its end."""
+        return not self._unfinished
 
     def model_started(
         self, key: Hashable, origin: Origin, question: Question, metadata: Mapping[str, Any]
@@ -225,6 +230,8 @@ class RunTurn:
                     text=self._question.text, attachments=self._question.attachments
                 )
         self._outcome = outcome
+        if self._call is not None:
+            self._call.over()
         self._finish_when_done()
 
     def _finish_when_done(self) -> None:
@@ -266,3 +273,10 @@ class RunTurn:
         if thread_id and (surely or self._first.framework == "langgraph"):
             call.keep(self._stop.stand(thread_id, surely=surely))
         call.end(answer)
+
+
+def _is_late(given: Any) -> bool:
+    """Whether an input stands for one that comes later; an array refuses to be compared at all."""
+    fields = mapping(given)
+    text = fields.get("input")
+    return len(fields) == 1 and isinstance(text, str) and not text
