@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from trubrics_instrument import _config, _events, _runtime, _scope
 from trubrics_instrument._conversation import Conversation, thread_of_answer
 from trubrics_instrument._events import Event
+from trubrics_instrument._exit import end_at_exit
 from trubrics_instrument._frameworks import session
 from trubrics_instrument._identity import (
     OWN_KEYS,
@@ -101,6 +103,8 @@ class ModelCall:
         self._target = observer.target
         self._start = start or start_now()
         self._first_piece_s: float | None = None
+        self._so_far: Answer | None = None
+        self._pid = 0
         self._over: tuple[float, float] | None = None
         self._open = [True]
         said = self._start.said
@@ -178,7 +182,7 @@ class ModelCall:
     def end(self, answer: Answer) -> None:
         """Tell what came back, once."""
         if answer.pending and answer.id:
-            _runtime.state().pending.put(answer.id, self)
+            self._wait(answer.id, answer)
             return
         if not self._close():
             return
@@ -198,6 +202,23 @@ class ModelCall:
             self.end(answer._replace(status="incomplete"))
         elif self._close():
             self._failed(answer, type(error).__name__)
+        else:  # it was told, and then refused by the app's own parser
+            self._conversation.may_be_retried()
+
+    def leave(self, *, quiet: bool = False) -> None:
+        """Tell what is known of an answer that the app has not come back for."""
+        # A forked child drops what it has of its parent's, which goes on there.
+        if self._so_far is not None and self._pid == os.getpid():
+            with shield("ending an answer that never came", quiet=quiet):
+                self.end(self._so_far._replace(pending=False, status="incomplete"))
+
+    def _wait(self, answer_id: str, so_far: Answer) -> None:
+        """Wait for the app to ask for the answer; only the latest are waited for."""
+        self._so_far, self._pid = so_far, os.getpid()
+        one_too_many = _runtime.state().pending.put(answer_id, self)
+        end_at_exit(self)
+        if one_too_many is not None:
+            one_too_many[1].leave()
 
     def _close(self) -> bool:
         """Return True to the first who asks: `list.pop` is atomic, and takes no lock."""
@@ -217,7 +238,7 @@ class ModelCall:
         now_s, _ = self._moment()
         counted = self._counted(answer)
         for index, choice in enumerate(answer.choices or (_NO_CHOICE,)):
-            if choice.text or not choice.tool_uses:
+            if choice.text or choice.attachments or not choice.tool_uses:
                 self._generation(answer, choice, index, now_s, counted)
                 counted = {}
             for use in choice.tool_uses:

@@ -122,14 +122,19 @@ class Conversation:
     def _continued(self) -> Turn | None:
         """Return the turn that waits for what this call brings.
 
-        The ids of tool calls are not unique on every host, so the turn of the code that runs here
-        is asked first: somebody else may have asked the same at the same time.
+        The ids of tool calls are not unique on every host, so the answer that it goes on from is
+        asked first, where it is named, and then the turn of the code that runs here: somebody else
+        may have asked the same at the same time.
         """
-        names = self._named(self._asked.turn_keys, wide=self._asked.previous_id is not None)
+        previous_id = self._asked.previous_id
+        names = self._named(self._asked.turn_keys, wide=previous_id is not None)
         own: Turn | None = _scope.last_call()
-        if own is not None and not own.awaited.isdisjoint(names):
+        if own is None or own.awaited.isdisjoint(names):
+            own = self._turns.find(*names)
+        told = self._turns.answer(previous_id)
+        if told is None or told.prompt_id is None or (own and own.prompt_id == told.prompt_id):
             return own
-        return self._turns.find(*names)
+        return new_turn(told.prompt_id)
 
     def _retried(self) -> Turn | None:
         """Return the turn of the same request, if that failed.

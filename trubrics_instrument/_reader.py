@@ -117,6 +117,10 @@ class Answer(NamedTuple):
 class Gathering(Protocol):
     """The pieces of one streamed answer, as they come."""
 
+    def speaks(self, piece: object) -> bool:
+        """Whether a piece has something of the answer: most streams begin with none of it."""
+        ...
+
     def add(self, piece: object) -> None:
         """Take one piece; it belongs to the app, so keep no reference to it."""
         ...

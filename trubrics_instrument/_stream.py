@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import ref
+from typing import TYPE_CHECKING, Any
 
+from trubrics_instrument._exit import end_at_exit
 from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
 
@@ -41,9 +40,10 @@ class Recording:
                 raise
 
     def _add_first(self, piece: object) -> None:
-        self._call.first_piece()
-        self._add = self._gathering.add
-        self._add(piece)
+        if self._gathering.speaks(piece):
+            self._call.first_piece()
+            self._add = self._gathering.add
+        self._gathering.add(piece)
 
     def finish(self) -> None:
         """Tell the answer: the stream was read to its end."""
@@ -56,59 +56,24 @@ class Recording:
         if self._call.closed or self._pid != os.getpid():
             return
         with shield("ending a stream that was left", quiet=quiet):
-            answer = self._answer(ended=False)
-            self._call.end(answer._replace(pending=answer.pending or self._comes_back(answer)))
+            self._call.end(self._answer(ended=False))
 
     def fail(self, error: BaseException) -> None:
         """Tell the answer so far, and that reading it raised."""
         with shield("ending a stream that failed"):
             answer = self._answer(ended=False)
-            if self._comes_back(answer):
-                self._call.end(answer._replace(pending=True))
+            if answer.pending and answer.id:
+                self._call.end(answer)
             else:
                 self._call.fail(error, answer)
 
-    def _comes_back(self, answer: Answer) -> bool:
-        """Whether this is background work that goes on without us, and can be asked for."""
-        return self._call.resumable and answer.status == "incomplete" and answer.id is not None
-
     def _answer(self, *, ended: bool) -> Answer:
+        """Return the answer so far, still pending only if the app can come back for the rest."""
         if not self._broken:
             with shield("reading a stream", quiet=True):
-                return self._gathering.answer(ended=ended)
+                answer = self._gathering.answer(ended=ended)
+                return answer._replace(pending=answer.pending and self._call.resumable)
         return Answer(status="unread")
-
-
-class Open(Protocol):
-    """An answer that the app has not had to its end."""
-
-    def leave(self) -> None:
-        """Tell the answer so far, if it is not told yet."""
-        ...
-
-
-# References, and no `WeakSet`: that cannot be listed while other threads add to it.
-_open: set[ref[Open]] = set()
-_hooked: list[bool] = []
-
-
-def end_at_exit(answer: Open) -> None:
-    """Take note of an answer, so that the end of the process is its end, if it is still there.
-
-    Hooked in after the sender, whose first event is the prompt, and so called before it closes.
-    """
-    if not _hooked:
-        _hooked.append(True)
-        atexit.register(_end_all)
-    _open.add(ref(answer, _open.discard))
-
-
-def _end_all() -> None:
-    for reference in _open.copy():
-        answer = reference()
-        if answer is not None:
-            with shield("ending an answer with the process", quiet=True):
-                answer.leave()
 
 
 def _look_away(piece: object) -> None:

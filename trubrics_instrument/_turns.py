@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument._memory import MAX_REMEMBERED, Memory
@@ -9,6 +10,9 @@ from trubrics_instrument._uuids import random_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+# Whoever asks the same later than this asks anew.
+RETRIES_S = 600
 
 
 class Told(NamedTuple):
@@ -52,7 +56,7 @@ class Turns:
 
     def __init__(self, size: int = MAX_REMEMBERED) -> None:
         self._open: Memory[Turn] = Memory(size)
-        self._failed: Memory[Turn] = Memory(size)
+        self._failed: Memory[tuple[Turn, float]] = Memory(size)
         self._answers: Memory[Told] = Memory(size)
 
     def find(self, *keys: Hashable) -> Turn | None:
@@ -77,16 +81,18 @@ class Turns:
         return len(self._failed) > 0
 
     def failed(self, asked: Hashable) -> Turn | None:
-        """Return the turn whose last call failed when it asked this."""
-        return self._failed.get(asked)
+        """Return the turn whose last call failed when it asked this, not long ago."""
+        turn, failed_s = self._failed.get(asked) or (None, 0)
+        return turn if time.monotonic() - failed_s < RETRIES_S else None
 
     def fail(self, turn: Turn, asked: Hashable) -> None:
         """Keep a turn whose call failed, for whoever asks the same."""
-        self._failed.put(asked, turn)
+        self._failed.put(asked, (turn, time.monotonic()))
 
     def retry(self, asked: Hashable) -> Turn | None:
         """Return the same turn, which then is no failed one any more."""
-        return self._failed.pop(asked)
+        turn, _ = self._failed.pop(asked) or (None, 0)
+        return turn
 
     def answer(self, answer_id: str | None) -> Told | None:
         """Return where an answer was told, if this process has told it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -70,14 +71,18 @@ async def test_polled(mode: Mode, raw: bool, sink: Sink, server: Loopback) -> No
 
 
 @BOTH
-async def test_stream_taken_up_again(mode: Mode, sink: Sink, server: Loopback) -> None:
-    """A background stream that breaks ends nothing: the app takes it up again by its id."""
+@pytest.mark.parametrize("breaks", [True, False], ids=["breaks", "ends early"])
+async def test_stream_taken_up_again(
+    mode: Mode, breaks: bool, sink: Sink, server: Loopback
+) -> None:
+    """A background stream that breaks off ends nothing: the app takes it up again by its id."""
     patch_openai()
     events = response_events(ANSWER)
-    server.script(response_stream([*events[:4], 0.05, RESET]), response_stream(events))
+    rest: list[Any] = [0.05, RESET] if breaks else []
+    server.script(response_stream([*events[:4], *rest]), response_stream(events))
     client = client_of(server, mode)
     stream = await settled(client.responses.create(**ASK, stream=True))
-    with pytest.raises(Exception, match=r"\A"):
+    with pytest.raises(Exception, match=r"\A") if breaks else nullcontext():
         assert [piece async for piece in pieces(stream)]
     assert brief(sink) == [PROMPT]
     again = await settled(client.responses.retrieve("resp_9", stream=True))
@@ -129,7 +134,10 @@ async def test_more_than_are_remembered(sink: Sink, server: Loopback) -> None:
         client.responses.retrieve(one)
     await close_client(client)
     ends = [event for event in brief(sink) if event[0] != "Prompt"]
-    assert ends == [("Generation", "Yes", "ok", one) for one in (ids[1], ids[-1])]
+    assert ends == [
+        ("Generation", None, "incomplete", ids[0]),
+        *(("Generation", "Yes", "ok", one) for one in (ids[1], ids[-1])),
+    ]
 
 
 @BOTH
@@ -150,3 +158,26 @@ async def test_an_address_in_full(mode: Mode, sink: Sink, server: Loopback) -> N
     trains = ("Prompt", "And the trains?", None, None)
     called_off = ("Generation", "All trams run.", "incomplete", "resp_9")
     assert brief(sink) == [PROMPT, GENERATION, trains, called_off]
+
+
+async def test_a_stream_that_truly_ends_early(sink: Sink, server: Loopback) -> None:
+    """A background answer that is cut short is told at once: no more of it will come."""
+    patch_openai()
+    cut_short = Answer("All trams", id="resp_9", finish_reason="length")
+    server.script(response_stream(response_events(cut_short)))
+    client = client_of(server, "sync")
+    assert list(client.responses.create(**ASK, stream=True))
+    await close_client(client)
+    assert brief(sink) == [PROMPT, ("Generation", "All trams", "incomplete", "resp_9")]
+
+
+async def test_a_stream_that_fails(sink: Sink, server: Loopback) -> None:
+    """A background answer that fails in its stream has failed: nobody waits for it any more."""
+    patch_openai()
+    error = {"type": "error", "code": "server_error", "message": "no", "sequence_number": 4}
+    server.script(response_stream([*response_events(ANSWER)[:4], error]))
+    client = client_of(server, "sync")
+    with suppress(openai.APIError):
+        assert list(client.responses.create(**ASK, stream=True))
+    await close_client(client)
+    assert [event[0] for event in brief(sink)] == ["Prompt", "Generation failed"]

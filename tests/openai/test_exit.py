@@ -8,11 +8,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai_wire import chat_chunks, chat_completion
+from openai_wire import Answer, chat_chunks, chat_completion
+from responses_wire import response_events, response_object
 
-from tests.openai.asking import in_this_sdk
+from tests.openai.asking import in_this_sdk, needs
 from tests.openai.websockets import play, websocket_server
-from tests.replies import chat_stream, json_reply
+from tests.replies import chat_stream, json_reply, response_stream
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -67,7 +68,7 @@ other = Other()
 weakref.finalize(other, int)
 """
 MORE = """
-from trubrics_instrument._stream import end_at_exit
+from trubrics_instrument._exit import end_at_exit
 
 class Ended:
     def leave(self): pass
@@ -151,6 +152,30 @@ def test_the_end_of_a_process(
     body = body.format(base_url=server.base_url) if body == ASYNC else body
     program = PROGRAM.format(base_url=server.base_url, before=before, body=body)
     assert heard_of(program, sink) == expected
+
+
+IN_THE_BACKGROUND = """
+response = client.responses.create(model="m", input="Hi", background=True{more})
+{read}
+"""
+OPEN = "next(pieces := iter(response)); [next(pieces) for _ in range(5)]"
+LEFT = f"{OPEN}; response.close()"
+
+
+@needs("responses")
+@pytest.mark.parametrize("forks", [False, True])
+@pytest.mark.parametrize("streams", ["", LEFT, OPEN], ids=["whole", "left", "open"])
+def test_work_in_the_background(forks: bool, streams: str, sink: Sink, server: Loopback) -> None:
+    """An answer that the app never comes back for ends with the process that asked, and once."""
+    queued = response_object(Answer("", id="resp_1"), status="queued")
+    events = response_events(Answer("One two three", id="resp_1"))
+    server.always(lambda _: response_stream(events[:6]) if streams else json_reply(queued))
+    body = IN_THE_BACKGROUND.format(more=", stream=True" if streams else "", read=streams)
+    if forks:
+        body += "child = os.fork()\nif not child: sys.exit()\nos.waitpid(child, 0)\n"
+    program = PROGRAM.format(base_url=server.base_url, before="", body=body)
+    text = "One two " if streams else None
+    assert heard_of(program, sink) == [("Generation", text, "incomplete")]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")

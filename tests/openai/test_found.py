@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -253,3 +254,18 @@ def test_any_address(
     events = [(event["event"], event.get("provider")) for event in told(sink, 2)]
     assert events == [("Prompt", provider), ("Generation", provider)]
     assert stats().faults == faults
+
+
+def test_a_client_that_copies_its_options(sink: Sink, server: Loopback) -> None:
+    """A client whose own code copies a request in depth makes one call of it all the same."""
+
+    class Copying(openai.OpenAI):
+        def _prepare_options(self, options: Any) -> Any:
+            return copy.deepcopy(options)
+
+    server.always(lambda _: json_reply(chat_completion("Yes")))
+    patch_openai()
+    with Copying(base_url=server.base_url, api_key="k") as client:
+        say(client, "Hi")
+    assert flush(5)
+    assert [event["event"] for event in sink.events] == ["Prompt", "Generation"]

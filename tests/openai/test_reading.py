@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
-from responses_wire import response_object
+from responses_wire import response_events, response_object
 
 from tests.openai.asking import client_of, needs
-from tests.replies import Reply, chat_stream, json_reply
+from tests.replies import Reply, chat_stream, json_reply, response_stream
 from tests.told import told
 from trubrics_instrument import configure, patch_openai
 
@@ -579,6 +579,32 @@ def test_the_first_piece(sink: Sink, server: Loopback, client: Any) -> None:
     _, streamed, _, whole = (event["properties"] for event in sink.wait_for(4))
     assert 0 < streamed["time_to_first_token"] <= streamed["latency"]
     assert "time_to_first_token" not in whole
+
+
+@needs("responses")
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+def test_the_first_word(endpoint: str, sink: Sink, server: Loopback, client: Any) -> None:
+    """The first piece is the first that has something of the answer: not that it begins."""
+    if endpoint == "chat":
+        first, *chunks = chat_chunks("Yes")
+        server.script(chat_stream([first, 0.2, *chunks]))
+        list(client.chat.completions.create(model="m", messages=[HI], stream=True))
+    else:
+        events = response_events("Yes")
+        server.script(response_stream([*events[:4], 0.2, *events[4:]]))
+        list(client.responses.create(model="m", input="Hi", stream=True))
+    _, told_of = (event["properties"] for event in sink.wait_for(2))
+    assert 0.2 <= told_of["time_to_first_token"] <= told_of["latency"]
+
+
+@needs("responses")
+def test_an_image_alone(sink: Sink, server: Loopback, client: Any) -> None:
+    """An answer that is nothing but an image is an answer."""
+    image = {"type": "image_generation_call", "id": "ig_1", "result": "AAAA", "status": "completed"}
+    server.script(json_reply({**response_object(""), "output": [image]}))
+    client.responses.create(model="m", input="Draw a cat.")
+    _, generation, _ = told(sink, 3)
+    assert (generation["event"], generation["attachments"]) == ("Generation", "image:1")
 
 
 def test_metadata_becomes_properties(sink: Sink, server: Loopback, client: Any) -> None:

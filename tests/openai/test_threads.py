@@ -242,6 +242,30 @@ def test_tools_in_the_history(bots: Any, sink: Sink, server: Loopback) -> None:
     assert {one["$thread_id"] for one in events} == {"thread 1"}
 
 
+def test_many_tools_in_the_history(bots: Any, sink: Sink, server: Loopback) -> None:
+    """However many tools a turn had, who gets the same short answer has another conversation."""
+    client = bots().client
+    server.always(lambda _: json_reply(chat_completion(Answer("Done.", usage=None))))
+    call = chat_completion(Answer(None, tool_calls=(CALL,)))["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": "call_7", "content": "dry"}
+    histories: list[list[Any]] = [
+        [{"role": "user", "content": f"Task {number}"}, *[call, result] * 20] for number in range(2)
+    ]
+    for history in histories:
+        client.chat.completions.create(model="m", messages=history[:1])
+    for history in histories:
+        answer = {"role": "assistant", "content": "Done."}
+        goes_on = [*history, answer, {"role": "user", "content": "Next"}]
+        client.chat.completions.create(model="m", messages=goes_on)
+    asked = [one for one in told(sink, 8) if one["event"] == "Prompt"]
+    assert [(one["$text"], one["$thread_id"]) for one in asked] == [
+        ("Task 0", "thread 1"),
+        ("Task 1", "thread 2"),
+        ("Next", "thread 1"),
+        ("Next", "thread 2"),
+    ]
+
+
 @needs("responses")
 def test_responses_with_whole_input(bots: Any, sink: Sink, server: Loopback) -> None:
     """The Responses API resends a history as items, and is told the same way."""

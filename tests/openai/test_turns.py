@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress as suppress_errors
+from contextvars import copy_context
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import openai
+import pydantic
 import pytest
 from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_events, response_object
 
-from tests.openai.asking import MODES, Mode, client_of, close_client, needs, pieces, settled
+from tests.openai.asking import (
+    MODES,
+    Mode,
+    client_of,
+    close_client,
+    in_this_sdk,
+    needs,
+    pieces,
+    settled,
+)
 from tests.replies import chat_stream, error_reply, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import _runtime, _scope, context, patch_openai
+from trubrics_instrument import _runtime, _scope, _turns, context, patch_openai
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -310,3 +323,111 @@ def test_no_text_is_remembered(sink: Sink, server: Loopback) -> None:
     awaited = repr([*turns._open._entries])
     assert "[]" not in {failed, awaited}
     assert "secret" not in failed + awaited
+
+
+class Weather(pydantic.BaseModel):
+    """What an app wants to be answered."""
+
+    degrees: int
+
+
+@BOTH
+async def test_retry_after_the_parser(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """An answer that the app's own parser refuses is told, and the request may be tried again."""
+    patch_openai()
+    texts = ('{"degrees": "many"}', '{"degrees": 21}')
+    server.script(*(json_reply(chat_completion(Answer(text, usage=None))) for text in texts))
+    client = client_of(server, mode)
+    resource = client.chat.completions if in_this_sdk("chat.completions.parse") else None
+    asked = {"model": "gpt-4o", "messages": [USER], "response_format": Weather}
+    parse = (resource or client.beta.chat.completions).parse
+    with pytest.raises(pydantic.ValidationError):
+        await settled(parse(**asked))
+    assert (await settled(parse(**asked))).choices[0].message.parsed == Weather(degrees=21)
+    await close_client(client)
+    assert [one[:3] for one in brief(sink, 3)] == [
+        ("Prompt", USER["content"], "prompt 1"),
+        *(("Generation", text, "prompt 1") for text in texts),
+    ]
+
+
+def test_much_later(sink: Sink, server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks the same long after a failure asks anew."""
+    patch_openai()
+    clock = [0.0]
+    monkeypatch.setattr(
+        "trubrics_instrument._turns.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
+    server.script(*[error_reply(500)] * 2, json_reply(chat_completion(ANSWER)))
+    with client_of(server, "sync") as client, context(user_id="ada"):
+        for waits_s in (_turns.RETRIES_S - 1, _turns.RETRIES_S, 0):
+            with suppress_errors(openai.InternalServerError):
+                client.chat.completions.create(model="gpt-4o", messages=[USER])
+            clock[0] += waits_s
+    assert [(one[0], one[2]) for one in brief(sink, 5)] == [
+        ("Prompt", "prompt 1"),
+        ("Generation failed", "prompt 1"),
+        ("Generation failed", "prompt 1"),
+        ("Prompt", "prompt 2"),
+        ("Generation", "prompt 2"),
+    ]
+
+
+@needs("responses")
+@pytest.mark.parametrize("chained", [True, False], ids=["by id", "whole input"])
+def test_an_approval(chained: bool, sink: Sink, server: Loopback) -> None:
+    """Where a tool of a remote server is to be approved, the answer is an act, and no prompt."""
+    patch_openai()
+    request = {"id": "mcpr_1", "type": "mcp_approval_request", "name": "ask", "arguments": "{}"}
+    asks = response_object(Answer("", id="resp_1")) | {"output": [{**request, "server_label": "s"}]}
+    server.script(json_reply(asks), json_reply(response_object(Answer("Done.", id="resp_2"))))
+    approved = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    with client_of(server, "sync") as client, context(user_id="ada"):
+        client.responses.create(model="gpt-4o", input=[USER])
+        goes_on: Any = {"input": [USER, *asks["output"], approved]}
+        if chained:
+            goes_on = {"input": [approved], "previous_response_id": "resp_1"}
+        client.responses.create(model="gpt-4o", **goes_on)
+    events = told(sink, 3)
+    assert [(one["event"], one.get("tool_name"), one.get("$text")) for one in events] == [
+        ("Prompt", None, USER["content"]),
+        ("Tool call", "mcp_approval_request", None),
+        ("Generation", None, "Done."),
+    ]
+    assert {one["$prompt_id"] for one in events} == {"prompt 1"}
+
+
+@needs("responses")
+@pytest.mark.parametrize("who", [None, "ada"], ids=["anonymous", "one user"])
+@pytest.mark.parametrize("known", [True, False], ids=["again", "told by the first only"])
+def test_one_tool_call_id_after_two_answers(
+    who: str | None, known: bool, sink: Sink, server: Loopback
+) -> None:
+    """Tool results go on with the answer that they name, whatever the ids of the tools are."""
+    patch_openai()
+    for name in ("a", "b"):
+        use = ToolCall("get_weather", "{}", "call_0")
+        asks = response_object(Answer(None, id=f"resp_{name}", tool_calls=(use,), usage=None))
+        server.script(json_reply(asks))
+    for name in ("a", "b"):
+        server.script(json_reply(response_object(Answer(f"For {name}", id=f"end_{name}"))))
+    result: Any = {"type": "function_call_output", "call_id": "call_0", "output": "21"}
+
+    def ask(**asked: Any) -> None:
+        user_id = who if known or "previous_response_id" not in asked else None
+        with _scope.Request(), context(user_id=user_id):
+            client.responses.create(model="gpt-4o", **asked)
+
+    with client_of(server, "sync") as client:
+        for name in ("a", "b"):
+            copy_context().run(ask, input=f"Question {name}")
+        for name in ("a", "b"):
+            copy_context().run(ask, input=[result], previous_response_id=f"resp_{name}")
+    events = told(sink, 6)
+    by_prompt = {one["$prompt_id"]: one["$text"] for one in events if one["event"] == "Prompt"}
+    assert [
+        (by_prompt[one["$prompt_id"]], one["$text"])
+        for one in events
+        if one["event"] == "Generation"
+    ] == [("Question a", "For a"), ("Question b", "For b")]
+    assert len({one["$thread_id"] for one in events}) == 2

@@ -170,6 +170,24 @@ async def test_lanes_of_a_session(mode: Mode, sink: Sink) -> None:
 
 
 @BOTH
+async def test_a_warm_up(mode: Mode, sink: Sink) -> None:
+    """What the server is only to prepare for is no question, and takes no other one's answer."""
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            warm_up: Any = {**create("a history"), "generate": False}
+            await settled(connection.send(warm_up))
+            assert await ask(connection, "one") == "A HISTORY"
+            assert await answer_of(connection) == "ONE"
+        await settled(client.close())
+    assert [(one["event"], one["$text"]) for one in told(sink, 2)] == [
+        ("Prompt", "one"),
+        ("Generation", "ONE"),
+    ]
+
+
+@BOTH
 async def test_left_early(mode: Mode, sink: Sink) -> None:
     """A connection that is closed before the answer ends it as incomplete, with the text so far."""
     patch_openai()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from openai_wire import Answer, ToolCall
 from responses_wire import response_events
+from websockets.asyncio.client import ClientConnection as AsyncConnection
+from websockets.sync.client import ClientConnection
 
 from tests.openai.asking import Mode, entered, pieces, settled
 from tests.openai.websockets import (
@@ -20,6 +24,7 @@ from tests.openai.websockets import (
     client_of,
     create,
     pair,
+    refusal,
     refuse_once,
     websocket_server,
 )
@@ -571,3 +576,133 @@ async def test_too_many(sink: Sink) -> None:
         del connection
         gc.collect()
     assert len(told(sink, 2_004)) == 2_004
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["alone", "before another question"])
+@BOTH
+async def test_a_host_that_knows_no_steering(mode: Mode, waits: bool, sink: Sink) -> None:
+    """An error that answers a steer ends neither the answer that comes nor the next question."""
+
+    def play(server: Server) -> None:
+        server.take()
+        events = response_events(after(1, "I AM ADA"))
+        server.play(*events[:5])
+        server.take()
+        if waits:
+            server.take()
+        server.play(refusal(), *events[5:])
+        if waits:
+            server.answer(after(2, "I AM BOB"))
+
+    patch_openai()
+    with served(play) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"):
+                await settled(connection.send(create("I am ada")))
+                await began(connection)
+            with asked_by("cid"):
+                await settled(connection.send(steer("shorter")))
+            if waits:
+                with asked_by("bob"):
+                    await settled(connection.send(create("I am bob")))
+            for text in ["I AM ADA", "I AM BOB"][: 1 + waits]:
+                assert await heard(connection) == text
+        await settled(client.close())
+    assert [one["user_id"] for one in told(sink, 4 + 2 * waits)][2 + waits] == "cid"  # at once
+    heard_of = by_user(sink, 4 + 2 * waits)
+    assert heard_of.pop("bob", pair("I am bob")) == pair("I am bob")
+    assert heard_of == {
+        "ada": pair("I am ada"),
+        "cid": [("Prompt", "shorter"), ("Generation failed", None)],
+    }
+
+
+async def test_cancelled(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sending one was cancelled, nobody knows whether the answer is to that or the next."""
+
+    def play(server: Server) -> None:
+        rest = server.begin()
+        server.take()
+        server.take()
+        server.play(about("accepted", "steer_1"), about("failed", None), *rest)
+        server.answer(after(2, "to ada"), "resp_1")
+        server.take()
+        server.answer(after(3, "I AM CID"))
+
+    patch_openai()
+    sending: Any = AsyncConnection.send
+
+    async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
+        await sending(self, message, *args, **kwargs)
+        if "from ada" in message:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(AsyncConnection, "send", send)
+    with served(play) as url:
+        client = client_of("async", url)
+        async with client.responses.connect() as connection:
+            await connection.send(create("I am zoe"))
+            await began(connection)
+            with asked_by("ada"), pytest.raises(asyncio.CancelledError):
+                await connection.send(steer("from ada"))
+            with asked_by("bob"):
+                await connection.send(steer("from bob"))
+            assert [await heard(connection) for _ in range(2)] == ["I AM", "to ada"]
+            with asked_by("cid"):
+                await connection.send(create("I am cid"))
+            assert await heard(connection) == "I AM CID"
+        await client.close()
+    told_of = by_user(sink, 8)
+    unread = ("Generation", None)
+    assert told_of["ada"] == [("Prompt", "from ada"), unread]
+    assert told_of["bob"] == [("Prompt", "from bob"), unread]
+    assert told_of["cid"] == pair("I am cid")
+    ends = {one["user_id"]: one.get("status") for one in told(sink, 8)}
+    assert (ends["ada"], ends["bob"]) == ("incomplete", "unread")
+
+
+async def test_two_threads_at_once(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two threads steer one answer at the same time, nobody knows which is taken."""
+
+    def play(server: Server) -> None:
+        rest = server.begin()
+        server.take()
+        server.take()
+        server.play(about("accepted", "steer_1"), about("failed", None), *rest)
+        server.answer(after(2, "to bob"), "resp_1")
+
+    patch_openai()
+    sending: Any = ClientConnection.send
+    stands, may_go = threading.Event(), threading.Event()
+
+    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
+        if "from ada" in message:
+            stands.set()
+            assert may_go.wait(10)
+        sending(self, message, *args, **kwargs)
+
+    monkeypatch.setattr(ClientConnection, "send", send)
+    with served(play) as url:
+        client = client_of("sync", url)
+        with client.responses.connect() as connection:
+            connection.send(create("I am zoe"))
+            await began(connection)
+
+            def steer_first() -> None:
+                with asked_by("ada"):
+                    connection.send(steer("from ada"))
+
+            thread = threading.Thread(target=steer_first)
+            thread.start()
+            assert stands.wait(10)
+            with asked_by("bob"):
+                connection.send(steer("from bob"))
+            may_go.set()
+            thread.join()
+            assert [await heard(connection) for _ in range(2)] == ["I AM", "to bob"]
+        client.close()
+    statuses = {
+        one["user_id"]: (one["event"], one.get("status"), one.get("$text")) for one in told(sink, 6)
+    }
+    assert statuses["ada"] == statuses["bob"] == ("Generation", "unread", None)

@@ -15,6 +15,7 @@ from trubrics_instrument.providers.openai._fields import (
     get_text,
     mapping,
     no_answer,
+    says_more,
     stream_status,
     text_or_none,
     usage,
@@ -86,6 +87,10 @@ class ChatGathering:
         self._model: str | None = None
         self._usage = Usage()
         self._choices: dict[int, _ChoiceSoFar] = {}
+
+    def speaks(self, piece: Any) -> bool:
+        """Whether a chunk has something of the answer: the first one mostly names who speaks."""
+        return any(says_more(get(one, "delta"), than="role") for one in each(get(piece, "choices")))
 
     def add(self, piece: Any) -> None:
         """Take one `ChatCompletionChunk`."""

@@ -10,6 +10,7 @@ from trubrics_instrument.providers.openai._fields import (
     each,
     get,
     get_index,
+    get_text,
     mapping,
     no_answer,
     stream_status,
@@ -70,6 +71,10 @@ class CompletionGathering:
         self._usage = Usage()
         self._texts: dict[int, list[str]] = {}
         self._finish_reasons: dict[int, str | None] = {}
+
+    def speaks(self, piece: Any) -> bool:
+        """Whether a chunk has something of the answer."""
+        return any(get_text(one, "text") for one in each(get(piece, "choices")))
 
     def add(self, piece: Any) -> None:
         """Take one `Completion`."""

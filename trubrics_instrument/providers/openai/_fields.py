@@ -56,6 +56,15 @@ def get_text(value: Any, name: str) -> str | None:
     return text_or_none(get(value, name))
 
 
+def says_more(value: Any, *, than: str) -> bool:
+    """Whether an object, or the same as a dict, says anything besides this field."""
+    if not isinstance(value, dict):
+        own = getattr(value, "__dict__", _NO_FIELDS)
+        value = {**own, **(getattr(value, "__pydantic_extra__", None) or _NO_FIELDS)}
+    fields = cast("dict[str, Any]", value)
+    return any(said for name, said in fields.items() if name != than)
+
+
 def get_index(value: Any) -> int | None:
     """Return the `index` of a choice or a tool call; a str has a method of that name."""
     return _count(get(value, "index"))

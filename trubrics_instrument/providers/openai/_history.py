@@ -9,6 +9,8 @@ from trubrics_instrument.providers.openai._fields import content_text, each, get
 
 # However long a history is, no more of it is looked at than this, from either end.
 _MOST_MESSAGES = 24
+# Nor more than this, with the tools of a long turn.
+_MOST_BEHIND = 500
 _SPEAKERS = frozenset({"user", "assistant"})
 
 
@@ -21,11 +23,17 @@ def history_of(messages: list[Any], question: Any) -> History:
     opening = next((one for one in messages[:_MOST_MESSAGES] if _speaker(one) == "user"), None)
     asked_at = _position(messages, question)
     tail: list[str] = []
-    for position in range(asked_at - 1, max(-1, asked_at - 1 - _MOST_MESSAGES), -1):
+    spoken = 0
+    for position in range(asked_at - 1, max(-1, asked_at - 1 - _MOST_BEHIND), -1):
         message = messages[position]
         speaker = _speaker(message)
-        text = content_text(get(message, "content")) if speaker in _SPEAKERS else None
-        if text and (tail or speaker == "assistant") and not each(get(message, "tool_calls")):
+        if speaker not in _SPEAKERS or each(get(message, "tool_calls")):
+            continue
+        spoken += 1
+        if spoken > _MOST_MESSAGES:
+            break
+        text = content_text(get(message, "content"))
+        if text and (tail or speaker == "assistant"):
             tail.append(text)
             if len(tail) == TAIL_MESSAGES:
                 break

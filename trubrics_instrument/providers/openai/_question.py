@@ -54,6 +54,11 @@ class Question:
         self.doubt: Any = None
         self.thread = 0
 
+    @property
+    def place(self) -> object:
+        """What it may be mixed up with, if two threads send there at once."""
+        return self.lane
+
     def tell(self, call: ModelCall, gathering: Gathering) -> None:
         """Tell it, and its answer when that comes."""
         call.begin()

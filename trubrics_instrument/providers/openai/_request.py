@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall
+from trubrics_instrument._exit import end_at_exit
 from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
-from trubrics_instrument._stream import AsyncPieces, Pieces, Recording, end_at_exit
+from trubrics_instrument._stream import AsyncPieces, Pieces, Recording
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
 from trubrics_instrument.providers.openai._fields import json_or_none, mapping
@@ -72,6 +73,10 @@ class Request:
         options, self.args, self.kwargs = _own_options(args, kwargs)
         self._parser: object = options.post_parser
         options.post_parser = self.parse
+
+    def __deepcopy__(self, _: object) -> Request:
+        """Return itself: a client may copy its options, and the call stays one."""
+        return self
 
     def begin(self) -> None:
         """Tell the prompt."""

@@ -60,7 +60,7 @@ class ResponsesReader:
             attachments=attachments(each(get(question, "content"))),
             stream=stream,
             continues=bool(results),
-            turn_keys=tuple((get_text(one, "call_id"), text) for one in results),
+            turn_keys=tuple((_call_id(one), text) for one in results),
             question=(text, len(items), previous),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
@@ -108,6 +108,11 @@ class ResponsesGathering:
         self._tool_uses: list[ToolUse] = []
         self._end: Answer | None = None
 
+    def speaks(self, piece: Any) -> bool:
+        """Whether an event has something of the answer."""
+        kind = get_text(piece, "type") or ""
+        return kind.endswith(".delta") or kind in _ENDS
+
     def add(self, piece: Any) -> None:
         """Take one event."""
         kind = get_text(piece, "type")
@@ -124,7 +129,7 @@ class ResponsesGathering:
         elif kind == "error":
             # Over a WebSocket the error stands in a field of its own.
             code = error_code(get(piece, "error") or piece)
-            self._end = self._so_far()._replace(status="error", error_type=code)
+            self._end = self._so_far()._replace(status="error", error_type=code, pending=False)
 
     def answer(self, *, ended: bool) -> Answer:  # noqa: ARG002 - only the last event ends a response
         """Return the answer so far."""
@@ -138,6 +143,7 @@ class ResponsesGathering:
             model=self._model,
             choices=(Choice(text=text, tool_uses=tuple(self._tool_uses)),),
             status="incomplete",
+            pending=True,
         )
 
 
@@ -167,7 +173,14 @@ def _tool_uses(output: list[Any]) -> list[ToolUse]:
         if kind.endswith("_call"):
             name = text_or_none(get(item, "name")) or kind.removesuffix("_call")
             uses.append(ToolUse(name, text_or_none(get(item, "call_id"))))
+        elif kind == "mcp_approval_request":  # the tool itself is a call of its own
+            uses.append(ToolUse(kind, text_or_none(get(item, "id"))))
     return uses
+
+
+def _call_id(result: Any) -> str | None:
+    """Return what a result of the app's answers: a tool call, or a question whether one may be."""
+    return get_text(result, "call_id") or get_text(result, "approval_request_id")
 
 
 def _last_question(items: list[Any]) -> Any:
@@ -181,7 +194,7 @@ def _last_tool_results(items: list[Any]) -> list[Any]:
     """Return the tool results at the end, if the input ends with tool results."""
     results: list[Any] = []
     for item in reversed(items):
-        if (text_or_none(get(item, "type")) or "").endswith("_output"):
+        if (text_or_none(get(item, "type")) or "").endswith(("_output", "mcp_approval_response")):
             results.append(item)
         elif get_text(item, "role") not in _INSTRUCTIONS:
             break

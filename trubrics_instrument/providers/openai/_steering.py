@@ -36,6 +36,11 @@ class Steer(Question):
         self.steer_id: str | None = None
         self.pending = False
 
+    @property
+    def place(self) -> object:
+        """The answer that it steers: it has no lane of its own."""
+        return Steer, self.previous_id
+
 
 def question_of(event: Any, lane: str | None = None) -> Question:
     """Return what is asked by an event that the app sends."""
@@ -52,6 +57,7 @@ class Steering:
     def __init__(self) -> None:
         self._open: list[Steer] = []
         self._steered: Memory[bool] = Memory(MAX_AWAITED)
+        self._lost: Memory[bool] = Memory(MAX_AWAITED)
 
     @property
     def waits(self) -> bool:
@@ -60,13 +66,28 @@ class Steering:
 
     def send(self, steer: Steer) -> None:
         """Take note of what is being sent; only the latest is waited for."""
+        if self._lost.get(steer.previous_id):
+            steer.sure = False
         self._open.append(steer)
         if len(self._open) > MAX_AWAITED:
             self._open.pop(0).unread()
 
-    def not_sent(self, steer: Steer) -> None:
-        """Take note that sending it raised."""
-        drop(self._open, steer)
+    def not_sent(self, steer: Steer, *, surely: bool) -> None:
+        """Take note that sending it raised; if it may be sent all the same, nothing is sure."""
+        if not surely:
+            self._lost.put(steer.previous_id, value=True)
+            for other in self._open[:]:
+                if other.previous_id == steer.previous_id:
+                    other.sure = False
+        self.drop(steer)
+
+    def drop(self, question: Question) -> bool:
+        """Take something out; False if it is not there."""
+        return isinstance(question, Steer) and drop(self._open, question)
+
+    def unanswered(self, answer_id: str | None) -> Steer | None:
+        """Return what steers an answer, if the server has not said what becomes of it."""
+        return None if answer_id is None else self._find(None, answer_id)
 
     def read(self, kind: str | None, event: Any) -> bool:
         """Read what the server makes of it; False if an event is about something else."""
@@ -81,7 +102,9 @@ class Steering:
             return True
         if kind == _FAILED:
             drop(self._open, steer)
-            steer.end(Answer(status="error", error_type=get_text(get(event, "error"), "code")))
+            code = get_text(get(event, "error"), "code")
+            failed = Answer(status="error", error_type=code)
+            steer.end(failed if steer.sure else Answer(status="unread"))
         else:
             steer.steer_id, steer.pending = steer_id, kind == _PENDING
         return True

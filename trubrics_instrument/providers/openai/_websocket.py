@@ -17,7 +17,7 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall
 from trubrics_instrument._patch import PatchPoint, around, around_async
 from trubrics_instrument._shield import shield
-from trubrics_instrument.providers.openai._fields import get_text, mapping
+from trubrics_instrument.providers.openai._fields import get, get_text, mapping
 from trubrics_instrument.providers.openai._line import (
     Line,
     asked_in,
@@ -73,7 +73,8 @@ class _Asking(_Watched):
         # A lane of a session names itself; the event need not.
         lane = get_text(fields_of(self._sender).get("_state"), "stream_id")
         self._question = question_of(self._event, lane)
-        if _runtime.observing():
+        # What only warms the server up has an answer, and is no question.
+        if _runtime.observing() and get(self._event, "generate") is not False:
             with shield("reading what is sent"):
                 _tell(self._question, self._event, fields_of(connection).get(_WIRE))
         if "_connection" in fields_of(connection):

@@ -38,16 +38,16 @@ class Wire:
 
     def send(self, question: Question) -> None:
         """Take note of a question that is being sent."""
-        if isinstance(question, Steer):
-            self._steering.send(question)
-            return
         question.thread = threading.get_ident()
         # Who comes second to `_going` sees the first there, or else the first is sent, and awaited
         # before this one. And who comes after a cancelled one sees it there, or else its lane lost.
         self._going.append(question)
         for other in self._going[:]:
-            if other.lane == question.lane and other.thread != question.thread:
+            if other.place == question.place and other.thread != question.thread:
                 other.sure = question.sure = False
+        if isinstance(question, Steer):
+            self._steering.send(question)
+            return
         if len(self._awaited) >= MAX_AWAITED:
             self._lose(question.lane)
         if self._is_lost(question.lane):
@@ -66,10 +66,12 @@ class Wire:
         nobody knows whose answers come after it; those to what was sent before it come first.
         """
         question.sent = False
+        surely = question.sure and isinstance(error, Exception)
         if isinstance(question, Steer):
-            self._steering.not_sent(question)
+            self._steering.not_sent(question, surely=surely)
+            drop(self._going, question)
             return
-        if not (question.sure and isinstance(error, Exception)):
+        if not surely:
             self._lose(question.lane)
             for other in self._behind(question):
                 drop(self._awaited, other)
@@ -117,7 +119,8 @@ class Wire:
         elif question is None:
             return
         elif kind == "error":
-            if question.begun and (after is not None or self._is_lost(lane)):
+            refused = after or self._steering.unanswered(question.answer_id)
+            if question.begun and (refused is not None or self._is_lost(lane)):
                 question.doubt = event  # what comes next shows which of the two it ended
             else:
                 self._end(question, event)
@@ -142,8 +145,10 @@ class Wire:
             question.begin(event)
 
     def _go_on(self, question: Question, after: Question | None, event: Any, *, ends: bool) -> None:
-        if question.doubt is not None and after is not None:
-            self._end(after, question.doubt)
+        if question.doubt is not None:
+            refused = self._steering.unanswered(question.answer_id) or after
+            if refused is not None:
+                self._end(refused, question.doubt)
         question.doubt = None
         if ends:
             self._end(question, event)
@@ -152,7 +157,7 @@ class Wire:
 
     def _end(self, question: Question, event: Any) -> None:
         question.take(event)
-        if drop(self._awaited, question):
+        if drop(self._awaited, question) or self._steering.drop(question):
             question.finish()
 
     def _lose(self, lane: str | None) -> None:
