@@ -431,3 +431,50 @@ def test_one_tool_call_id_after_two_answers(
         if one["event"] == "Generation"
     ] == [("Question a", "For a"), ("Question b", "For b")]
     assert len({one["$thread_id"] for one in events}) == 2
+
+
+@BOTH
+async def test_an_answer_that_goes_on(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """Where the model is to go on with an answer that was left half way, nobody has asked again."""
+    patch_openai()
+    server.script(chat_stream(chat_chunks("It rains in Lyon")), json_reply(chat_completion(ANSWER)))
+    client = client_of(server, mode)
+    stream = await settled(
+        client.chat.completions.create(model="gpt-4o", messages=[USER], stream=True)
+    )
+    async for piece in pieces(stream):
+        if piece.choices[0].delta.content:
+            break
+    await settled(stream.close())
+    await say(client, [USER, {"role": "assistant", "content": "It rains"}])
+    await close_client(client)
+    assert [(one[0], one[2]) for one in brief(sink, 3)] == [
+        ("Prompt", "prompt 1"),
+        ("Generation", "prompt 1"),
+        ("Generation", "prompt 1"),
+    ]
+
+
+@BOTH
+@pytest.mark.parametrize("fails", [False, True], ids=["at once", "after a failure"])
+async def test_an_answer_that_the_app_begins(
+    mode: Mode, fails: bool, sink: Sink, server: Loopback
+) -> None:
+    """With the results of tools the app may begin the answer; it may also begin from scratch."""
+    patch_openai()
+    replies = [json_reply(chat_completion(CALLS)), json_reply(chat_completion(ANSWER))]
+    server.script(replies[0], *([error_reply(500), replies[0]] if fails else []), replies[1])
+    client = client_of(server, mode)
+    call = chat_completion(CALLS)["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": "call_7", "content": "sunny"}
+    begun = {"role": "assistant", "content": "No, it"}
+    await say(client, [USER])
+    if fails:
+        with pytest.raises(openai.InternalServerError):
+            await say(client, [USER, call, result, begun])
+        await say(client, [USER])
+    await say(client, [USER, call, result, begun])
+    await close_client(client)
+    events = brief(sink, 5 if fails else 3)
+    assert [one[0] for one in events].count("Prompt") == 1
+    assert {one[2] for one in events} == {"prompt 1"}

@@ -20,7 +20,7 @@ from trubrics_instrument.providers.openai._fields import (
     text_or_none,
     usage,
 )
-from trubrics_instrument.providers.openai._history import history_of
+from trubrics_instrument.providers.openai._history import history_of, position_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -51,7 +51,7 @@ class ChatReader:
             turn_keys=tuple(
                 (get_text(one, "tool_call_id") or get_text(one, "name"), text) for one in results
             ),
-            question=(text, len(messages), _text_before(messages, question)),
+            question=(text, position_of(messages, question), _text_before(messages, question)),
             claim=claim(request),
             metadata=mapping(request.get("metadata")),
             history=history_of(messages, question),
@@ -215,9 +215,13 @@ def _last_question(messages: list[Any]) -> Any:
 
 
 def _last_tool_results(messages: list[Any]) -> list[Any]:
-    """Return the tool results at the end, if the messages end with tool results."""
+    """Return the tool results at the end, if the messages end with tool results.
+
+    Behind them the app may have begun the answer itself, which the model is to go on with.
+    """
     results: list[Any] = []
-    for message in reversed(messages):
+    begun = get_text(messages[-1], "role") == "assistant" if messages else False
+    for message in reversed(messages[:-1] if begun else messages):
         role = get_text(message, "role")
         if role in _TOOL_RESULTS:
             results.append(message)

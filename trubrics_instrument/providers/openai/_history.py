@@ -21,7 +21,7 @@ def history_of(messages: list[Any], question: Any) -> History:
     them, when they resend a conversation.
     """
     opening = next((one for one in messages[:_MOST_MESSAGES] if _speaker(one) == "user"), None)
-    asked_at = _position(messages, question)
+    asked_at = position_of(messages, question)
     tail: list[str] = []
     spoken = 0
     for position in range(asked_at - 1, max(-1, asked_at - 1 - _MOST_BEHIND), -1):
@@ -44,7 +44,7 @@ def history_of(messages: list[Any], question: Any) -> History:
     )
 
 
-def _position(messages: list[Any], question: Any) -> int:
+def position_of(messages: list[Any], question: Any) -> int:
     """Return where the question stands: near the end, with the tools of its turn behind it."""
     for position in range(len(messages) - 1, -1, -1):
         if messages[position] is question:

@@ -18,7 +18,7 @@ from trubrics_instrument.providers.openai._fields import (
     text_or_none,
     usage,
 )
-from trubrics_instrument.providers.openai._history import history_of
+from trubrics_instrument.providers.openai._history import history_of, position_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -61,7 +61,7 @@ class ResponsesReader:
             stream=stream,
             continues=bool(results),
             turn_keys=tuple((_call_id(one), text) for one in results),
-            question=(text, len(items), previous),
+            question=(text, position_of(items, question), previous),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
