@@ -177,7 +177,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one request."""
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers.get("content-length", "0")))
+        size_bytes = int(headers.get("content-length", "0"))
+        body = self.rfile.read(size_bytes)
+        if len(body) < size_bytes:  # whoever sent it has hung up
+            self.close_connection = True
+            return
         request = Request(self.command, path, query, headers, body, self.client_address)
         self._send(self._loopback.answer(request))
 

@@ -331,6 +331,9 @@ class Weather(pydantic.BaseModel):
     degrees: int
 
 
+@pytest.mark.skipif(
+    openai.__version__.startswith("1.40."), reason="this openai parses behind our back"
+)
 @BOTH
 async def test_retry_after_the_parser(mode: Mode, sink: Sink, server: Loopback) -> None:
     """An answer that the app's own parser refuses is told, and the request may be tried again."""
