@@ -150,7 +150,7 @@ class ModelCall:
         self._over = self._moment()
 
     def known_as(self, answer_id: str) -> None:
-        """Note the id of the answer before that has come, for what is said meanwhile."""
+        """Note the id of the answer while that is coming, for what is said meanwhile."""
         self._conversation.known_as(answer_id, self._target)
 
     def note(self, properties: Mapping[str, object], assistant_id: str | None = None) -> None:
@@ -163,8 +163,8 @@ class ModelCall:
     ) -> None:
         """Tell a tool's run, where a framework shows it, as an act of this assistant."""
         self._turn.tool_calls += 1
-        assistant = self._named_assistant or assistant_id or self._assistant_id
-        self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant=assistant)
+        assistant_id = self._named_assistant or assistant_id or self._assistant_id
+        self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant_id=assistant_id)
 
     def keep(self, keys: Iterable[Hashable]) -> None:
         """Keep its turn open, under names by which a later call will ask for it."""
@@ -205,11 +205,12 @@ class ModelCall:
         else:  # it was told, and then refused by the app's own parser
             self._conversation.may_be_retried()
 
-    def leave(self, *, quiet: bool = False) -> None:
+    def leave(self) -> None:
         """Tell what is known of an answer that the app has not come back for."""
         # A forked child drops what it has of its parent's, which goes on there.
         if self._so_far is not None and self._pid == os.getpid():
-            with shield("ending an answer that never came", quiet=quiet):
+            # Another answer may have been finalised: nothing may be logged.
+            with shield("ending an answer that never came", quiet=True):
                 self.end(self._so_far._replace(pending=False, status="incomplete"))
 
     def _wait(self, answer_id: str, so_far: Answer) -> None:
@@ -243,7 +244,9 @@ class ModelCall:
                 counted = {}
             for use in choice.tool_uses:
                 own = {"tool_name": use.name, "tool_call_id": use.id, **counted}
-                self._emit(_events.TOOL_CALL, now_s, properties=own, assistant=self._assistant_id)
+                self._emit(
+                    _events.TOOL_CALL, now_s, properties=own, assistant_id=self._assistant_id
+                )
                 counted = {}
 
     def _generation(
@@ -258,7 +261,7 @@ class ModelCall:
             now_s,
             text=choice.text,
             generation_id=generation_id,
-            assistant=self._assistant_id,
+            assistant_id=self._assistant_id,
             properties={
                 "status": answer.status if choice.complete else "incomplete",
                 "response_model": answer.model,
@@ -277,7 +280,7 @@ class ModelCall:
             _events.GENERATION_FAILED,
             self._moment()[0],
             text="".join(choice.text or "" for choice in answer.choices) or None,
-            assistant=self._assistant_id,
+            assistant_id=self._assistant_id,
             properties={"status": "error", "error_type": error_type, **self._counted(answer)},
         )
 
@@ -299,7 +302,7 @@ class ModelCall:
         *,
         text: str | None = None,
         generation_id: str | None = None,
-        assistant: str | None = None,
+        assistant_id: str | None = None,
         properties: Mapping[str, object] | None = None,
     ) -> None:
         event = Event(
@@ -308,7 +311,7 @@ class ModelCall:
             time_s=time_s,
             text=text or None,
             thread_id=self._who.thread_id,
-            assistant_id=assistant,
+            assistant_id=assistant_id,
             prompt_id=self._turn.prompt_id,
             generation_id=generation_id,
             properties={**self._common, **(properties or {})},

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TAIL_MESSAGES = 3
+# However long a history is, no more of it is looked at than this, from either end, and no more
+# than that behind the question, with the tools of a long turn.
+MOST_SPOKEN = 24
+MOST_BEHIND = 500
 _LOOKED_AT_CHARS = 128
 # Whatever an app strips of what it stores is less than this.
 _LONG_CHARS = 1024
@@ -36,6 +44,20 @@ class History(NamedTuple):
 
 
 NO_HISTORY = History()
+
+
+def tail_of(spoken: Iterable[tuple[bool, str | None]]) -> tuple[str, ...]:
+    """Return the tail of a history: the texts before a question, the latest first, and whose.
+
+    Each comes with whether the assistant said it. Tools speak to nobody, and are to be left out.
+    """
+    tail: list[str] = []
+    for by_assistant, text in islice(spoken, MOST_SPOKEN):
+        if text and (tail or by_assistant):
+            tail.append(text)
+            if len(tail) == TAIL_MESSAGES:
+                break
+    return tuple(reversed(tail))
 
 
 class Trail:

@@ -224,3 +224,20 @@ async def test_sessions_of_a_batch(name: str, mode: Mode, sink: Sink) -> None:
         for one in sessions
     )
     assert_nothing_left()
+
+
+async def test_many_tools_in_the_history(sink: Sink) -> None:
+    """However many tools a turn had, who gets the same short answer has another conversation."""
+    handler = {"callbacks": [TrubricsCallbackHandler()]}
+    talker = Scripted(rule=lambda _: AIMessage("Done."))
+    use = {"name": "weather", "args": {}, "id": "call_1"}
+    tools = [AIMessage("", tool_calls=[use]), ToolMessage("dry", tool_call_id="call_1")] * 20
+    histories = [[HumanMessage(f"Task {number}"), *tools] for number in range(2)]
+    for history in histories:
+        await drive("invoke", talker, history[:1], handler)
+    for history in histories:
+        asked = [*history, AIMessage("Done."), HumanMessage("Next")]
+        await drive("invoke", talker, asked, handler)
+    threads = [turn[0]["$thread_id"] for turn in turns_told(sink)]
+    assert threads[:2] == threads[2:]
+    assert threads[0] != threads[1]

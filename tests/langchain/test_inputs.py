@@ -202,7 +202,7 @@ async def test_a_pair_that_is_no_message(pair: Any, sink: Sink) -> None:
     assert texts(sink) == [[QUESTION, ANSWER]] * 2
 
 
-@pytest.mark.parametrize("role", ["system", "developer", "placeholder"])
+@pytest.mark.parametrize("role", ["system", "developer"])
 def test_a_pair_that_nobody_says(role: str) -> None:
     """What is no question may stand behind one."""
     question = question_of([("user", QUESTION), (role, "Be brief.")])

@@ -45,7 +45,7 @@ def _places() -> list[tuple[str, object, str]]:
             _responses.ResponsesGathering,
             _completion.CompletionGathering,
         )
-        for step in ("add", "answer")
+        for step in ("speaks", "add", "answer")
     ]
     return [
         *readers,

@@ -17,6 +17,7 @@ from tests.openai.websockets import (
     client_of,
     create,
     play,
+    session_over,
     websocket_server,
 )
 from tests.told import told
@@ -141,17 +142,12 @@ async def test_answers_that_nobody_reads(mode: Mode, sink: Sink) -> None:
 @BOTH
 async def test_lanes_of_a_session(mode: Mode, sink: Sink) -> None:
     """What goes through the lanes of a session is told for each lane, though they are mixed up."""
-    lanes = pytest.importorskip(
-        "openai.lib.responses_websocket", reason="this openai has no sessions"
-    )
-    kind: Any = "ResponsesWebSocketSession" if mode == "sync" else "AsyncResponsesWebSocketSession"
-    limits = lanes.ResponsesWebSocketLimits(4, 100, 400, 100_000, 400_000)
     patch_openai()
     with websocket_server(play(backwards=2)) as url:
         client = client_of(mode, url)
         async with (
             entered(client.responses.connect()) as connection,
-            entered(getattr(lanes, kind)(connection, limits=limits)) as session,
+            entered(session_over(mode, connection)) as session,
         ):
             asked = {user: session.lane(user) for user in ("ada", "bob")}
             for user, lane in asked.items():

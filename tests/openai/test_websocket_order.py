@@ -6,16 +6,15 @@ import asyncio
 import gc
 import inspect
 import json
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from websockets.sync.client import ClientConnection
 
 from tests.openai.asking import Mode, entered, pieces, settled
 from tests.openai.websockets import (
     BOTH,
     ON_A_WEBSOCKET,
+    HeldBack,
     answer_of,
     ask,
     asked_by,
@@ -421,31 +420,12 @@ async def test_a_message_that_is_no_json(mode: Mode, sink: Sink) -> None:
 async def test_two_threads_at_once(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where two threads send at the same time, the answers are unread; then all is certain."""
     patch_openai()
-    sending: Any = ClientConnection.send
-    stands, may_go = threading.Event(), threading.Event()
-
-    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
-        if "ada" in message:
-            stands.set()
-            assert may_go.wait(10)
-        sending(self, message, *args, **kwargs)
-
-    monkeypatch.setattr(ClientConnection, "send", send)
+    held_back = HeldBack(monkeypatch, "ada")
     with websocket_server() as url:
         client = client_of("sync", url)
         with client.responses.connect() as connection:
-
-            def ask_first() -> None:
-                with asked_by("ada"):
-                    connection.send(create("I am ada"))
-
-            thread = threading.Thread(target=ask_first)
-            thread.start()
-            assert stands.wait(10)
-            with asked_by("bob"):
+            with held_back.sent_by("ada", connection, create("I am ada")), asked_by("bob"):
                 assert await ask(connection, "I am bob") == "I AM BOB"
-            may_go.set()
-            thread.join()
             assert await answer_of(connection) == "I AM ADA"
             with asked_by("cid"):
                 assert await ask(connection, "I am cid") == "I AM CID"

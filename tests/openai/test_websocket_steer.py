@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import threading
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from openai_wire import Answer, ToolCall
 from responses_wire import response_events
 from websockets.asyncio.client import ClientConnection as AsyncConnection
-from websockets.sync.client import ClientConnection
 
 from tests.openai.asking import Mode, entered, pieces, settled
 from tests.openai.websockets import (
     BOTH,
     ON_A_WEBSOCKET,
+    HeldBack,
     answer_of,
     asked_by,
     by_user,
@@ -26,13 +25,14 @@ from tests.openai.websockets import (
     pair,
     refusal,
     refuse_once,
+    session_over,
     websocket_server,
 )
 from tests.told import told
 from trubrics_instrument import patch_openai, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from websockets.sync.server import ServerConnection
 
@@ -95,14 +95,20 @@ def after(number: int, text: str) -> Answer:
     return Answer(text, id=f"resp_{number}")
 
 
-def served(play: Callable[[Server], None]) -> Any:
-    """Serve as a function plays it, and wait for the app to hang up."""
+@asynccontextmanager
+async def talking(mode: Mode, play: Callable[[Server], None]) -> AsyncGenerator[Any]:
+    """Put the patch on, and give a connection to a server that does as a function says."""
 
     def answer(connection: ServerConnection) -> None:
         play(Server(connection))
-        connection.recv()
+        connection.recv()  # until the app hangs up
 
-    return websocket_server(answer)
+    patch_openai()
+    with websocket_server(answer) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            yield connection
+        await settled(client.close())
 
 
 async def began(connection: Any) -> None:
@@ -161,21 +167,17 @@ async def test_steered(mode: Mode, send: Callable[..., Any], sink: Sink) -> None
         server.take()
         server.answer(after(3, "I AM BOB"))
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            if send is by_resource and not hasattr(getattr(connection, "response", None), "steer"):
-                pytest.skip("this openai has no method for it")
-            await settled(connection.send(create("I am ada")))
-            await began(connection)
-            await settled(send(connection, steer("shorter")))
-            assert await heard(connection) == "I AM"
-            with asked_by("bob"):
-                await settled(connection.send(create("I am bob")))
-            assert await answer_of(connection) == "shorter answer"
-            assert await answer_of(connection) == "I AM BOB"
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        if send is by_resource and not hasattr(getattr(connection, "response", None), "steer"):
+            pytest.skip("this openai has no method for it")
+        await settled(connection.send(create("I am ada")))
+        await began(connection)
+        await settled(send(connection, steer("shorter")))
+        assert await heard(connection) == "I AM"
+        with asked_by("bob"):
+            await settled(connection.send(create("I am bob")))
+        assert await answer_of(connection) == "shorter answer"
+        assert await answer_of(connection) == "I AM BOB"
     first, second, cut, ended, *bob = sorted(told(sink, 6), key=lambda one: one["user_id"] == "bob")
     assert [(one["event"], one["$text"]) for one in (first, cut, second, ended)] == [
         ("Prompt", "I am ada"),
@@ -206,16 +208,12 @@ async def test_after_a_complete_answer(mode: Mode, sink: Sink) -> None:
         following = response_events(after(2, "longer answer"), previous_response_id="resp_1")
         server.play(*({**event, **lane} for event in [*events[3:], *following]))
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            with asked_by("ada"):
-                await settled(connection.send(create("I am ada", lane="a")))
-                await began(connection)
-                await settled(connection.send(steer("longer")))
-            assert [await heard(connection) for _ in range(2)] == ["I AM ADA", "longer answer"]
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        with asked_by("ada"):
+            await settled(connection.send(create("I am ada", lane="a")))
+            await began(connection)
+            await settled(connection.send(steer("longer")))
+        assert [await heard(connection) for _ in range(2)] == ["I AM ADA", "longer answer"]
     assert by_user(sink, 4) == {
         "ada": [
             ("Prompt", "I am ada"),
@@ -229,11 +227,6 @@ async def test_after_a_complete_answer(mode: Mode, sink: Sink) -> None:
 @BOTH
 async def test_through_a_lane_of_a_session(mode: Mode, sink: Sink) -> None:
     """A lane of a session steers its own answer, beside others."""
-    lanes = pytest.importorskip(
-        "openai.lib.responses_websocket", reason="this openai has no sessions"
-    )
-    kind: Any = "ResponsesWebSocketSession" if mode == "sync" else "AsyncResponsesWebSocketSession"
-    limits = lanes.ResponsesWebSocketLimits(4, 100, 400, 100_000, 400_000)
 
     def play(server: Server) -> None:
         a, b = ({"stream_id": server.take()["stream_id"]} for _ in range(2))
@@ -245,23 +238,19 @@ async def test_through_a_lane_of_a_session(mode: Mode, sink: Sink) -> None:
         server.play(*({**event, **b} for event in [*of_b[1:], *following]))
         server.play(*({**event, **a} for event in of_a[1:]))
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with (
-            entered(client.responses.connect()) as connection,
-            entered(getattr(lanes, kind)(connection, limits=limits)) as session,
-        ):
-            asked = {user: session.lane(user) for user in ("ada", "bob")}
-            for user, lane in asked.items():
-                with asked_by(user):
-                    await settled(lane.send(create(f"I am {user}")))
-            assert (await settled(asked["bob"].recv())).type == "response.created"
-            with asked_by("bob"):
-                await settled(asked["bob"].send(steer("longer", "resp_2")))
-            for user in ("bob", "bob", "ada"):
-                assert (await settled(asked[user].get_final_response())).status == "completed"
-        await settled(client.close())
+    async with (
+        talking(mode, play) as connection,
+        entered(session_over(mode, connection)) as session,
+    ):
+        asked = {user: session.lane(user) for user in ("ada", "bob")}
+        for user, lane in asked.items():
+            with asked_by(user):
+                await settled(lane.send(create(f"I am {user}")))
+        assert (await settled(asked["bob"].recv())).type == "response.created"
+        with asked_by("bob"):
+            await settled(asked["bob"].send(steer("longer", "resp_2")))
+        for user in ("bob", "bob", "ada"):
+            assert (await settled(asked[user].get_final_response())).status == "completed"
     told_of = by_user(sink, 6)
     assert told_of["ada"] == pair("I am ada")
     assert sorted(told_of["bob"]) == sorted(
@@ -284,19 +273,15 @@ async def test_steered_twice(mode: Mode, sink: Sink) -> None:
         server.play(about("accepted", "steer_3", "resp_2"), following[-1])
         server.answer(after(3, "in German"), "resp_2")
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            await settled(connection.send(create("I am ada")))
-            await began(connection)
-            await settled(connection.send(steer("shorter")))
-            await settled(connection.send(steer("French")))
-            assert await heard(connection) == "I AM"
-            await began(connection)
-            await settled(connection.send(steer("German", "resp_2")))
-            assert [await heard(connection) for _ in range(2)] == ["in French", "in German"]
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        await settled(connection.send(create("I am ada")))
+        await began(connection)
+        await settled(connection.send(steer("shorter")))
+        await settled(connection.send(steer("French")))
+        assert await heard(connection) == "I AM"
+        await began(connection)
+        await settled(connection.send(steer("German", "resp_2")))
+        assert [await heard(connection) for _ in range(2)] == ["in French", "in German"]
     assert texts(sink, 8) == [
         PROMPT,
         ("Prompt", "shorter", None, None),
@@ -325,20 +310,16 @@ async def test_that_failed(mode: Mode, steer_id: str | None, sink: Sink) -> None
         server.take()
         server.answer(after(2, "shorter answer"), "resp_1")
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            await settled(connection.send(create("I am ada")))
-            await began(connection)
-            await settled(connection.send(steer("shorter")))
-            async for received in pieces(connection):
-                if received.type == "response.steer.failed":
-                    break
-            again: Any = {**create("shorter"), "previous_response_id": "resp_1"}
-            await settled(connection.send(again))
-            assert await answer_of(connection) == "shorter answer"
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        await settled(connection.send(create("I am ada")))
+        await began(connection)
+        await settled(connection.send(steer("shorter")))
+        async for received in pieces(connection):
+            if received.type == "response.steer.failed":
+                break
+        again: Any = {**create("shorter"), "previous_response_id": "resp_1"}
+        await settled(connection.send(again))
+        assert await answer_of(connection) == "shorter answer"
     assert texts(sink, 5) == [
         PROMPT,
         ("Prompt", "shorter", None, None),
@@ -363,21 +344,17 @@ async def test_an_answer_that_waits_for_a_tool(mode: Mode, sink: Sink) -> None:
         server.take()
         server.answer(after(2, "At nine, Madam"), "resp_1")
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            await settled(connection.send(create("I am ada")))
-            await began(connection)
-            await settled(connection.send(steer("politely")))
-            async for received in pieces(connection):
-                if received.type == "response.steer.pending":
-                    break
-            result = {"type": "function_call_output", "call_id": "call_1", "output": "9:00"}
-            goes_on: Any = {"previous_response_id": "resp_1", "input": [result]}
-            await settled(connection.send({**create(""), **goes_on}))
-            assert await answer_of(connection) == "At nine, Madam"
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        await settled(connection.send(create("I am ada")))
+        await began(connection)
+        await settled(connection.send(steer("politely")))
+        async for received in pieces(connection):
+            if received.type == "response.steer.pending":
+                break
+        result = {"type": "function_call_output", "call_id": "call_1", "output": "9:00"}
+        goes_on: Any = {"previous_response_id": "resp_1", "input": [result]}
+        await settled(connection.send({**create(""), **goes_on}))
+        assert await answer_of(connection) == "At nine, Madam"
     assert texts(sink, 5) == [
         PROMPT,
         ("Prompt", "politely", None, None),
@@ -407,23 +384,19 @@ async def test_beside_a_question(mode: Mode, taken: bool, sink: Sink) -> None:
             server.answer(after(3, "I AM BOB"), "resp_1")
             server.play(about("failed", None))
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            with asked_by("ada"):
-                await settled(connection.send(create("I am ada")))
-                await began(connection)
-            with asked_by("cid"):
-                await settled(connection.send(steer("shorter")))
-            with asked_by("bob"):
-                goes_on: Any = {**create("I am bob"), "previous_response_id": "resp_1"}
-                await settled(connection.send(goes_on))
-            answers = ["I AM", "SHORTER", "I AM BOB"] if taken else ["I AM", "I AM BOB"]
-            assert [await heard(connection) for _ in answers] == answers
-            if not taken:
-                assert (await settled(connection.recv())).type == "response.steer.failed"
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        with asked_by("ada"):
+            await settled(connection.send(create("I am ada")))
+            await began(connection)
+        with asked_by("cid"):
+            await settled(connection.send(steer("shorter")))
+        with asked_by("bob"):
+            goes_on: Any = {**create("I am bob"), "previous_response_id": "resp_1"}
+            await settled(connection.send(goes_on))
+        answers = ["I AM", "SHORTER", "I AM BOB"] if taken else ["I AM", "I AM BOB"]
+        assert [await heard(connection) for _ in answers] == answers
+        if not taken:
+            assert (await settled(connection.recv())).type == "response.steer.failed"
     assert by_user(sink, 6) == {
         "ada": [("Prompt", "I am ada"), ("Generation", "I AM")],
         "bob": pair("I am bob"),
@@ -441,15 +414,11 @@ async def test_hung_up(mode: Mode, taken: bool, sink: Sink) -> None:
         server.take()
         server.play(*([about("accepted", "steer_1")] if taken else []), *rest)
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            await settled(connection.send(create("I am ada")))
-            await began(connection)
-            await settled(connection.send(steer("shorter")))
-            assert await heard(connection) == "I AM"
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        await settled(connection.send(create("I am ada")))
+        await began(connection)
+        await settled(connection.send(steer("shorter")))
+        assert await heard(connection) == "I AM"
     unanswered = ("Generation", None, "incomplete", None)
     assert texts(sink, 4) == [PROMPT, ("Prompt", "shorter", None, None), CUT, unanswered]
 
@@ -464,17 +433,13 @@ async def test_the_server_hangs_up(mode: Mode, sink: Sink) -> None:
         server.play(about("accepted", "steer_1"), *rest)
         server.connection.close(code=1011)
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            await settled(connection.send(create("I am ada")))
-            await began(connection)
-            await settled(connection.send(steer("shorter")))
-            assert await heard(connection) == "I AM"
-            with pytest.raises(Exception, match="1011"):
-                await settled(connection.recv())
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        await settled(connection.send(create("I am ada")))
+        await began(connection)
+        await settled(connection.send(steer("shorter")))
+        assert await heard(connection) == "I AM"
+        with pytest.raises(Exception, match="1011"):
+            await settled(connection.recv())
     failed = ("Generation failed", None, "error", "ConnectionClosedError")
     assert texts(sink, 4) == [PROMPT, ("Prompt", "shorter", None, None), CUT, failed]
 
@@ -491,24 +456,20 @@ async def test_that_could_not_be_sent(
         server.play(about("accepted", "steer_1"), *rest)
         server.answer(after(2, "I AM BOB"), "resp_1")
 
-    patch_openai()
     refuse_once(monkeypatch, mode, "impossible")
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            with asked_by("ada"):
-                await settled(connection.send(create("I am ada")))
-                await began(connection)
-            with asked_by("cid"):
-                unreadable: Any = {**steer("shorter"), "input": {"a set": {1}}}
-                with pytest.raises(TypeError):
-                    await settled(connection.send(unreadable))
-                with pytest.raises(OSError, match="no"):
-                    await settled(connection.send(steer("impossible")))
-            with asked_by("bob"):
-                await settled(connection.send(steer("I am bob")))
-            assert [await heard(connection) for _ in range(2)] == ["I AM", "I AM BOB"]
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        with asked_by("ada"):
+            await settled(connection.send(create("I am ada")))
+            await began(connection)
+        with asked_by("cid"):
+            unreadable: Any = {**steer("shorter"), "input": {"a set": {1}}}
+            with pytest.raises(TypeError):
+                await settled(connection.send(unreadable))
+            with pytest.raises(OSError, match="no"):
+                await settled(connection.send(steer("impossible")))
+        with asked_by("bob"):
+            await settled(connection.send(steer("I am bob")))
+        assert [await heard(connection) for _ in range(2)] == ["I AM", "I AM BOB"]
     failed = ("Generation failed", None)
     assert by_user(sink, 8) == {
         "ada": [("Prompt", "I am ada"), ("Generation", "I AM")],
@@ -531,21 +492,17 @@ async def test_that_is_not_told(mode: Mode, seen: bool, sink: Sink) -> None:
         server.answer(after(2, "steered"), "resp_1")
         server.answer(after(3, "I AM BOB"))
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            with asked_by("ada"):
-                await settled(connection.send(create("I am ada")))
-                await began(connection)
-                if seen:
-                    with suppress():
-                        await settled(connection.send(steer("shorter")))
-            with asked_by("bob"):
-                await settled(connection.send(create("I am bob")))
-            answers = [await heard(connection) for _ in range(3)]
-            assert answers == ["I AM", "steered", "I AM BOB"]
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        with asked_by("ada"):
+            await settled(connection.send(create("I am ada")))
+            await began(connection)
+            if seen:
+                with suppress():
+                    await settled(connection.send(steer("shorter")))
+        with asked_by("bob"):
+            await settled(connection.send(create("I am bob")))
+        answers = [await heard(connection) for _ in range(3)]
+        assert answers == ["I AM", "steered", "I AM BOB"]
     assert by_user(sink, 4) == {
         "ada": [("Prompt", "I am ada"), ("Generation", "I AM")],
         "bob": pair("I am bob"),
@@ -553,7 +510,7 @@ async def test_that_is_not_told(mode: Mode, seen: bool, sink: Sink) -> None:
 
 
 async def test_too_many(sink: Sink) -> None:
-    """Of more than is waited for, the first is told as unread; a dropped connection ends all."""
+    """Of more than is waited for, the first is told as unread; to hang up ends all others."""
 
     def play(server: Server) -> None:
         rest = server.begin()
@@ -561,20 +518,14 @@ async def test_too_many(sink: Sink) -> None:
             server.take()
         server.play(*rest)
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of("sync", url)
-        with client.responses.connect() as connection:
-            connection.send(create("I am ada"))
-            await began(connection)
-            for number in range(1_001):
-                connection.send(steer(f"words: {number}"))
-            assert await heard(connection) == "I AM"
-            statuses = [one.get("status") for one in told(sink, 1_004)]
-            assert (statuses.count("unread"), statuses.count(None)) == (1, 1_002)
-        client.close()
-        del connection
-        gc.collect()
+    async with talking("sync", play) as connection:
+        connection.send(create("I am ada"))
+        await began(connection)
+        for number in range(1_001):
+            connection.send(steer(f"words: {number}"))
+        assert await heard(connection) == "I AM"
+        statuses = [one.get("status") for one in told(sink, 1_004)]
+        assert (statuses.count("unread"), statuses.count(None)) == (1, 1_002)
     assert len(told(sink, 2_004)) == 2_004
 
 
@@ -594,21 +545,17 @@ async def test_a_host_that_knows_no_steering(mode: Mode, waits: bool, sink: Sink
         if waits:
             server.answer(after(2, "I AM BOB"))
 
-    patch_openai()
-    with served(play) as url:
-        client = client_of(mode, url)
-        async with entered(client.responses.connect()) as connection:
-            with asked_by("ada"):
-                await settled(connection.send(create("I am ada")))
-                await began(connection)
-            with asked_by("cid"):
-                await settled(connection.send(steer("shorter")))
-            if waits:
-                with asked_by("bob"):
-                    await settled(connection.send(create("I am bob")))
-            for text in ["I AM ADA", "I AM BOB"][: 1 + waits]:
-                assert await heard(connection) == text
-        await settled(client.close())
+    async with talking(mode, play) as connection:
+        with asked_by("ada"):
+            await settled(connection.send(create("I am ada")))
+            await began(connection)
+        with asked_by("cid"):
+            await settled(connection.send(steer("shorter")))
+        if waits:
+            with asked_by("bob"):
+                await settled(connection.send(create("I am bob")))
+        for text in ["I AM ADA", "I AM BOB"][: 1 + waits]:
+            assert await heard(connection) == text
     assert [one["user_id"] for one in told(sink, 4 + 2 * waits)][2 + waits] == "cid"  # at once
     heard_of = by_user(sink, 4 + 2 * waits)
     assert heard_of.pop("bob", pair("I am bob")) == pair("I am bob")
@@ -630,7 +577,6 @@ async def test_cancelled(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
         server.take()
         server.answer(after(3, "I AM CID"))
 
-    patch_openai()
     sending: Any = AsyncConnection.send
 
     async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
@@ -639,20 +585,17 @@ async def test_cancelled(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
             raise asyncio.CancelledError
 
     monkeypatch.setattr(AsyncConnection, "send", send)
-    with served(play) as url:
-        client = client_of("async", url)
-        async with client.responses.connect() as connection:
-            await connection.send(create("I am zoe"))
-            await began(connection)
-            with asked_by("ada"), pytest.raises(asyncio.CancelledError):
-                await connection.send(steer("from ada"))
-            with asked_by("bob"):
-                await connection.send(steer("from bob"))
-            assert [await heard(connection) for _ in range(2)] == ["I AM", "to ada"]
-            with asked_by("cid"):
-                await connection.send(create("I am cid"))
-            assert await heard(connection) == "I AM CID"
-        await client.close()
+    async with talking("async", play) as connection:
+        await connection.send(create("I am zoe"))
+        await began(connection)
+        with asked_by("ada"), pytest.raises(asyncio.CancelledError):
+            await connection.send(steer("from ada"))
+        with asked_by("bob"):
+            await connection.send(steer("from bob"))
+        assert [await heard(connection) for _ in range(2)] == ["I AM", "to ada"]
+        with asked_by("cid"):
+            await connection.send(create("I am cid"))
+        assert await heard(connection) == "I AM CID"
     told_of = by_user(sink, 8)
     unread = ("Generation", None)
     assert told_of["ada"] == [("Prompt", "from ada"), unread]
@@ -672,36 +615,13 @@ async def test_two_threads_at_once(sink: Sink, monkeypatch: pytest.MonkeyPatch) 
         server.play(about("accepted", "steer_1"), about("failed", None), *rest)
         server.answer(after(2, "to bob"), "resp_1")
 
-    patch_openai()
-    sending: Any = ClientConnection.send
-    stands, may_go = threading.Event(), threading.Event()
-
-    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
-        if "from ada" in message:
-            stands.set()
-            assert may_go.wait(10)
-        sending(self, message, *args, **kwargs)
-
-    monkeypatch.setattr(ClientConnection, "send", send)
-    with served(play) as url:
-        client = client_of("sync", url)
-        with client.responses.connect() as connection:
-            connection.send(create("I am zoe"))
-            await began(connection)
-
-            def steer_first() -> None:
-                with asked_by("ada"):
-                    connection.send(steer("from ada"))
-
-            thread = threading.Thread(target=steer_first)
-            thread.start()
-            assert stands.wait(10)
-            with asked_by("bob"):
-                connection.send(steer("from bob"))
-            may_go.set()
-            thread.join()
-            assert [await heard(connection) for _ in range(2)] == ["I AM", "to bob"]
-        client.close()
+    held_back = HeldBack(monkeypatch, "from ada")
+    async with talking("sync", play) as connection:
+        connection.send(create("I am zoe"))
+        await began(connection)
+        with held_back.sent_by("ada", connection, steer("from ada")), asked_by("bob"):
+            connection.send(steer("from bob"))
+        assert [await heard(connection) for _ in range(2)] == ["I AM", "to bob"]
     statuses = {
         one["user_id"]: (one["event"], one.get("status"), one.get("$text")) for one in told(sink, 6)
     }

@@ -176,3 +176,44 @@ def _async_connection() -> Any:
     from websockets.asyncio.client import ClientConnection as AsyncConnection
 
     return AsyncConnection
+
+
+class HeldBack:
+    """A message with this text, which stands where it goes over a socket until it may go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        self._stands, self._may_go = threading.Event(), threading.Event()
+        sending: Any = ClientConnection.send
+
+        def send(connection: Any, message: Any, *args: Any, **kwargs: Any) -> None:
+            if text in message:
+                self._stands.set()
+                assert self._may_go.wait(10)
+            sending(connection, message, *args, **kwargs)
+
+        monkeypatch.setattr(ClientConnection, "send", send)
+
+    @contextmanager
+    def sent_by(self, user: str, connection: Any, event: Any) -> Generator[None]:
+        """Have a user send it in another thread, which goes on when the block ends."""
+
+        def send() -> None:
+            with asked_by(user):
+                connection.send(event)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        assert self._stands.wait(10)
+        yield
+        self._may_go.set()
+        thread.join()
+
+
+def session_over(mode: Mode, connection: Any) -> Any:
+    """Return a session with lanes over a connection, if this SDK has such."""
+    lanes = pytest.importorskip(
+        "openai.lib.responses_websocket", reason="this openai has no sessions"
+    )
+    kind = "ResponsesWebSocketSession" if mode == "sync" else "AsyncResponsesWebSocketSession"
+    limits = lanes.ResponsesWebSocketLimits(4, 100, 400, 100_000, 400_000)
+    return getattr(lanes, kind)(connection, limits=limits)

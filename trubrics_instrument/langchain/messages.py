@@ -24,7 +24,7 @@ _ROLES: dict[str, Role] = {
     "function": "tool",
     "functionmessagechunk": "tool",
 }
-_OTHER_ROLES = ("system", "developer", "placeholder", "remove")
+_PAIR_ROLES = frozenset({*_ROLES, "system", "developer", "remove"})
 _NOTHING: dict[str, Any] = {}
 _TEXT_PARTS = frozenset({None, "text", "input_text", "output_text"})
 _ATTACHMENTS = {
@@ -150,7 +150,7 @@ def _role_of_pair(pair: Sequence[Any]) -> Role | None:
     if len(pair) != len(("role", "content")) or not isinstance(pair[0], str):
         return None
     name = pair[0].lower()
-    return _role(name) if name in {*_ROLES, *_OTHER_ROLES} else None
+    return _role(name) if name in _PAIR_ROLES else None
 
 
 def _role(name: Any) -> Role:

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trubrics_instrument._shield import shield
-from trubrics_instrument._trail import NO_HISTORY, TAIL_MESSAGES, History
+from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, NO_HISTORY, History, tail_of
 from trubrics_instrument.langchain.messages import (
     answered,
     attachments,
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from trubrics_instrument._reader import ToolUse
     from trubrics_instrument.langchain.settings import Key
 
-# However long a history is, no more of it is looked at than this, from either end.
-_MOST_MESSAGES = 24
 _SPEAKERS = frozenset({"human", "ai"})
 _QUESTION_KEYS = (
     "input",
@@ -168,7 +166,7 @@ def _first_question(values: Iterable[Any], *, guess: bool) -> Question | None:
 def _words(resume: Any) -> Question | None:
     """Return what the user says to a graph that goes on: words, and no decision such as "accept".
 
-    Where several ask at once, LangGraph names each by a hash. Source: langgraph 0.4 to 1.2.
+    Where several ask at once, LangGraph names each by a hash. Source: langgraph 0.6 to 1.2.
     """
     fields = mapping(resume)
     if fields and all(_INTERRUPT_ID.fullmatch(str(name)) for name in fields):
@@ -264,19 +262,14 @@ def _history(messages: Sequence[Any], asked_at: int) -> History:
     """Return what comes before the question; tools are no part of it, apps leave them out."""
     if asked_at == 0:
         return History(said(messages[0]), begins=True)
-    first = next((one for one in messages[:_MOST_MESSAGES] if role(one) == "human"), None)
-    tail: list[str] = []
-    for message in reversed(messages[max(0, asked_at - _MOST_MESSAGES) : asked_at]):
-        speaker = role(message)
-        text = answered(message) if speaker == "ai" else said(message)
-        if not text or speaker not in _SPEAKERS or tool_uses(message):
-            continue
-        if tail or speaker == "ai":
-            tail.append(text)
-        if len(tail) == TAIL_MESSAGES:
-            break
+    first = next((one for one in messages[:MOST_SPOKEN] if role(one) == "human"), None)
+    behind = reversed(messages[max(0, asked_at - MOST_BEHIND) : asked_at])
     return History(
         opening=said(first),
         begins=first is messages[asked_at],
-        tail=tuple(reversed(tail)),
+        tail=tail_of(
+            (role(one) == "ai", answered(one) if role(one) == "ai" else said(one))
+            for one in behind
+            if role(one) in _SPEAKERS and not tool_uses(one)
+        ),
     )

@@ -57,7 +57,7 @@ class Tools:
 
     def started(self, tool: ToolRun) -> None:
         """Take note of a run."""
-        self._open[tool.key] = tool, next(reversed(self._answers.copy()), None)
+        self._open[tool.key] = tool, self._answers[-1] if self._answers else None
 
     def left(self, tool: ToolRun) -> bool:
         """Take note that a run is over; whether it was open until now."""
@@ -101,13 +101,12 @@ class Tools:
 
     def _caller(self, call_id: str | None) -> ModelAnswer | None:
         """Return the answer that called a tool, by the id of the call."""
-        if call_id is None:
-            return None
-        latest_first = reversed(self._answers.copy())
-        for answer in latest_first:
-            if any(use.id == call_id for use in answer.choice.tool_uses):
-                return answer
-        return None
+        called = (
+            answer
+            for answer in reversed(self._answers.copy())
+            if any(use.id == call_id for use in answer.choice.tool_uses)
+        )
+        return next(called, None) if call_id else None
 
 
 def call_id_in(output: Any) -> str | None:

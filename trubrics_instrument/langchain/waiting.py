@@ -52,9 +52,10 @@ class Stop:
     def edited(self) -> None:
         """Note that the app has changed the state of the graph, which takes a step of it."""
         self.wait(None)
-        last = None if self._place is None else _last_steps.get(self._place.thread_id)
-        if self._place is not None and last is not None:
-            _last_steps.put(self._place.thread_id, last + 1)
+        thread_id = self._place.thread_id if self._place else None
+        last = _last_steps.get(thread_id)
+        if last is not None:
+            _last_steps.put(thread_id, last + 1)
 
     def pass_step(self, metadata: Mapping[str, Any]) -> None:
         """Note in which step of the graph a model is asked; a graph inside has steps of its own.

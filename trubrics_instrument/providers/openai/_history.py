@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trubrics_instrument._trail import TAIL_MESSAGES, History
+from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, History, tail_of
 from trubrics_instrument.providers.openai._fields import content_text, each, get
 
-# However long a history is, no more of it is looked at than this, from either end.
-_MOST_MESSAGES = 24
-# Nor more than this, with the tools of a long turn.
-_MOST_BEHIND = 500
 _SPEAKERS = frozenset({"user", "assistant"})
 
 
@@ -20,27 +16,17 @@ def history_of(messages: list[Any], question: Any) -> History:
     Instructions, tool calls and their results are no part of it: apps leave them out, or change
     them, when they resend a conversation.
     """
-    opening = next((one for one in messages[:_MOST_MESSAGES] if _speaker(one) == "user"), None)
+    opening = next((one for one in messages[:MOST_SPOKEN] if _speaker(one) == "user"), None)
     asked_at = position_of(messages, question)
-    tail: list[str] = []
-    spoken = 0
-    for position in range(asked_at - 1, max(-1, asked_at - 1 - _MOST_BEHIND), -1):
-        message = messages[position]
-        speaker = _speaker(message)
-        if speaker not in _SPEAKERS or each(get(message, "tool_calls")):
-            continue
-        spoken += 1
-        if spoken > _MOST_MESSAGES:
-            break
-        text = content_text(get(message, "content"))
-        if text and (tail or speaker == "assistant"):
-            tail.append(text)
-            if len(tail) == TAIL_MESSAGES:
-                break
+    behind = (messages[at] for at in range(asked_at - 1, max(-1, asked_at - 1 - MOST_BEHIND), -1))
     return History(
         opening=content_text(get(opening, "content")),
         begins=opening is question,
-        tail=tuple(reversed(tail)),
+        tail=tail_of(
+            (_speaker(one) == "assistant", content_text(get(one, "content")))
+            for one in behind
+            if _speaker(one) in _SPEAKERS and not each(get(one, "tool_calls"))
+        ),
     )
 
 
