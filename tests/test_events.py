@@ -26,4 +26,4 @@ def test_what_is_absent_hides_nothing() -> None:
     event = Event("Prompt", "u", 0.0, "hi", "t")
     own = {"$thread_id": None, "n": 1, "m": None}
 
-    assert to_wire(event, own)["properties"] == {"$text": "hi", "$thread_id": "t", "n": 1}
+    assert to_wire(event, "ada", own)["properties"] == {"$text": "hi", "$thread_id": "t", "n": 1}

@@ -19,9 +19,8 @@ from trubrics_instrument._identity import (
     Claim,
     Identity,
     Source,
-    claimed_by,
     claimed_by_own_keys,
-    first_of,
+    current,
 )
 from trubrics_instrument._reader import Answer, Choice
 from trubrics_instrument._shield import shield
@@ -321,18 +320,15 @@ class ModelCall:
 
 def who_asks(asked: Asked, observer: Observer, said: Said) -> Claim:
     """Return who asks, and where, by the first source that says so."""
-    known = first_of(
-        (
-            claimed_by_own_keys(asked.metadata),
-            Claim(said.user_id, said.thread_id),
-            claimed_by(observer.user_id, observer.thread_id),
-            asked.claim,
-            Claim(None, thread_of_answer(asked.previous_id)),
-        )
-    )
-    if known.user_id and known.thread_id:
-        return known
-    return first_of((known, Claim(*session()), Claim(_runtime.config().user_id, None)))
+    own, carried = claimed_by_own_keys(asked.metadata), asked.claim
+    user_id = own.user_id or said.user_id or current(observer.user_id) or carried.user_id
+    thread_id = own.thread_id or said.thread_id or current(observer.thread_id) or carried.thread_id
+    thread_id = thread_id or thread_of_answer(asked.previous_id)
+    if not (user_id and thread_id):
+        around = session()
+        user_id = user_id or around.user_id or _runtime.config().user_id
+        thread_id = thread_id or around.thread_id
+    return Claim(user_id, thread_id)
 
 
 def _common(

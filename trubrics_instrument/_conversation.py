@@ -99,11 +99,8 @@ class Conversation:
         self._turns.remember_answer(self.turn.answer, *{generation_id, answer_id})
 
     def _told(self, generation_id: str, words: int | None, target: object) -> Told:
-        who = self.who
-        prompt_id = self.turn.prompt_id
-        return Told(
-            generation_id, who.user_id, who.thread_id, prompt_id, who.anonymous, words, target
-        )
+        user_id, thread_id, _ = self.who
+        return Told(generation_id, user_id, thread_id, self.turn.prompt_id, words, target)
 
     def _find_turn(self, said: Said, prompt_id: str | None) -> tuple[Turn, bool]:
         """Return the turn of the call, and whether the call is the one that asks."""

@@ -70,12 +70,13 @@ def cost_of(
         tokens = _tokens(properties)
         if tokens is None:
             return None
-        models = [name for key in ("response_model", "model") if _text(name := properties.get(key))]
+        named = (_text(properties.get(key)) for key in ("response_model", "model"))
+        models = list(dict.fromkeys(name for name in named if name))
         for model in models:
             if prices and model in prices:
-                return _known(_own_cost(tokens, prices[cast("str", model)]))
+                return _known(_own_cost(tokens, prices[model]))
         for model in models:
-            cost = _listed_cost(tokens, str(model), _text(properties.get("provider")), time_s)
+            cost = _listed_cost(tokens, model, _text(properties.get("provider")), time_s)
             if cost is not None:
                 return cost
     return None

@@ -23,7 +23,7 @@ class Event(NamedTuple):
 
     Attributes:
         name: One of `EVENT_NAMES`, or the app's own name.
-        user_id: Who it happened to.
+        user_id: Who it happened to; None if nobody is known.
         time_s: When, in seconds since the epoch.
         text: What was said.
         thread_id: The conversation.
@@ -34,7 +34,7 @@ class Event(NamedTuple):
     """
 
     name: str
-    user_id: str
+    user_id: str | None
     time_s: float
     text: str | None = None
     thread_id: str | None = None
@@ -56,9 +56,11 @@ class WireEvent(TypedDict):
     properties: dict[str, object]
 
 
-def to_wire(event: Event, own: Mapping[str, object], name: str | None = None) -> WireEvent:
-    """Return the event's wire form, with these properties, and under `name` if that was changed."""
-    known, user_id, time_s, text, thread_id, assistant_id, prompt_id, generation_id, _ = event
+def to_wire(
+    event: Event, user_id: str, own: Mapping[str, object], name: str | None = None
+) -> WireEvent:
+    """Return the event's wire form, of this user, with these properties, and under a new name."""
+    known, _, time_s, text, thread_id, assistant_id, prompt_id, generation_id, _ = event
     properties: dict[str, object] = {}
     if text is not None:
         properties["$text"] = text

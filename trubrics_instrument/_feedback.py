@@ -68,13 +68,11 @@ def _event(
     said = _scope.said()
     around = session()
     known = clean_id(user_id) or said.user_id or around.user_id
-    known = known or (None if told.anonymous else told.user_id or None)
+    known = known or told.user_id or _runtime.config().user_id
     thread_id = told.thread_id or said.thread_id or around.thread_id
     own: dict[str, object] = {**said.properties, **(properties or {}), "score": score}
     if known is None:
-        known = _runtime.config().user_id
-    if known is None:
-        known = told.user_id or anonymous_id(thread_id or told.generation_id)
+        known = None if thread_id else anonymous_id(told.generation_id)
         own["anonymous"] = True
     return Event(
         name=_events.FEEDBACK,
@@ -100,7 +98,7 @@ def _told(target: object) -> Told:
         return cast("Told", turn.answer)
     generation_id = id_of(target)
     known = _runtime.state().turns.answer(generation_id)
-    return known or Told(generation_id=generation_id, user_id="", thread_id="")
+    return known or Told(generation_id=generation_id, user_id=None, thread_id="")
 
 
 def id_of(target: object) -> str:

@@ -34,21 +34,24 @@ NO_CLAIM = Claim()
 
 
 class Identity(NamedTuple):
-    """Who asks, and where, settled at the start of a call and carried with it."""
+    """Who asks, and where, settled at the start of a call and carried with it.
 
-    user_id: str
+    Without a user it is the anonymous one of the thread, whom the sender's thread names: one
+    shared "anonymous" would ruin the count of users.
+    """
+
+    user_id: str | None
     thread_id: str
-    anonymous: bool = False
     thread_inferred: bool = False
 
     def marks(self) -> dict[str, object]:
         """Return the properties that say what was made up, and what was cut."""
         marks: dict[str, object] = {}
-        if self.anonymous:
+        if self.user_id is None:
             marks["anonymous"] = True
         if self.thread_inferred:
             marks["thread_inferred"] = True
-        if is_cut(self.user_id) or is_cut(self.thread_id):
+        if (self.user_id and is_cut(self.user_id)) or is_cut(self.thread_id):
             marks["id_truncated"] = True
         return marks
 
@@ -63,14 +66,11 @@ def first_of(claims: Iterable[Claim]) -> Claim:
 
 
 def settle(claim: Claim, infer_thread: Callable[[], str]) -> Identity:
-    """Return who asks, and where, with what is missing made up.
-
-    Without a thread, `infer_thread` gives one. Without a user there is an anonymous one for each
-    thread: one shared "anonymous" would ruin the count of users.
-    """
-    thread_id = claim.thread_id or infer_thread()
-    user_id = claim.user_id or anonymous_id(thread_id)
-    return Identity(user_id, thread_id, claim.user_id is None, claim.thread_id is None)
+    """Return who asks, and where; without a thread, `infer_thread` gives one."""
+    user_id, thread_id = claim
+    if thread_id is None:
+        return Identity(user_id, infer_thread(), thread_inferred=True)
+    return Identity(user_id, thread_id)
 
 
 @lru_cache(maxsize=1_000)
@@ -85,8 +85,8 @@ def new_thread_id() -> str:
 
 
 def claimed_by(user_id: Source, thread_id: Source) -> Claim:
-    """Return what an observer's arguments say: an id, or a callable that knows it now."""
-    return Claim(_current(user_id), _current(thread_id))
+    """Return what an observer's arguments say now."""
+    return Claim(current(user_id), current(thread_id))
 
 
 def claimed_by_own_keys(metadata: Mapping[str, object]) -> Claim:
@@ -107,7 +107,8 @@ def _first(metadata: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
     return next((found for key in keys if (found := clean_id(metadata.get(key)))), None)
 
 
-def _current(source: Source) -> str | None:
+def current(source: Source) -> str | None:
+    """Return what one of an observer's arguments says: an id, or what a callable knows now."""
     if not callable(source):
         return clean_id(source)
     with shield("asking the app who the user is"):

@@ -43,7 +43,9 @@ Tracked: TypeAlias = (
 def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:
     """Turn an accepted event into what is sent."""
     event = _told(cast("Tracked", item)) if type(item) is tuple else cast("Event", item)
-    conversation = event.thread_id or event.user_id
+    thread_id = event.thread_id
+    user_id = event.user_id or (anonymous_id(thread_id) if thread_id else now.anonymous)
+    conversation = thread_id or user_id
     if not _privacy.sampled(conversation, now.rules.sample_rate):
         return Skip("sampled")
     config = now.config
@@ -51,7 +53,7 @@ def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:
     given = event.properties or {}
     own = plain({**config.properties, **given} if config.properties else given)
     new_name = config.event_names.get(event.name) if config.event_names else None
-    wire = _events.to_wire(event, cast("dict[str, object]", own), new_name)
+    wire = _events.to_wire(event, user_id, cast("dict[str, object]", own), new_name)
     _privacy.protect(wire["properties"], now.rules)
     _complete(wire["properties"], event, config, event_id)
     body = cast("dict[str, object]", wire)
@@ -73,7 +75,6 @@ def _told(tracked: Tracked) -> Event:
     thread_id = said.thread_id or around.thread_id
     properties = {**said.properties, **own} if said.properties else own
     if user_id is None:
-        user_id = anonymous_id(thread_id) if thread_id else now.anonymous
         properties["anonymous"] = True
     return Event(name, user_id, time_s, None, thread_id, None, None, None, properties)
 

@@ -75,7 +75,8 @@ class Usage(NamedTuple):
 
     def properties(self) -> dict[str, object]:
         """Return what is known, under the names that the events use."""
-        return {name: count for name, count in self._asdict().items() if count is not None}
+        named = zip(self._fields, self, strict=True)
+        return {name: count for name, count in named if count is not None}
 
 
 class Choice(NamedTuple):

@@ -19,15 +19,15 @@ class Told(NamedTuple):
     """Where an answer was told, for a feedback on it, and for whoever goes on from it.
 
     Attributes:
+        user_id: Who was answered; None if that was the anonymous user of the thread.
         words: The number of its text, for a UI that knows nothing else of it.
         target: The destination of its events; None is the configured one.
     """
 
     generation_id: str
-    user_id: str
+    user_id: str | None
     thread_id: str
     prompt_id: str | None = None
-    anonymous: bool = False
     words: int | None = None
     target: object = None
 

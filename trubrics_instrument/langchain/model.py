@@ -110,7 +110,7 @@ class ModelRun:
         if error is not None:
             call.fail(error, answer)
         else:
-            call.end(answer._replace(id=answer.id or self._run_id))
+            call.end(answer if answer.id else answer._replace(id=self._run_id))
 
     def _known(self, answer: Answer) -> ModelAnswer:
         choice = next(iter(answer.choices), Choice())

@@ -10,6 +10,7 @@ from trubrics_instrument.providers.openai._fields import (
     claim,
     content_text,
     each,
+    fields_of,
     get,
     get_index,
     get_text,
@@ -20,7 +21,7 @@ from trubrics_instrument.providers.openai._fields import (
     text_or_none,
     usage,
 )
-from trubrics_instrument.providers.openai._history import history_of, position_of
+from trubrics_instrument.providers.openai._history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -38,35 +39,38 @@ class ChatReader:
     def asked(self, request: Mapping[str, Any], *, stream: bool) -> Asked:
         """Return what the body of a request asks."""
         messages = each(request.get("messages"))
-        question = _last_question(messages)
-        text = content_text(get(question, "content"))
+        asked_at = _last_question(messages)
+        question = messages[asked_at] if messages else None
+        content = get(question, "content")
+        text = content_text(content)
         results = _last_tool_results(messages)
+        before = get(messages[asked_at - 1], "content") if asked_at else None
         return Asked(
             operation="chat",
             model=text_or_none(request.get("model")),
             text=text,
-            attachments=attachments(each(get(question, "content"))),
+            attachments=attachments(each(content)),
             stream=stream,
             continues=bool(results),
-            turn_keys=tuple(
-                (get_text(one, "tool_call_id") or get_text(one, "name"), text) for one in results
-            ),
-            question=(text, position_of(messages, question), _text_before(messages, question)),
+            turn_keys=tuple([(_call_id(one), text) for one in results]),
+            # What it answers to, too: to say yes to another thing is another question.
+            question=(text, asked_at, content_text(before)),
             claim=claim(request),
             metadata=mapping(request.get("metadata")),
-            history=history_of(messages, question),
+            history=history_of(messages, asked_at),
         )
 
     def answer(self, body: Any) -> Answer:
         """Return what a `ChatCompletion` says."""
-        choices = each(get(body, "choices"))
+        said = fields_of(body).get
+        choices = each(said("choices"))
         if not choices:
             return no_answer(body)
         return Answer(
-            id=text_or_none(get(body, "id")),
-            model=text_or_none(get(body, "model")),
-            choices=tuple(_choice(choice) for choice in choices),
-            usage=usage(get(body, "usage")),
+            id=text_or_none(said("id")),
+            model=text_or_none(said("model")),
+            choices=tuple([_choice(choice) for choice in choices]),
+            usage=usage(said("usage")),
         )
 
     def gathering(self) -> ChatGathering:
@@ -180,26 +184,24 @@ class _ChoiceSoFar:
 
 
 def _choice(choice: Any) -> Choice:
-    message = get(choice, "message")
-    finish_reason = text_or_none(get(choice, "finish_reason"))
-    uses = [_tool_use(call) for call in each(get(message, "tool_calls"))]
-    if get(message, "function_call") is not None:
-        uses.append(_tool_use({"function": get(message, "function_call")}))
+    chosen = fields_of(choice).get
+    message = fields_of(chosen("message")).get
+    finish_reason = text_or_none(chosen("finish_reason"))
+    content, audio = message("content"), message("audio")
+    uses = [_tool_use(call) for call in each(message("tool_calls"))]
+    if message("function_call") is not None:
+        uses.append(_tool_use({"function": message("function_call")}))
+    # `images` is how compatible hosts send them.
+    parts = [*each(content), *each(message("images"))]
     return Choice(
-        text=content_text(get(message, "content"))
-        or text_or_none(get(message, "refusal"))
-        or text_or_none(get(get(message, "audio"), "transcript")),
+        text=content_text(content)
+        or text_or_none(message("refusal"))
+        or text_or_none(get(audio, "transcript")),
         tool_uses=tuple(uses),
         finish_reason=finish_reason,
-        attachments=_answer_attachments(message),
+        attachments=attachments(parts if audio is None else [*parts, {"type": "audio"}]),
         complete=finish_reason not in _CUT_SHORT,
     )
-
-
-def _answer_attachments(message: Any) -> str | None:
-    """Return what an answer holds besides text; `images` is how compatible hosts send them."""
-    audio = [{"type": "audio"}] if get(message, "audio") is not None else []
-    return attachments([*each(get(message, "content")), *each(get(message, "images")), *audio])
 
 
 def _tool_use(call: Any) -> ToolUse:
@@ -208,10 +210,12 @@ def _tool_use(call: Any) -> ToolUse:
     return ToolUse(name, text_or_none(get(call, "id")))
 
 
-def _last_question(messages: list[Any]) -> Any:
-    """Return the last message of the user, else the last one of all."""
-    asked = (message for message in reversed(messages) if get(message, "role") == "user")
-    return next(asked, messages[-1] if messages else None)
+def _last_question(messages: list[Any]) -> int:
+    """Return where the last message of the user stands, else the last one of all."""
+    for position in range(len(messages) - 1, -1, -1):
+        if get(messages[position], "role") == "user":
+            return position
+    return max(0, len(messages) - 1)
 
 
 def _last_tool_results(messages: list[Any]) -> list[Any]:
@@ -230,12 +234,9 @@ def _last_tool_results(messages: list[Any]) -> list[Any]:
     return results
 
 
-def _text_before(messages: list[Any], question: Any) -> str | None:
-    """Return the text of the message before the question: what it answers to."""
-    for position in range(len(messages) - 1, 0, -1):
-        if messages[position] is question:
-            return content_text(get(messages[position - 1], "content"))
-    return None
+def _call_id(result: Any) -> str | None:
+    """Return which call of a tool a result is the result of; the first API knew only its name."""
+    return get_text(result, "tool_call_id") or get_text(result, "name")
 
 
 def _append(parts: list[str], text: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from trubrics_instrument._identity import Claim, claimed_by_keys, first_of
 from trubrics_instrument._ids import MAX_ID_CHARS, clean_id
@@ -33,22 +33,47 @@ _ATTACHMENTS = {
 _NO_FIELDS: Mapping[str, Any] = {}
 
 
-def get(value: Any, name: str) -> Any:
-    """Return a field of an SDK object, or of the same thing as a dict; None if it is not there."""
+class Fields(Protocol):
+    """What has fields; one that is not there is None."""
+
+    def get(self, name: str, /) -> Any:
+        """Return a field."""
+        ...
+
+
+class _Attributes:
+    """The fields of an object that is neither a dict nor one of the SDK's."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def get(self, name: str, /) -> Any:
+        return getattr(self._value, name, None)
+
+
+def fields_of(value: Any) -> Fields:
+    """Return the fields of an SDK object, or of the same thing as a dict.
+
+    To ask the SDK's objects for what they have not is slow, so this looks where they keep what
+    they have: their own fields, and those that a host has added.
+    """
+    if value is None:
+        return _NO_FIELDS
     if isinstance(value, dict):
-        return cast("dict[str, Any]", value).get(name)
-    # The SDK's objects have their fields here; to ask them for what they have not is slow.
-    fields = getattr(value, "__dict__", _NO_FIELDS)
-    found = fields.get(name, fields)
-    return found if found is not fields else _get_rare(value, name)
+        return cast("dict[str, Any]", value)
+    extra: Any = getattr(value, "__pydantic_extra__", _NO_FIELDS)
+    if extra is _NO_FIELDS:
+        known = isinstance(value, Mapping)
+        return cast("Mapping[str, Any]", value) if known else _Attributes(value)
+    own: dict[str, Any] = value.__dict__
+    return {**extra, **own} if extra else own
 
 
-def _get_rare(value: Any, name: str) -> Any:
-    """Return a field that is none of the SDK's own: a host's addition, or of another class."""
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value).get(name)
-    extra = getattr(value, "__pydantic_extra__", _NO_FIELDS)
-    return getattr(value, name, None) if extra is _NO_FIELDS else (extra or _NO_FIELDS).get(name)
+def get(value: Any, name: str) -> Any:
+    """Return one field of an SDK object, or of the same thing as a dict."""
+    return fields_of(value).get(name)
 
 
 def get_text(value: Any, name: str) -> str | None:
@@ -115,14 +140,15 @@ def attachments(parts: Sequence[Any]) -> str | None:
 
 def usage(value: Any) -> Usage:
     """Return the tokens of a `usage`, in the words of either API."""
-    inputs = get(value, "input_tokens_details") or get(value, "prompt_tokens_details")
-    outputs = get(value, "output_tokens_details") or get(value, "completion_tokens_details")
+    said = fields_of(value).get
+    inputs = said("input_tokens_details") or said("prompt_tokens_details")
+    outputs = said("output_tokens_details") or said("completion_tokens_details")
     return Usage(
-        input_tokens=_either(value, "input_tokens", "prompt_tokens"),
-        output_tokens=_either(value, "output_tokens", "completion_tokens"),
-        total_tokens=_count(get(value, "total_tokens")),
-        cached_input_tokens=_count(get(inputs, "cached_tokens")),
-        reasoning_tokens=_count(get(outputs, "reasoning_tokens")),
+        _count(said("input_tokens"), said("prompt_tokens")),
+        _count(said("output_tokens"), said("completion_tokens")),
+        _count(said("total_tokens")),
+        _count(get(inputs, "cached_tokens")) if inputs else None,
+        _count(get(outputs, "reasoning_tokens")) if outputs else None,
     )
 
 
@@ -163,10 +189,9 @@ def _part_text(part: Any) -> str | None:
     return text_or_none(get(part, "text")) if get_text(part, "type") in _TEXT_PARTS else None
 
 
-def _either(value: Any, name: str, other_name: str) -> int | None:
-    found = _count(get(value, name))
-    return _count(get(value, other_name)) if found is None else found
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _count(*values: Any) -> int | None:
+    """Return the first of the values that counts something."""
+    for value in values:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None

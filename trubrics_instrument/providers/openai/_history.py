@@ -10,18 +10,18 @@ from trubrics_instrument.providers.openai._fields import content_text, each, get
 _SPEAKERS = frozenset({"user", "assistant"})
 
 
-def history_of(messages: list[Any], question: Any) -> History:
+def history_of(messages: list[Any], asked_at: int) -> History:
     """Return what comes before the question: its last messages, and how it began.
 
     Instructions, tool calls and their results are no part of it: apps leave them out, or change
     them, when they resend a conversation.
     """
-    opening = next((one for one in messages[:MOST_SPOKEN] if _speaker(one) == "user"), None)
-    asked_at = position_of(messages, question)
+    opens_at = _first_question(messages)
+    opening = None if opens_at is None else content_text(get(messages[opens_at], "content"))
     behind = (messages[at] for at in range(asked_at - 1, max(-1, asked_at - 1 - MOST_BEHIND), -1))
     return History(
-        opening=content_text(get(opening, "content")),
-        begins=opening is question,
+        opening=opening,
+        begins=opens_at == asked_at,
         tail=tail_of(
             (_speaker(one) == "assistant", content_text(get(one, "content")))
             for one in behind
@@ -30,12 +30,12 @@ def history_of(messages: list[Any], question: Any) -> History:
     )
 
 
-def position_of(messages: list[Any], question: Any) -> int:
-    """Return where the question stands: near the end, with the tools of its turn behind it."""
-    for position in range(len(messages) - 1, -1, -1):
-        if messages[position] is question:
+def _first_question(messages: list[Any]) -> int | None:
+    """Return where the user speaks first, if that is near the beginning."""
+    for position, message in enumerate(messages[:MOST_SPOKEN]):
+        if get(message, "role") == "user":
             return position
-    return 0
+    return None
 
 
 def _speaker(message: Any) -> object:

@@ -12,13 +12,14 @@ from trubrics_instrument.providers.openai._fields import (
     content_text,
     each,
     error_code,
+    fields_of,
     get,
     get_text,
     mapping,
     text_or_none,
     usage,
 )
-from trubrics_instrument.providers.openai._history import history_of, position_of
+from trubrics_instrument.providers.openai._history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -48,8 +49,9 @@ class ResponsesReader:
         """Return what the body of a request asks."""
         given = request.get("input")
         items = each(given)
-        question = _last_question(items)
-        text = text_or_none(given) or content_text(get(question, "content"))
+        asked_at = _last_question(items)
+        content = None if asked_at is None else get(items[asked_at], "content")
+        text = text_or_none(given) or content_text(content)
         results = _last_tool_results(items)
         previous = text_or_none(request.get("previous_response_id"))
         conversation = request.get("conversation")
@@ -57,32 +59,33 @@ class ResponsesReader:
             operation="responses",
             model=text_or_none(request.get("model")),
             text=text or (None if given else _variables(request.get("prompt"))),
-            attachments=attachments(each(get(question, "content"))),
+            attachments=attachments(each(content)),
             stream=stream,
             continues=bool(results),
-            turn_keys=tuple((_call_id(one), text) for one in results),
-            question=(text, position_of(items, question), previous),
+            turn_keys=tuple([(_call_id(one), text) for one in results]),
+            question=(text, asked_at, previous),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
             chained=True,
-            history=history_of(items, question) if items else History(text, begins=True),
+            history=history_of(items, asked_at or 0) if items else History(text, begins=True),
             resumable=request.get("background") is True,
         )
 
     def answer(self, body: Any) -> Answer:
         """Return what a `Response` says."""
-        status = text_or_none(get(body, "status")) or "completed"
-        output = get(body, "output")
-        reason = get(get(body, "incomplete_details"), "reason")
+        said = fields_of(body).get
+        status = text_or_none(said("status")) or "completed"
+        output = said("output")
+        reason = get(said("incomplete_details"), "reason")
         readable = isinstance(output, (list, tuple)) or status in _PENDING or status == "failed"
         return Answer(
-            id=text_or_none(get(body, "id")),
-            model=text_or_none(get(body, "model")),
+            id=text_or_none(said("id")),
+            model=text_or_none(said("model")),
             choices=(_choice(each(output), text_or_none(reason)),),
-            usage=usage(get(body, "usage")),
+            usage=usage(said("usage")),
             status=_STATUS.get(status, "ok") if readable else "unread",
-            error_type=text_or_none(get(get(body, "error"), "code")),
+            error_type=text_or_none(get(said("error"), "code")),
             pending=status in _PENDING,
         )
 
@@ -183,11 +186,16 @@ def _call_id(result: Any) -> str | None:
     return get_text(result, "call_id") or get_text(result, "approval_request_id")
 
 
-def _last_question(items: list[Any]) -> Any:
-    """Return the last message of the user, else the last message of all."""
-    messages = [item for item in items if get(item, "role") is not None]
-    asked = (message for message in reversed(messages) if get(message, "role") == "user")
-    return next(asked, messages[-1] if messages else None)
+def _last_question(items: list[Any]) -> int | None:
+    """Return where the last message of the user stands, else the last message of all."""
+    last: int | None = None
+    for position in range(len(items) - 1, -1, -1):
+        role = get(items[position], "role")
+        if role == "user":
+            return position
+        if last is None and role is not None:
+            last = position
+    return last
 
 
 def _last_tool_results(items: list[Any]) -> list[Any]:
