@@ -52,9 +52,9 @@ class Places:
     def note(self, names: list[int], thread_id: str) -> None:
         """Note that a thread stands at a place with these names, the last answer's first."""
         places = self._places
-        place = Place(thread_id, alone=places.get(names[0]) is None)
-        for name in names:
-            alike = places.get(name)
+        known = [places.get(name) for name in names]
+        place = Place(thread_id, alone=known[0] is None)
+        for name, alike in zip(names, known, strict=True):
             places.put(name, (place,) if alike is None else _beside(alike, place))
 
     def alone(self, name: int) -> Place | None:

@@ -152,7 +152,7 @@ def _start_turn(started: Started, given: Any) -> None:
 
 
 def _start_call(started: Started, asked: Question, origin: Origin, operation: str) -> None:
-    metadata = started.metadata
+    metadata, run_id = started.metadata, str(started.run_id)
     call = ModelCall(
         ResultReader(origin.framework),
         Asked(
@@ -169,9 +169,9 @@ def _start_call(started: Started, asked: Question, origin: Origin, operation: st
             history=asked.history,
         ),
         started.settings.observer,
-        start_now(str(started.run_id)),
+        start_now(run_id),
     )
     call.note({}, origin.model or origin.kind)
-    run = ModelRun(started.key, started.run_id, origin, call=call)
+    run = ModelRun(started.key, run_id, origin, call=call)
     runs.enter_mortal(started.key, run, started.run_id)
     call.begin()
