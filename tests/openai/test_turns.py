@@ -166,6 +166,22 @@ async def test_retry(mode: Mode, sink: Sink, server: Loopback) -> None:
     ]
 
 
+@needs("responses")
+def test_retry_in_another_form(sink: Sink, server: Loopback) -> None:
+    """A question that is tried again as a message, where it was a text before, is the same."""
+    patch_openai()
+    server.script(error_reply(500), json_reply(response_object(ANSWER)))
+    with client_of(server, "sync") as client:
+        with pytest.raises(openai.InternalServerError):
+            client.responses.create(model="gpt-4o", input=USER["content"])
+        client.responses.create(model="gpt-4o", input=[USER])
+    assert brief(sink, 3) == [
+        ("Prompt", USER["content"], "prompt 1", "thread 1"),
+        ("Generation failed", None, "prompt 1", "thread 1"),
+        ("Generation", ANSWER.text, "prompt 1", "thread 1"),
+    ]
+
+
 @BOTH
 async def test_the_sdks_own_retries_are_never_seen(
     mode: Mode, sink: Sink, server: Loopback

@@ -40,8 +40,7 @@ class ChatReader:
         """Return what the body of a request asks."""
         messages = each(request.get("messages"))
         asked_at = _last_question(messages)
-        question = messages[asked_at] if messages else None
-        content = get(question, "content")
+        content = None if asked_at is None else get(messages[asked_at], "content")
         text = content_text(content)
         results = _last_tool_results(messages)
         before = get(messages[asked_at - 1], "content") if asked_at else None
@@ -54,7 +53,7 @@ class ChatReader:
             continues=bool(results),
             turn_keys=tuple([(_call_id(one), text) for one in results]),
             # What it answers to, too: to say yes to another thing is another question.
-            question=(text, asked_at, content_text(before)),
+            question=(text, asked_at or 0, content_text(before)),
             claim=claim(request),
             metadata=mapping(request.get("metadata")),
             history=history_of(messages, asked_at),
@@ -210,12 +209,12 @@ def _tool_use(call: Any) -> ToolUse:
     return ToolUse(name, text_or_none(get(call, "id")))
 
 
-def _last_question(messages: list[Any]) -> int:
+def _last_question(messages: list[Any]) -> int | None:
     """Return where the last message of the user stands, else the last one of all."""
     for position in range(len(messages) - 1, -1, -1):
         if get(messages[position], "role") == "user":
             return position
-    return max(0, len(messages) - 1)
+    return len(messages) - 1 if messages else None
 
 
 def _last_tool_results(messages: list[Any]) -> list[Any]:

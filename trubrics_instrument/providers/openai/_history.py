@@ -10,7 +10,7 @@ from trubrics_instrument.providers.openai._fields import content_text, each, get
 _SPEAKERS = frozenset({"user", "assistant"})
 
 
-def history_of(messages: list[Any], asked_at: int) -> History:
+def history_of(messages: list[Any], asked_at: int | None) -> History:
     """Return what comes before the question: its last messages, and how it began.
 
     Instructions, tool calls and their results are no part of it: apps leave them out, or change
@@ -18,7 +18,8 @@ def history_of(messages: list[Any], asked_at: int) -> History:
     """
     opens_at = _first_question(messages)
     opening = None if opens_at is None else content_text(get(messages[opens_at], "content"))
-    behind = (messages[at] for at in range(asked_at - 1, max(-1, asked_at - 1 - MOST_BEHIND), -1))
+    last = (asked_at or 0) - 1
+    behind = (messages[at] for at in range(last, max(-1, last - MOST_BEHIND), -1))
     return History(
         opening=opening,
         begins=opens_at == asked_at,

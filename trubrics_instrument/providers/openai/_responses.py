@@ -63,12 +63,12 @@ class ResponsesReader:
             stream=stream,
             continues=bool(results),
             turn_keys=tuple([(_call_id(one), text) for one in results]),
-            question=(text, asked_at, previous),
+            question=(text, asked_at or 0, previous),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
             chained=True,
-            history=history_of(items, asked_at or 0) if items else History(text, begins=True),
+            history=history_of(items, asked_at) if items else History(text, begins=True),
             resumable=request.get("background") is True,
         )
 
