@@ -235,8 +235,8 @@ class ModelCall:
         if answer.status == "incomplete":
             self._conversation.may_be_retried()
         self._conversation.answered(answer, self._target)
-        now_s, _ = self._moment()
-        counted = self._counted(answer)
+        now_s, now_clock_s = self._moment()
+        counted = self._counted(answer, now_clock_s)
         for index, choice in enumerate(answer.choices or (_NO_CHOICE,)):
             if choice.text or choice.attachments or not choice.tool_uses:
                 self._generation(answer, choice, index, now_s, counted)
@@ -275,21 +275,23 @@ class ModelCall:
 
     def _failed(self, answer: Answer, error_type: str | None) -> None:
         self._conversation.may_be_retried()
+        now_s, now_clock_s = self._moment()
+        counted = self._counted(answer, now_clock_s)
         self._emit(
             _events.GENERATION_FAILED,
-            self._moment()[0],
+            now_s,
             text="".join(choice.text or "" for choice in answer.choices) or None,
             assistant_id=self._assistant_id,
-            properties={"status": "error", "error_type": error_type, **self._counted(answer)},
+            properties={"status": "error", "error_type": error_type, **counted},
         )
 
     def _moment(self) -> tuple[float, float]:
         """Return when it was over, else now, by the clock on the wall and by `perf_counter()`."""
         return self._over or (time.time(), time.perf_counter())
 
-    def _counted(self, answer: Answer) -> dict[str, object]:
+    def _counted(self, answer: Answer, now_clock_s: float) -> dict[str, object]:
         """Return seconds and tokens, which go on one event of this call only."""
-        counted: dict[str, object] = {"latency": _seconds(self._moment()[1] - self._start.clock_s)}
+        counted: dict[str, object] = {"latency": _seconds(now_clock_s - self._start.clock_s)}
         if self._first_piece_s is not None:
             counted["time_to_first_token"] = _seconds(self._first_piece_s - self._start.clock_s)
         return counted | answer.usage.properties()

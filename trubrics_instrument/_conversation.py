@@ -111,7 +111,7 @@ class Conversation:
             return first, first is turn
         if self._asked.continues:
             return self._continued() or new_turn(prompt_id), False
-        retried = self._retried()
+        retried = self._retried() if self._turns.any_failed() else None
         if retried is not None:
             return retried, False
         return self._asked_again() or (new_turn(prompt_id), True)
@@ -139,8 +139,6 @@ class Conversation:
         Two anonymous users who ask the same are two: without a name, only the code that failed
         can try again.
         """
-        if not self._turns.any_failed():
-            return None
         key = self._retry_key()
         failed = self._turns.failed(key)
         nameless = not any(self._claim)

@@ -91,7 +91,7 @@ def config() -> Config:
 
 def observing() -> bool:
     """Whether anything is to be observed here and now."""
-    return config().enabled and _scope.is_on()
+    return state().config.enabled and _scope.is_on()
 
 
 def observed_elsewhere() -> bool:

@@ -29,7 +29,7 @@ PACKAGE = str(Path(trubrics_instrument.__file__).parent)
 GATE = {
     *("_patch.py <lambda>", "_patch.py wrapper", "_patch.py _watching"),
     *("_shield.py __init__", "_shield.py __enter__", "_shield.py __exit__"),
-    *("_request.py watch", "_runtime.py observing", "_runtime.py config", "_runtime.py state"),
+    *("_request.py watch", "_runtime.py observing", "_runtime.py state"),
 }
 CLOSING = {"_request.py close"}
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from trubrics_instrument._identity import Claim, claimed_by_keys, first_of
+from trubrics_instrument._identity import Claim, claimed_by_keys
 from trubrics_instrument._ids import MAX_ID_CHARS, clean_id
 from trubrics_instrument._reader import Answer, Usage
 
@@ -179,10 +179,10 @@ def stream_status(finish_reasons: list[str | None], *, ended: bool) -> Status:
 
 def claim(request: Mapping[str, Any], thread_id: object = None) -> Claim:
     """Return who asks, and where, in the fields that a request has for it."""
-    user = clean_id(request.get("safety_identifier")) or clean_id(request.get("user"))
-    return first_of(
-        (claimed_by_keys(mapping(request.get("metadata"))), Claim(user, clean_id(thread_id)))
-    )
+    known = claimed_by_keys(mapping(request.get("metadata")))
+    user_id = known.user_id or clean_id(request.get("safety_identifier"))
+    user_id = user_id or clean_id(request.get("user"))
+    return Claim(user_id, known.thread_id or clean_id(thread_id))
 
 
 def _part_text(part: Any) -> str | None:

@@ -18,16 +18,16 @@ def history_of(messages: list[Any], asked_at: int | None) -> History:
     """
     opens_at = _first_question(messages)
     opening = None if opens_at is None else content_text(get(messages[opens_at], "content"))
-    last = (asked_at or 0) - 1
-    behind = (messages[at] for at in range(last, max(-1, last - MOST_BEHIND), -1))
-    return History(
-        opening=opening,
-        begins=opens_at == asked_at,
-        tail=tail_of(
-            (_speaker(one) == "assistant", content_text(get(one, "content")))
-            for one in behind
-            if _speaker(one) in _SPEAKERS and not each(get(one, "tool_calls"))
-        ),
+    return History(opening, opens_at == asked_at, _tail(messages, asked_at) if asked_at else ())
+
+
+def _tail(messages: list[Any], asked_at: int) -> tuple[str, ...]:
+    """Return the last messages before the question."""
+    behind = messages[max(0, asked_at - MOST_BEHIND) : asked_at]
+    return tail_of(
+        (_speaker(one) == "assistant", content_text(get(one, "content")))
+        for one in reversed(behind)
+        if _speaker(one) in _SPEAKERS and not each(get(one, "tool_calls"))
     )
 
 

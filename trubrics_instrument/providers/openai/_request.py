@@ -19,7 +19,7 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall
 from trubrics_instrument._exit import end_at_exit
 from trubrics_instrument._reader import Answer
-from trubrics_instrument._shield import shield
+from trubrics_instrument._shield import shield, stopped
 from trubrics_instrument._stream import AsyncPieces, Pieces, Recording
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
@@ -226,13 +226,15 @@ def _own_options(
 
 def _provider(client: Any, host_of_request: str | None) -> str | None:
     """Return who serves the model: "openai", "azure", else the name of the host."""
-    with shield("reading the provider"):
+    try:
         if host_of_request:
             return _provider_of(client.__class__, host_of_request.encode())
         url: Any = getattr(client, "base_url", None)  # a mock of the method knows no client
-        host = url.raw_host if hasattr(url, "raw_host") else _host_of(str(url))
-        return _provider_of(client.__class__, host)
-    return None
+        host = getattr(url, "raw_host", None)
+        return _provider_of(client.__class__, _host_of(str(url)) if host is None else host)
+    except Exception as error:
+        stopped("reading the provider", error)
+        return None
 
 
 def _host_of(url: str) -> bytes:
