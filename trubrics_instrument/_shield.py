@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trubrics_instrument")
 
+_ENDS_A_GREENLET = "GreenletExit"
 _faults: Counter[str] = Counter()
 _strict = False
 
@@ -21,17 +22,19 @@ class shield:  # noqa: N801 - reads as a keyword: `with shield("reading the answ
 
     The traceback of the log line shows our code and the exception's type, never its message:
     a message can quote a prompt. `BaseException`s that are no `Exception` (cancellation, Ctrl-C)
-    are the app's and pass. In a finaliser use `quiet=True`: logging takes a lock there.
+    are the app's and pass; on a thread of our own, which has nobody above it, only gevent's word
+    that the thread is to end. In a finaliser use `quiet=True`: logging takes a lock there.
 
     Attributes:
         failed: Whether the block was left by an exception.
     """
 
-    __slots__ = ("_doing", "_quiet", "failed")
+    __slots__ = ("_doing", "_own_thread", "_quiet", "failed")
 
-    def __init__(self, doing: str, *, quiet: bool = False) -> None:
+    def __init__(self, doing: str, *, quiet: bool = False, own_thread: bool = False) -> None:
         self._doing = doing
         self._quiet = quiet
+        self._own_thread = own_thread
         self.failed = False
 
     def __enter__(self) -> shield:
@@ -45,7 +48,8 @@ class shield:  # noqa: N801 - reads as a keyword: `with shield("reading the answ
     ) -> bool:
         if kind is None:
             return False
-        if not issubclass(kind, Exception):
+        ends_thread = not self._own_thread or kind.__name__ == _ENDS_A_GREENLET
+        if ends_thread and not issubclass(kind, Exception):
             return False
         self.failed = True
         _count(self._doing, kind, trace, quiet=self._quiet)

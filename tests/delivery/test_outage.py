@@ -7,13 +7,16 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, hang, refuse, take
 from tests.delivery.senders import sending, wait_until
 from trubrics_instrument._delivery import Outgoing
+from trubrics_instrument._shield import faults, forget_faults, set_strict, shield
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,3 +224,41 @@ def _own_key(item: object, event_id: str) -> Outgoing:
 
 def _big(item: object, event_id: str) -> Outgoing:
     return Outgoing("one", {"event_id": event_id, "n": 0, "text": item})
+
+
+class _Ends(BaseException):
+    """What ends threads, as `sys.exit` does, and a test framework's way to fail."""
+
+
+class _Blocked(requests.Session):
+    """An app's session, whose first requests end whatever thread makes them."""
+
+    sent = count(1)
+
+    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+        """Raise twice."""
+        if next(_Blocked.sent) <= 2:
+            raise _Ends
+        return super().send(request, **settings)
+
+
+def test_what_ends_threads_ends_none_of_ours() -> None:
+    """An app's session, or a test that blocks the network for all: the sender tries again."""
+    set_strict(strict=False)
+    with FaultyServer(take) as server, sending(server, session=_Blocked()) as sender:
+        assert sender.put(1)
+        wait_until(lambda: server.numbers() == [1])
+        assert faults() == {"delivering": 2}
+    forget_faults()
+
+
+class GreenletExit(BaseException):
+    """What gevent raises in a greenlet that is to end; a thread is one where it has patched."""
+
+
+def test_gevent_ends_even_a_thread_of_ours() -> None:
+    """Who kills all greenlets waits for them: what refused to end would stop the app."""
+    set_strict(strict=False)
+    with pytest.raises(GreenletExit), shield("delivering", own_thread=True):
+        raise GreenletExit
+    assert faults() == {}

@@ -21,7 +21,9 @@ _delivered: list[str] = []
 
 
 class _Sink(http.server.BaseHTTPRequestHandler):
-    """An ingestion endpoint that takes everything."""
+    """An ingestion endpoint that takes everything; some tests forbid every new connection."""
+
+    protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         """Take a batch of events."""

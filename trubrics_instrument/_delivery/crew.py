@@ -120,7 +120,7 @@ class Crew:
         """Deliver until the end; a lane that was added for a rush goes when it finds no work."""
         try:
             while not self._stopped:
-                with shield("delivering") as guard:
+                with shield("delivering", own_thread=True) as guard:
                     if not lane.step(IDLE_S) and not forever:
                         return
                 if guard.failed:
@@ -131,7 +131,7 @@ class Crew:
 
     def _work(self) -> None:
         while not self._stopped:
-            with shield("encoding") as guard:
+            with shield("encoding", own_thread=True) as guard:
                 self._turn()
             if guard.failed:
                 self._run.bell.sleep(AFTER_FAULT_S)
