@@ -30,7 +30,7 @@ EVENT = Event("Prompt", "u-1", 0.0, text="hello", thread_id="t-1")
 
 def protected(event: Event, **rules: Any) -> Event:
     """Return the event as its properties on the wire are after `protect`."""
-    kept = to_wire(event, event.user_id or "", event.properties or {})["properties"]
+    kept = to_wire(event, "u-1", event.properties or {})["properties"]
     protect(kept, Rules(**rules))
     fields = ("text", "thread_id", "assistant_id", "prompt_id", "generation_id")
     given = [name for name in fields if getattr(event, name) is not None]

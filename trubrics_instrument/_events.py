@@ -59,7 +59,7 @@ class WireEvent(TypedDict):
 def to_wire(
     event: Event, user_id: str, own: Mapping[str, object], name: str | None = None
 ) -> WireEvent:
-    """Return the event's wire form, of this user, with these properties, and under a new name."""
+    """Return the event's wire form, with this user and these properties; `name` is its new name."""
     known, _, time_s, text, thread_id, assistant_id, prompt_id, generation_id, _ = event
     properties: dict[str, object] = {}
     if text is not None:

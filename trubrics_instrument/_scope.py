@@ -105,6 +105,7 @@ def said() -> Said:
 def is_on() -> bool:
     """Whether nothing around switches observation off."""
     around = _here.get().contexts
+    # Mostly there is none, and each call asks.
     return not around or all(one.said.enabled and one.said.observed for one in around)
 
 

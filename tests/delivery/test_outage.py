@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pytest
 import requests
@@ -16,10 +16,14 @@ import requests
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, hang, refuse, take
 from tests.delivery.senders import sending, wait_until
 from trubrics_instrument._delivery import Outgoing
-from trubrics_instrument._shield import faults, forget_faults, set_strict, shield
+from trubrics_instrument._shield import faults, set_strict, shield
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 OUTAGE_S = 10.0
 RATE = 0.02
@@ -230,26 +234,39 @@ class _Ends(BaseException):
     """What ends threads, as `sys.exit` does, and a test framework's way to fail."""
 
 
-class _Blocked(requests.Session):
-    """An app's session, whose first requests end whatever thread makes them."""
+def _ending(function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function, which ends whatever thread calls it first."""
+    calls = count()
 
-    sent = count(1)
-
-    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
-        """Raise twice."""
-        if next(_Blocked.sent) <= 2:
+    def ends(*args: P.args, **kwargs: P.kwargs) -> R:
+        if next(calls) == 0:
             raise _Ends
-        return super().send(request, **settings)
+        return function(*args, **kwargs)
+
+    return ends
 
 
-def test_what_ends_threads_ends_none_of_ours() -> None:
+def test_what_ends_threads_ends_no_lane() -> None:
     """An app's session, or a test that blocks the network for all: the sender tries again."""
+
+    class Session(requests.Session):
+        send = _ending(requests.Session.send)
+
     set_strict(strict=False)
-    with FaultyServer(take) as server, sending(server, session=_Blocked()) as sender:
+    with FaultyServer(take) as server, sending(server, session=Session()) as sender:
         assert sender.put(1)
         wait_until(lambda: server.numbers() == [1])
-        assert faults() == {"delivering": 2}
-    forget_faults()
+    assert faults() == {"delivering": 1}
+
+
+def test_what_ends_threads_ends_no_worker() -> None:
+    """Nor does it cost an event, where it strikes between the queue and the lanes."""
+    set_strict(strict=False)
+    clock = _ending(time.time)
+    with FaultyServer(take) as server, sending(server, wall_clock=clock) as sender:
+        assert sender.put(1)
+        wait_until(lambda: server.numbers() == [1])
+    assert faults() == {"encoding": 1}
 
 
 class GreenletExit(BaseException):

@@ -113,15 +113,8 @@ def _compound(value: object, path: tuple[int, ...]) -> object:
         pairs = cast("Mapping[object, object]", value).items()
         return {
             (key if type(key) is str and key.isascii() else text_of(key)):
-            # Most values are these, and a call takes longer than this look.
-            (
-                item
-                if item is None
-                or item is True
-                or (type(item) is str and item.isascii())
-                or (type(item) is int and -_SHORT < item < _SHORT)
-                else plain(item, path)
-            )
+            # Most values are short and ASCII, and a call takes longer than this look.
+            (item if item is None or (type(item) is str and item.isascii()) else plain(item, path))
             for key, item in pairs
         }
     if isinstance(value, (list, tuple, set, frozenset)):

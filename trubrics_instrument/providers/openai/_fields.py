@@ -73,7 +73,12 @@ def fields_of(value: Any) -> Fields:
 
 def get(value: Any, name: str) -> Any:
     """Return one field of an SDK object, or of the same thing as a dict."""
-    return fields_of(value).get(name)
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).get(name)
+    # For each piece of a stream: nothing is put together to look at one field.
+    own = getattr(value, "__dict__", _NO_FIELDS)
+    found = own.get(name, own)
+    return found if found is not own else fields_of(value).get(name)
 
 
 def get_text(value: Any, name: str) -> str | None:
