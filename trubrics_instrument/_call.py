@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
     from trubrics_instrument._config import Destination
-    from trubrics_instrument._reader import AnswerReader, Asked
+    from trubrics_instrument._reader import AnswerReader, Asked, Gathering
     from trubrics_instrument._scope import Said
     from trubrics_instrument._turns import Turn
 
@@ -105,6 +105,9 @@ class ModelCall:
         self._so_far: Answer | None = None
         self._pid = 0
         self._over: tuple[float, float] | None = None
+        self._settled: tuple[Choice, ...] | None = None
+        self._gathering: Gathering | None = None
+        self._tool_uses = 0
         self._open = [True]
         said = self._start.said
         claim = who_asks(asked, observer, said)
@@ -126,6 +129,13 @@ class ModelCall:
     def resumable(self) -> bool:
         """Whether the app can come back for the answer, if it leaves a stream on the way."""
         return self._asked.resumable
+
+    def gathered(self, new: Gathering) -> Gathering:
+        """Return what has come so far of a stream to which the app comes back, else a new one."""
+        if not self.resumable:
+            return new
+        self._gathering = self._gathering or new
+        return self._gathering
 
     @property
     def turn(self) -> Turn:
@@ -178,10 +188,17 @@ class ModelCall:
             answer = self._reader.answer(body)
         self.end(answer)
 
+    def settle(self, answer: Answer) -> None:
+        """Note what a later call must know of an answer, which is told when its tokens are known.
+
+        A stream may end after the app has gone on with the conversation.
+        """
+        if self._settled is None and not self.closed:
+            self._settle(answer)
+
     def end(self, answer: Answer) -> None:
         """Tell what came back, once."""
-        if answer.pending and answer.id:
-            self._wait(answer.id, answer)
+        if answer.pending and self.wait(answer):
             return
         if not self._close():
             return
@@ -204,6 +221,18 @@ class ModelCall:
         else:  # it was told, and then refused by the app's own parser
             self._conversation.may_be_retried()
 
+    def wait(self, so_far: Answer) -> bool:
+        """Wait for the app to ask for the answer by its id; only the latest are waited for."""
+        answer_id = so_far.id or (self._so_far.id if self._so_far else None)
+        if answer_id is None:
+            return False
+        self._so_far, self._pid = so_far._replace(id=answer_id), os.getpid()
+        one_too_many = _runtime.state().pending.put(answer_id, self)
+        end_at_exit(self)
+        if one_too_many is not None:
+            one_too_many[1].leave()
+        return True
+
     def leave(self) -> None:
         """Tell what is known of an answer that the app has not come back for."""
         # A forked child drops what it has of its parent's, which goes on there.
@@ -212,14 +241,6 @@ class ModelCall:
             with shield("ending an answer that never came", quiet=True):
                 self.end(self._so_far._replace(pending=False, status="incomplete"))
 
-    def _wait(self, answer_id: str, so_far: Answer) -> None:
-        """Wait for the app to ask for the answer; only the latest are waited for."""
-        self._so_far, self._pid = so_far, os.getpid()
-        one_too_many = _runtime.state().pending.put(answer_id, self)
-        end_at_exit(self)
-        if one_too_many is not None:
-            one_too_many[1].leave()
-
     def _close(self) -> bool:
         """Return True to the first who asks: `list.pop` is atomic, and takes no lock."""
         try:
@@ -227,14 +248,21 @@ class ModelCall:
         except IndexError:
             return False
 
+    def _settle(self, answer: Answer) -> None:
+        self._settled = answer.choices
+        tool_uses = sum(len(choice.tool_uses) for choice in answer.choices)
+        self._turn.tool_calls += tool_uses - self._tool_uses
+        self._tool_uses = tool_uses
+        names = self._reader.turn_keys(self._asked, answer)
+        if names:
+            self.keep(names)
+        self._conversation.answered(answer, self._target)
+
     def _answered(self, answer: Answer) -> None:
-        tool_uses = [use for choice in answer.choices for use in choice.tool_uses]
-        self._turn.tool_calls += len(tool_uses)
-        if tool_uses:
-            self.keep(self._reader.turn_keys(self._asked, answer))
         if answer.status == "incomplete":
             self._conversation.may_be_retried()
-        self._conversation.answered(answer, self._target)
+        if self._settled != answer.choices:
+            self._settle(answer)
         now_s, now_clock_s = self._moment()
         counted = self._counted(answer, now_clock_s)
         for index, choice in enumerate(answer.choices or (_NO_CHOICE,)):
@@ -242,7 +270,10 @@ class ModelCall:
                 self._generation(answer, choice, index, now_s, counted)
                 counted = {}
             for use in choice.tool_uses:
-                own = {"tool_name": use.name, "tool_call_id": use.id, **counted}
+                whole = choice.complete and answer.status != "incomplete"
+                own: dict[str, object] = {"tool_name": use.name, "tool_call_id": use.id, **counted}
+                if not whole:  # nobody knows what with, and it was hardly called
+                    own["status"] = "incomplete"
                 self._emit(
                     _events.TOOL_CALL, now_s, properties=own, assistant_id=self._assistant_id
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime, _scope
@@ -32,6 +33,7 @@ class Conversation:
         "_asked",
         "_claim",
         "_place",
+        "_text",
         "_threads",
         "_trail",
         "_turns",
@@ -51,7 +53,8 @@ class Conversation:
         if said.prompt and history.begins:
             history = history._replace(opening=said.prompt)
         # What the user typed is what apps keep, and resend, where the model gets something longer.
-        self._trail = Trail(claim.user_id, history, said.prompt or asked.text)
+        self._text = said.prompt or asked.text or ""
+        self._trail = Trail(claim.user_id, history, self._text)
         self._words: list[int | None] = []
         self._answer_id: str | None = None
         self.again = False
@@ -71,17 +74,22 @@ class Conversation:
 
     def may_be_retried(self) -> None:
         """Keep the turn open: the call failed, or was left half way."""
-        self._turns.fail(self.turn, self._retry_key())
+        self.turn.failed_as = self._retry_key()
+        self._turns.fail(self.turn, self.turn.failed_as)
 
     def answered(self, answer: Answer, target: object) -> None:
         """Note where the conversation stands now, for whoever goes on from this answer."""
+        if answer.status == "ok":
+            self._turns.recover(self.turn)
         thread_id, share = self.who.thread_id, self._claim.thread_id is None
-        self._answer_id = answer.id
+        self._answer_id, self._words = answer.id, []
         for choice in answer.choices:
             words = number_of(choice.text) if choice.text else None
             self._words.append(words)
             if words is not None and not choice.tool_uses:
-                self._threads.answered(self._trail, words, thread_id, share=share)
+                place = self._threads.answered(self._trail, words, thread_id, share=share)
+                if answer.status == "incomplete":  # to be asked for again, or gone on from
+                    place.then = partial(self._turns.recover, self.turn)
         if answer.id and not any(self._words[:1]):
             self.known_as(answer.id, target)
         if answer.id and self._asked.chained:
@@ -109,8 +117,10 @@ class Conversation:
             turn = new_turn(said.prompt_id)
             first = self._turns.same(turn, key)  # another thread may be asking for it too
             return first, first is turn
-        if self._asked.continues:
-            return self._continued() or new_turn(prompt_id), False
+        if self._asked.turn_keys or self._asked.continues:
+            continued = self._continued()
+            if continued or self._asked.continues:
+                return continued or new_turn(prompt_id), False
         retried = self._retried() if self._turns.any_failed() else None
         if retried is not None:
             return retried, False
@@ -158,11 +168,13 @@ class Conversation:
         place, previous_id = self._place, self._asked.previous_id
         if place is None and thread_of_answer(previous_id) is None:
             return None
-        key = ("again", self._claim, place or previous_id, self._trail.question)
+        key = ("again", self._claim, place or previous_id, hash(self._text.strip()))
         turn = new_turn()
         first = self._turns.same(turn, key)  # another thread may be asking the same
-        self.again = first is not turn
-        return (new_turn(first.prompt_id), False) if self.again else (turn, True)
+        if first is turn:
+            return turn, True
+        self.again = first.answer is not None
+        return new_turn(first.prompt_id), False
 
     def _infer_thread(self) -> str:
         if self.turn.thread_id:

@@ -9,6 +9,8 @@ from trubrics_instrument._memory import Memory
 from trubrics_instrument._uuids import random_uuid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trubrics_instrument._trail import Trail
 
 _ALIKE_KEPT = 8
@@ -22,20 +24,24 @@ class Place:
         alone: Whether this process knows of no other place with the same last answer.
         asked: The number of the question with which the conversation went on; None if it waits.
         since: When that was, or since when it waits; greater is later.
+        then: What follows once somebody goes on from here.
     """
 
-    __slots__ = ("alone", "asked", "since", "thread_id")
+    __slots__ = ("alone", "asked", "since", "then", "thread_id")
 
     def __init__(self, thread_id: str, *, alone: bool = False) -> None:
         self.thread_id = thread_id
         self.alone = alone
         self.asked: int | None = None
+        self.then: Callable[[], None] | None = None
         self.since = next(_moments)
 
     def go_on(self, question: int) -> None:
         """Note that somebody goes on from here, with a question."""
         self.asked = question
         self.since = next(_moments)
+        if self.then is not None:
+            self.then()
 
 
 # Stands before the places of a name if there were too many of them.
@@ -49,13 +55,14 @@ class Places:
     def __init__(self, size: int) -> None:
         self._places: Memory[tuple[Place, ...]] = Memory(size)
 
-    def note(self, names: list[int], thread_id: str) -> None:
+    def note(self, names: list[int], thread_id: str) -> Place:
         """Note that a thread stands at a place with these names, the last answer's first."""
         places = self._places
         known = [places.get(name) for name in names]
         place = Place(thread_id, alone=known[0] is None)
         for name, alike in zip(names, known, strict=True):
             places.put(name, (place,) if alike is None else _beside(alike, place))
+        return place
 
     def alone(self, name: int) -> Place | None:
         """Return the place under the name of a last answer, if no other was ever under it."""

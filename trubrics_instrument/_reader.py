@@ -29,7 +29,8 @@ class Asked(NamedTuple):
         stream: Whether the answer comes in pieces.
         continues: Whether it goes on with a turn: only tool calls and their results have come
             since the user spoke.
-        turn_keys: Names under which the turn that it continues may be known, likeliest first.
+        turn_keys: Names under which the turn that it continues may be known, likeliest first; one
+            that does not surely continue a turn asks anew where none is known.
         question: What is the same when the app asks the same thing again.
         claim: Who asks, and where, in the provider's own fields.
         metadata: The app's own data of this request.
@@ -122,8 +123,15 @@ class Gathering(Protocol):
         """Whether a piece has something of the answer: most streams begin with none of it."""
         ...
 
-    def add(self, piece: object) -> None:
-        """Take one piece; it belongs to the app, so keep no reference to it."""
+    def add(self, piece: object) -> bool:
+        """Take one piece, and return whether the answer is whole with it, though not its tokens.
+
+        The piece belongs to the app, so keep no reference to it.
+        """
+        ...
+
+    def over(self) -> bool:
+        """Whether nothing can come any more, not even the tokens of a whole answer."""
         ...
 
     def answer(self, *, ended: bool) -> Answer:

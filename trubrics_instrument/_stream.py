@@ -23,9 +23,9 @@ class Recording:
 
     def __init__(self, call: ModelCall, gathering: Gathering) -> None:
         self._call = call
-        self._gathering = gathering
+        self._gathering = call.gathered(gathering)
         self._broken = False
-        self._add: Callable[[object], None] = self._add_first
+        self._add: Callable[[object], bool] = self._add_first
         self._pid = os.getpid()
         end_at_exit(self)
 
@@ -33,17 +33,32 @@ class Recording:
         """Read one piece on its way to the app; after a fault, no further one."""
         # The shield is entered for a fault only: this runs for every word of every answer.
         try:
-            self._add(piece)
+            if self._add(piece):
+                self._whole()
         except Exception:
             self._broken, self._add = True, _look_away
             with shield("reading a piece of a stream"):
                 raise
 
-    def _add_first(self, piece: object) -> None:
+    def _add_first(self, piece: object) -> bool:
         if self._gathering.speaks(piece):
             self._call.first_piece()
             self._add = self._gathering.add
-        self._gathering.add(piece)
+        return self._gathering.add(piece)
+
+    def _whole(self) -> None:
+        """Tell the answer, or what the next call must know of it: many an app leaves here.
+
+        The stream it leaves ends when the garbage collector comes by, and the app may long have
+        gone on with the conversation.
+        """
+        answer = self._answer(ended=True)
+        if self._gathering.over():
+            self._call.end(answer)
+            return
+        with shield("settling a stream"):
+            self._call.over()
+            self._call.settle(answer)
 
     def finish(self) -> None:
         """Tell the answer: the stream was read to its end."""
@@ -62,9 +77,7 @@ class Recording:
         """Tell the answer so far, and that reading it raised."""
         with shield("ending a stream that failed"):
             answer = self._answer(ended=False)
-            if answer.pending and answer.id:
-                self._call.end(answer)
-            else:
+            if not (answer.pending and self._call.wait(answer)):
                 self._call.fail(error, answer)
 
     def _answer(self, *, ended: bool) -> Answer:
@@ -73,11 +86,13 @@ class Recording:
             with shield("reading a stream", quiet=True):
                 answer = self._gathering.answer(ended=ended)
                 return answer._replace(pending=answer.pending and self._call.resumable)
+            self._broken, self._add = True, _look_away
         return Answer(status="unread")
 
 
-def _look_away(piece: object) -> None:
+def _look_away(_: object) -> bool:
     """Read nothing more of a stream."""
+    return False
 
 
 def _is_read(inner: object) -> bool:

@@ -88,15 +88,15 @@ class Threads:
         if self.board is not None:
             self.board.put([name_of_answer(answer_id)], thread_id)
 
-    def answered(self, trail: Trail, answer: int, thread_id: str, *, share: bool) -> None:
-        """Note that an answer, by its number, stands at the end of a thread now.
+    def answered(self, trail: Trail, answer: int, thread_id: str, *, share: bool) -> Place:
+        """Note that an answer, by its number, stands at the end of a thread now; return the place.
 
         `share` tells the other processes too: they need it where nobody says what the thread is.
         """
         names = trail.names_after(answer)
-        self._places.note(names, thread_id)
         if share and self.board is not None:
             self.board.put(names, thread_id)
+        return self._places.note(names, thread_id)
 
     def _alone(self, name: int) -> Place | None:
         """Return the place under the name of a last answer, if no process knows of another."""

@@ -38,9 +38,13 @@ class Turn:
     Attributes:
         answer: Where its last answer was told.
         awaited: The names under which a later call goes on with it.
+        failed_as: The name under which it may be tried again, if its last call failed.
     """
 
-    __slots__ = ("answer", "awaited", "model_calls", "prompt_id", "thread_id", "tool_calls")
+    __slots__ = (
+        *("answer", "awaited", "failed_as", "model_calls", "prompt_id", "thread_id"),
+        "tool_calls",
+    )
 
     def __init__(self, prompt_id: str) -> None:
         self.prompt_id = prompt_id
@@ -49,6 +53,7 @@ class Turn:
         self.tool_calls = 0
         self.answer: Told | None = None
         self.awaited: frozenset[Hashable] = frozenset()
+        self.failed_as: Hashable = None
 
 
 class Turns:
@@ -93,6 +98,13 @@ class Turns:
         """Return the same turn, which then is no failed one any more."""
         turn, _ = self._failed.pop(asked) or (None, 0)
         return turn
+
+    def recover(self, turn: Turn) -> None:
+        """Forget that a turn failed: it was answered after all, or the user has gone on."""
+        asked, turn.failed_as = turn.failed_as, None
+        failed = None if asked is None else self._failed.get(asked)
+        if failed is not None and failed[0] is turn:
+            self._failed.pop(asked)
 
     def answer(self, answer_id: str | None) -> Told | None:
         """Return where an answer was told, if this process has told it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -68,6 +70,15 @@ def with_results(way: Way) -> dict[str, Any]:
     return {"input": [question, *response_object(CALLS)["output"], *outputs]}
 
 
+def with_the_answer(way: Way, answer: Answer) -> dict[str, Any]:
+    """Return what the app sends for the model to go on with an answer."""
+    question = {"role": "user", "content": QUESTION}
+    begun = {"role": "assistant", "content": answer.text}
+    if way.endpoint == "chat":
+        return {"messages": [{"role": "system", "content": "Be brief."}, question, begun]}
+    return {"input": [question, begun]}
+
+
 @WITH_TOOLS
 async def test_tools(way: Way, sink: Sink, server: Loopback) -> None:
     """Tool calls alone are an event each, no Generation; with their results the turn goes on."""
@@ -102,6 +113,26 @@ async def test_asked_again(way: Way, sink: Sink, server: Loopback) -> None:
         failed(way, "InternalServerError"),
         failed(way, "RateLimitError"),
         generation(way, model_calls=3, **usage),
+    ]
+
+
+@WITH_TOOLS  # legacy completions have no messages: what goes on there is another text
+async def test_cut_short(way: Way, sink: Sink, server: Loopback) -> None:
+    """A request with a cut answer at its end, for the model to go on with, asks nothing anew."""
+    patch_openai()
+    cut = replace(ANSWER, text='{"text": "It"}', finish_reason="length")
+    server.script(reply_of(way, cut), reply_of(way), path=way.path)
+    client = client_of(server, way.mode)
+    with suppress(openai.LengthFinishReasonError):
+        await ask(client, way)
+    await ask(client, way, **with_the_answer(way, cut))
+    await close_client(client)
+    reason = "max_output_tokens" if way.endpoint == "responses" else "length"
+    own = {"$text": cut.text, "status": "incomplete", "finish_reason": reason}
+    assert told(sink, 3) == [
+        prompt(way),
+        generation(way, **USAGE) | own,
+        generation(way, model_calls=2, **USAGE),
     ]
 
 

@@ -163,7 +163,7 @@ def _start_call(started: Started, asked: Question, origin: Origin, operation: st
             attachments=asked.attachments,
             continues=asked.continues,
             turn_keys=asked.turn_keys(),
-            question=(asked.text, asked.attachments, asked.history),
+            question=(asked.text, asked.attachments, asked.history.begins, asked.history.tail[-1:]),
             claim=claim_of(metadata),
             metadata=own_properties(metadata) | own_keys(metadata),
             history=asked.history,

@@ -17,11 +17,12 @@ from trubrics_instrument.providers.openai._fields import (
     mapping,
     no_answer,
     says_more,
+    shown,
     stream_status,
     text_or_none,
     usage,
 )
-from trubrics_instrument.providers.openai._history import history_of
+from trubrics_instrument.providers.openai._history import begun_answer, cut_answers, history_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -43,20 +44,20 @@ class ChatReader:
         content = None if asked_at is None else get(messages[asked_at], "content")
         text = content_text(content)
         results = _last_tool_results(messages)
-        before = get(messages[asked_at - 1], "content") if asked_at else None
+        parts, history = each(content), history_of(messages, asked_at)
         return Asked(
             operation="chat",
             model=text_or_none(request.get("model")),
             text=text,
-            attachments=attachments(each(content)),
+            attachments=attachments(parts),
             stream=stream,
             continues=bool(results),
-            turn_keys=tuple([(_call_id(one), text) for one in results]),
+            turn_keys=(*[(_call_id(one), text) for one in results], *begun_answer(messages, text)),
             # What it answers to, too: to say yes to another thing is another question.
-            question=(text, asked_at or 0, content_text(before)),
+            question=(text, shown(parts), history.begins, history.tail[-1:]),
             claim=claim(request),
             metadata=mapping(request.get("metadata")),
-            history=history_of(messages, asked_at),
+            history=history,
         )
 
     def answer(self, body: Any) -> Answer:
@@ -77,9 +78,10 @@ class ChatReader:
         return ChatGathering()
 
     def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
-        """Return the ids of the tool calls: their results will come with the same question."""
-        uses = (use for choice in answer.choices for use in choice.tool_uses)
-        return tuple((use.id or use.name, asked.text) for use in uses)
+        """Return the ids of the tool calls, and what was cut short: with the same question."""
+        uses = [use for choice in answer.choices for use in choice.tool_uses]
+        results = [(use.id or use.name, asked.text) for use in uses]
+        return (*results, *cut_answers(answer, asked.text))
 
 
 class ChatGathering:
@@ -89,14 +91,15 @@ class ChatGathering:
         self._id: str | None = None
         self._model: str | None = None
         self._usage = Usage()
+        self._over = False
         self._choices: dict[int, _ChoiceSoFar] = {}
 
     def speaks(self, piece: Any) -> bool:
         """Whether a chunk has something of the answer: the first one mostly names who speaks."""
         return any(says_more(get(one, "delta"), than="role") for one in each(get(piece, "choices")))
 
-    def add(self, piece: Any) -> None:
-        """Take one `ChatCompletionChunk`."""
+    def add(self, piece: Any) -> bool:
+        """Take one `ChatCompletionChunk`, and return whether all choices have come to their end."""
         # All but the first and the last few bring a word of one choice, and nothing else.
         try:
             (choice,) = piece.choices
@@ -112,20 +115,28 @@ class ChatGathering:
                 and delta.function_call is None
             ):
                 self._choices[choice.index].texts.append(word)
-                return
+                return False
         except (AttributeError, LookupError, TypeError, ValueError):
             pass
-        self._add_any(piece)
+        return self._add_any(piece)
 
-    def _add_any(self, piece: Any) -> None:
+    def over(self) -> bool:
+        """Whether the tokens have come in a chunk of their own, behind everything else."""
+        return self._over
+
+    def _add_any(self, piece: Any) -> bool:
         self._id = self._id or text_or_none(get(piece, "id"))
         self._model = self._model or text_or_none(get(piece, "model"))
         counted = get(piece, "usage")
         if counted is not None:
             self._usage = usage(counted)
-        for choice in each(get(piece, "choices")):
+        choices = each(get(piece, "choices"))
+        for choice in choices:
             index = get_index(choice) or 0
             self._choices.setdefault(index, _ChoiceSoFar()).add(choice)
+        whole = all(one.finish_reason for one in self._choices.values()) and bool(self._choices)
+        self._over = whole and counted is not None and not choices
+        return whole
 
     def answer(self, *, ended: bool) -> Answer:
         """Return the answer so far."""

@@ -69,6 +69,7 @@ class CompletionGathering:
         self._id: str | None = None
         self._model: str | None = None
         self._usage = Usage()
+        self._over = False
         self._texts: dict[int, list[str]] = {}
         self._finish_reasons: dict[int, str | None] = {}
 
@@ -76,18 +77,26 @@ class CompletionGathering:
         """Whether a chunk has something of the answer."""
         return any(get_text(one, "text") for one in each(get(piece, "choices")))
 
-    def add(self, piece: Any) -> None:
-        """Take one `Completion`."""
+    def add(self, piece: Any) -> bool:
+        """Take one `Completion`, and return whether all choices have come to their end."""
         self._id = self._id or text_or_none(get(piece, "id"))
         self._model = self._model or text_or_none(get(piece, "model"))
         counted = get(piece, "usage")
         if counted is not None:
             self._usage = usage(counted)
-        for choice in each(get(piece, "choices")):
+        choices = each(get(piece, "choices"))
+        for choice in choices:
             index = get_index(choice) or 0
             self._texts.setdefault(index, []).append(text_or_none(get(choice, "text")) or "")
             reason = text_or_none(get(choice, "finish_reason"))
             self._finish_reasons[index] = reason or self._finish_reasons.get(index)
+        whole = all(self._finish_reasons.values()) and bool(self._finish_reasons)
+        self._over = whole and counted is not None and not choices
+        return whole
+
+    def over(self) -> bool:
+        """Whether the tokens have come in a chunk of their own, behind everything else."""
+        return self._over
 
     def answer(self, *, ended: bool) -> Answer:
         """Return the answer so far."""

@@ -12,7 +12,7 @@ from trubrics_instrument._ids import MAX_ID_CHARS, clean_id
 from trubrics_instrument._reader import Answer, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from trubrics_instrument._reader import Status
 
@@ -29,6 +29,13 @@ _ATTACHMENTS = {
     "input_file": "file",
     "video_url": "video",
 }
+
+# Where a picture, a sound or a file is, or what it is called.
+_SHOWN_FIELDS = (
+    *("image_url", "video_url", "url", "input_audio", "audio", "id", "data"),
+    *("file", "file_id", "file_url", "file_data", "filename"),
+)
+_LOOKED_AT_CHARS = 64
 
 _NO_FIELDS: Mapping[str, Any] = {}
 
@@ -106,8 +113,10 @@ def each(value: Any) -> list[Any]:
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a str that says something."""
-    return value if isinstance(value, str) and value else None
+    """Return a str that says something; of a kind of str (an Enum), what it is sent as."""
+    if type(value) is str:
+        return value or None
+    return str.__str__(value) or None if isinstance(value, str) else None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -141,6 +150,26 @@ def attachments(parts: Sequence[Any]) -> str | None:
     kinds = (_ATTACHMENTS.get(get_text(part, "type") or "") for part in parts)
     counts = Counter(kind for kind in kinds if kind)
     return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
+
+
+def shown(parts: Sequence[Any]) -> tuple[Hashable, ...]:
+    """Return what tells the pictures and files in a list of parts from others.
+
+    They may be megabytes of text: of each, its length, its beginning and its end are looked at.
+    """
+    if not parts:
+        return ()
+    attached = [part for part in parts if get_text(part, "type") in _ATTACHMENTS]
+    return tuple([one for part in attached for one in _marks_of(part)])
+
+
+def _marks_of(part: Any) -> Iterator[Hashable]:
+    for name in _SHOWN_FIELDS:
+        value = get(part, name)
+        if isinstance(value, str):
+            yield name, len(value), value[:_LOOKED_AT_CHARS], value[-_LOOKED_AT_CHARS:]
+        elif value is not None:
+            yield from _marks_of(value)
 
 
 def usage(value: Any) -> Usage:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, History, tail_of
 from trubrics_instrument.providers.openai._fields import content_text, each, get
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from trubrics_instrument._reader import Answer
 
 _SPEAKERS = frozenset({"user", "assistant"})
 
@@ -19,6 +24,23 @@ def history_of(messages: list[Any], asked_at: int | None) -> History:
     opens_at = _first_question(messages)
     opening = None if opens_at is None else content_text(get(messages[opens_at], "content"))
     return History(opening, opens_at == asked_at, _tail(messages, asked_at) if asked_at else ())
+
+
+def begun_answer(messages: list[Any], text: str | None) -> tuple[Hashable, ...]:
+    """Return the name of the turn of an answer that the model is to go on with, at the end."""
+    last = messages[-1] if messages else None
+    begun = content_text(get(last, "content")) if _speaker(last) == "assistant" else None
+    return (_name_of(begun, text),) if begun else ()
+
+
+def cut_answers(answer: Answer, text: str | None) -> tuple[Hashable, ...]:
+    """Return the names by which a request will ask that goes on with an answer, if it is cut."""
+    cut = (choice.text for choice in answer.choices if not choice.complete)
+    return tuple([_name_of(begun, text) for begun in cut if begun])
+
+
+def _name_of(begun: str, text: str | None) -> Hashable:
+    return ("begun", begun.strip(), text)
 
 
 def _tail(messages: list[Any], asked_at: int) -> tuple[str, ...]:

@@ -16,10 +16,11 @@ from trubrics_instrument.providers.openai._fields import (
     get,
     get_text,
     mapping,
+    shown,
     text_or_none,
     usage,
 )
-from trubrics_instrument.providers.openai._history import history_of
+from trubrics_instrument.providers.openai._history import begun_answer, cut_answers, history_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -52,23 +53,26 @@ class ResponsesReader:
         asked_at = _last_question(items)
         content = None if asked_at is None else get(items[asked_at], "content")
         text = text_or_none(given) or content_text(content)
+        parts = each(content)
+        history = history_of(items, asked_at) if items else History(text, begins=True)
         results = _last_tool_results(items)
         previous = text_or_none(request.get("previous_response_id"))
+        begun = () if previous else begun_answer(items, text)
         conversation = request.get("conversation")
         return Asked(
             operation="responses",
             model=text_or_none(request.get("model")),
             text=text or (None if given else _variables(request.get("prompt"))),
-            attachments=attachments(each(content)),
+            attachments=attachments(parts),
             stream=stream,
             continues=bool(results),
-            turn_keys=tuple([(_call_id(one), text) for one in results]),
-            question=(text, asked_at or 0, previous),
+            turn_keys=(*[(_call_id(one), text) for one in results], *begun),
+            question=(text, shown(parts), history.begins, history.tail[-1:], previous),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
             chained=True,
-            history=history_of(items, asked_at) if items else History(text, begins=True),
+            history=history,
             resumable=request.get("background") is True,
         )
 
@@ -77,14 +81,15 @@ class ResponsesReader:
         said = fields_of(body).get
         status = text_or_none(said("status")) or "completed"
         output = said("output")
-        reason = get(said("incomplete_details"), "reason")
+        reason = get_text(said("incomplete_details"), "reason")
         readable = isinstance(output, (list, tuple)) or status in _PENDING or status == "failed"
         return Answer(
             id=text_or_none(said("id")),
             model=text_or_none(said("model")),
-            choices=(_choice(each(output), text_or_none(reason)),),
+            choices=(_choice(each(output), reason),),
             usage=usage(said("usage")),
-            status=_STATUS.get(status, "ok") if readable else "unread",
+            # As with chat completions: what is cut short for a reason has come all the same.
+            status=("ok" if reason else _STATUS.get(status, "ok")) if readable else "unread",
             error_type=text_or_none(get(said("error"), "code")),
             pending=status in _PENDING,
         )
@@ -94,10 +99,13 @@ class ResponsesReader:
         return ResponsesGathering(self)
 
     def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
-        """Return the ids of the tool calls: results may come with the question, or without it."""
+        """Return the ids of the tool calls, whose results may come with the question or without.
+
+        And what was cut short, which comes with it.
+        """
         uses = [use for choice in answer.choices for use in choice.tool_uses if use.id]
-        texts = {asked.text, None}
-        return tuple((use.id, text) for use in uses for text in texts)
+        results = [(use.id, text) for use in uses for text in {asked.text, None}]
+        return (*results, *cut_answers(answer, asked.text))
 
 
 class ResponsesGathering:
@@ -116,27 +124,46 @@ class ResponsesGathering:
         kind = get_text(piece, "type") or ""
         return kind.endswith(".delta") or kind in _ENDS
 
-    def add(self, piece: Any) -> None:
-        """Take one event."""
+    def add(self, piece: Any) -> bool:
+        """Take one event, and return whether it is the last one."""
         kind = get_text(piece, "type")
         if kind in _TEXT_DELTAS:
             delta = text_or_none(get(piece, "delta"))
             self._parts.setdefault(_TEXT_DELTAS[kind], []).append(delta or "")
         elif kind in _ENDS:
             self._end = self._reader.answer(get(piece, "response"))
-        elif kind in {"response.created", "response.in_progress"}:
-            self._id = text_or_none(get(get(piece, "response"), "id"))
-            self._model = text_or_none(get(get(piece, "response"), "model"))
+        elif kind == "response.created":
+            # An app that comes back to a background stream may have it from its beginning.
+            self._parts, self._tool_uses = {}, []
+            self._begin(get(piece, "response"))
+        elif kind == "response.in_progress":
+            self._begin(get(piece, "response"))
         elif kind == "response.output_item.done":
             self._tool_uses.extend(_tool_uses([get(piece, "item")]))
         elif kind == "error":
             # Over a WebSocket the error stands in a field of its own.
             code = error_code(get(piece, "error") or piece)
             self._end = self._so_far()._replace(status="error", error_type=code, pending=False)
+        return kind in _ENDS
+
+    def _begin(self, response: Any) -> None:
+        self._id = get_text(response, "id")
+        self._model = get_text(response, "model")
+
+    def over(self) -> bool:
+        """Whether the last event has come: it has the tokens, too."""
+        return self._end is not None
 
     def answer(self, *, ended: bool) -> Answer:  # noqa: ARG002 - only the last event ends a response
         """Return the answer so far."""
-        return self._end or self._so_far()
+        if self._end is None:
+            return self._so_far()
+        # Some hosts stream all, and have nothing in the last event; a failed one never has.
+        (last,), (streamed,) = self._end.choices, self._so_far().choices
+        choice = last._replace(
+            text=last.text or streamed.text, tool_uses=last.tool_uses or streamed.tool_uses
+        )
+        return self._end._replace(choices=(choice,))
 
     def _so_far(self) -> Answer:
         parts = (self._parts.get(kind) for kind in ("text", "refusal", "transcript"))
@@ -165,6 +192,7 @@ def _choice(output: list[Any], cut_short_by: str | None) -> Choice:
         tool_uses=tuple(_tool_uses(output)),
         finish_reason=cut_short_by,
         attachments=attachments([*parts, *images]),
+        complete=cut_short_by is None,
     )
 
 

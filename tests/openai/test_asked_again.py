@@ -1,0 +1,167 @@
+"""What is the same question again, and what is another one."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
+from responses_wire import response_object
+
+from tests.openai.asking import client_of, needs
+from tests.replies import chat_stream, error_reply, json_reply
+from trubrics_instrument import patch_openai
+from trubrics_instrument.testing import capture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.loopback import Loopback
+    from trubrics_instrument.testing import Events
+
+Message = dict[str, Any]
+
+
+@pytest.fixture
+def events() -> Iterator[Events]:
+    """Put the patch on, and collect what is told."""
+    patch_openai(user_id="ada")
+    with capture() as taken:
+        yield taken
+
+
+def user(text: str) -> Message:
+    """Return what the user says."""
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Message:
+    """Return what the assistant has said."""
+    return {"role": "assistant", "content": text}
+
+
+def ask(client: openai.OpenAI, *messages: Any) -> None:
+    """Ask, whatever comes of it."""
+    try:
+        client.chat.completions.create(model="m", messages=messages)
+    except openai.APIStatusError:
+        return
+
+
+def questions(events: Events) -> list[tuple[str | None, str | None]]:
+    """Return the Prompts, with the last answer to each."""
+    answers = {one.prompt_id: one.text for one in events.named("Generation")}
+    return [(one.text, answers.get(one.prompt_id)) for one in events.named("Prompt")]
+
+
+def said(text: str, answer_id: str = "c1") -> Any:
+    """Return the reply of a server that says something."""
+    return json_reply(chat_completion(Answer(text, id=answer_id)))
+
+
+def test_a_failure_that_was_overcome(events: Events, server: Loopback) -> None:
+    """Once a call was tried again with success, the same words are a question of their own."""
+    call = ToolCall("look", "{}", "call_1")
+    server.script(
+        json_reply(chat_completion(Answer(tool_calls=(call,)))),
+        error_reply(429),
+        said("Five are open.", "c2"),
+        said("None is open.", "c3"),
+    )
+    with client_of(server, "sync") as client:
+        first = [user("Status?")]
+        ask(client, *first)
+        calls = chat_completion(Answer(tool_calls=(call,)))["choices"][0]["message"]
+        results = [*first, calls, {"role": "tool", "tool_call_id": "call_1", "content": "5"}]
+        ask(client, *results)
+        ask(client, *results)
+        ask(client, *first)
+    assert questions(events) == [("Status?", "Five are open."), ("Status?", "None is open.")]
+    assert len({one.thread_id for one in events}) == 2
+
+
+def test_a_stop_after_which_the_user_went_on(events: Events, server: Loopback) -> None:
+    """An answer that was stopped may be asked for again, until the conversation goes on."""
+    server.script(
+        chat_stream(chat_chunks(Answer("Hello there friend", usage=None))),
+        said("Sure.", "c2"),
+        said("Hi again.", "c3"),
+    )
+    with client_of(server, "sync") as client:
+        with client.chat.completions.create(
+            model="m", messages=[user("Hi")], stream=True
+        ) as stream:
+            while not events.named("Generation"):
+                if next(stream).choices[0].delta.content:
+                    stream.close()
+        stopped = events.one("Generation", status="incomplete").text
+        assert stopped
+        ask(client, user("Hi"), assistant(stopped), user("What can you do?"))
+        ask(client, user("Hi"))
+    assert [text for text, _ in questions(events)] == ["Hi", "What can you do?", "Hi"]
+    assert events[-1].thread_id != events[0].thread_id
+
+
+def test_another_picture(events: Events, server: Loopback) -> None:
+    """Another picture after one that was refused is another question; the same one is not."""
+
+    def picture(data: str) -> Message:
+        url = f"data:image/png;base64,{data}"
+        return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+    server.script(error_reply(400), error_reply(400), said("A cat."))
+    with client_of(server, "sync") as client:
+        for data in ("A" * 300, "A" * 300, "A" * 299 + "B"):
+            ask(client, picture(data))
+    assert len(events.named("Prompt")) == 2
+
+
+@pytest.mark.parametrize(
+    "again", ["less history", "an instruction more"], ids=lambda one: one.replace(" ", "-")
+)
+def test_in_another_form(again: str, events: Events, server: Loopback) -> None:
+    """A retry with less of the history, or with instructions, is one: nothing is regenerated."""
+    long = "The tram leaves at nine from the stop behind the station, and every ten minutes then. "
+    server.script(said(long, "c1"), said(long + "2", "c2"), error_reply(400), said("Yes.", "c3"))
+    system: Message = {"role": "system", "content": "Be brief."}
+    with client_of(server, "sync") as client:
+        asked = [user("One?")]
+        ask(client, *asked)
+        asked += [assistant(long), user("Two?")]
+        ask(client, *asked)
+        asked += [assistant(long + "2"), user("Three?")]
+        ask(client, *asked)
+        ask(client, *(asked[2:] if again == "less history" else [system, *asked]))
+    assert [text for text, _ in questions(events)] == ["One?", "Two?", "Three?"]
+    last = events.one("Generation", text="Yes.")
+    assert (last.get("regenerated"), last.prompt_id) == (None, events[-2].prompt_id)
+
+
+@needs("responses")
+def test_long_questions_that_begin_and_end_alike(events: Events, server: Loopback) -> None:
+    """Two questions at one place are two, however much of them is the same."""
+    rules = "Please judge this review by the rules that we have agreed upon, in one word. " * 3
+    answers = [Answer(text, id=f"resp_{text}") for text in ("ready", "good", "bad", "awful")]
+    server.script(*(json_reply(response_object(one)) for one in answers))
+    with client_of(server, "sync") as client:
+        client.responses.create(model="m", input="The rules are these.")
+        for review in ("Great!", "Awful!", "Awful!"):
+            asked = f"{rules} {review} {rules}"
+            client.responses.create(model="m", input=asked, previous_response_id="resp_ready")
+    assert [one.get("regenerated") for one in events.named("Generation")] == [None] * 3 + [True]
+    assert len(events.named("Prompt")) == 3
+
+
+def test_a_kind_of_str(events: Events, server: Loopback) -> None:
+    """A model that an Enum names is told as it is sent."""
+
+    class Model(str, enum.Enum):
+        BIG = "gpt-4o"
+
+    server.script(said("Yes."))
+    with client_of(server, "sync") as client:
+        client.chat.completions.create(model=Model.BIG, messages=[user("Hi")])
+    assistant_id = events.one("Generation").assistant_id
+    assert (type(assistant_id), assistant_id) == (str, "gpt-4o")

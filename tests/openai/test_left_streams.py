@@ -1,0 +1,272 @@
+"""Streams that the app leaves at their last piece: the next call knows what was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai_wire import Answer, ToolCall, Usage, chat_chunks, completion_chunks
+from responses_wire import response_events, response_object
+
+from tests.openai.asking import MODES, Mode, client_of, close_client, needs, pieces, settled
+from tests.replies import RESET, Reply, Step, chat_stream, json_reply, response_stream
+from trubrics_instrument import _runtime, patch_openai
+from trubrics_instrument.testing import capture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.loopback import Loopback
+    from trubrics_instrument.testing import Events
+
+pytestmark = pytest.mark.anyio
+
+BOTH = pytest.mark.parametrize("mode", MODES)
+LOOK = Answer(tool_calls=(ToolCall("look", "{}", "call_1"),), usage=None)
+LOOKED: list[dict[str, Any]] = [
+    {"role": "user", "content": "Is it raining?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "wet"},
+]
+
+
+@pytest.fixture
+def events() -> Iterator[Events]:
+    """Put the patch on, and collect what is told; nothing is collected as garbage meanwhile."""
+    patch_openai(user_id="ada")
+    gc.collect()
+    gc.disable()
+    with capture() as taken:
+        yield taken
+    gc.enable()
+
+
+async def left_at_the_last(stream: Any) -> None:
+    """Read a stream as many apps do: no further than the piece that says that it is the last."""
+    async for piece in pieces(stream):
+        choices = getattr(piece, "choices", None)
+        if choices[0].finish_reason if choices else getattr(piece, "type", "") == _LAST:
+            return
+
+
+_LAST = "response.completed"
+
+
+@BOTH
+async def test_tools_go_on(mode: Mode, events: Events, server: Loopback) -> None:
+    """The results of the tools go on with their turn, though the stream has not ended."""
+    server.script(*(chat_stream(chat_chunks(one)) for one in (LOOK, Answer("Yes.", usage=None))))
+    client = client_of(server, mode)
+    kept: list[Any] = []  # as an app's variable keeps it
+    for messages in (LOOKED[:1], LOOKED):
+        stream = await settled(
+            client.chat.completions.create(model="m", messages=messages, stream=True)
+        )
+        kept.append(stream)
+        await left_at_the_last(stream)
+    for stream in kept:
+        await settled(stream.close())
+    await close_client(client)
+    assert [(one.event, one.text, one.get("status")) for one in events] == [
+        ("Prompt", "Is it raining?", None),
+        ("Tool call", None, None),
+        ("Generation", "Yes.", "ok"),
+    ]
+    assert len({(one.prompt_id, one.thread_id) for one in events}) == 1
+    assert events.one("Generation").get("tool_calls") == 1
+
+
+@BOTH
+async def test_seconds_end_there(mode: Mode, events: Events, server: Loopback) -> None:
+    """An answer ends with its last piece, however much later the app lets go of the stream."""
+    server.script(chat_stream(chat_chunks(Answer("Yes.", usage=None))))
+    client = client_of(server, mode)
+    stream = await settled(
+        client.chat.completions.create(model="m", messages=LOOKED[:1], stream=True)
+    )
+    await left_at_the_last(stream)
+    await asyncio.sleep(1)
+    await settled(stream.close())
+    await close_client(client)
+    assert events.one("Generation", status="ok").get("latency") < 1
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completion"])
+async def test_tokens_behind_the_answer(endpoint: str, events: Events, server: Loopback) -> None:
+    """What comes behind the last word counts: it is told once, with its tokens, before the end."""
+    answer = Answer("Yes.", usage=Usage(9, 5))
+    client = client_of(server, "sync")
+    if endpoint == "chat":
+        server.script(chat_stream(chat_chunks(answer, include_usage=True)))
+        stream = client.chat.completions.create(model="m", messages=LOOKED[:1], stream=True)
+    else:
+        used = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+        last: dict[str, Any] = {**completion_chunks(answer)[0], "choices": [], "usage": used}
+        server.script(chat_stream([*completion_chunks(answer), last]))
+        stream = client.completions.create(model="m", prompt="Is it raining?", stream=True)
+    for piece in stream:
+        if piece.usage is not None:
+            break
+        assert not events.named("Generation")
+    assert events.one("Generation", text="Yes.", status="ok").get("total_tokens") == 14
+    stream.close()
+    client.close()
+    assert len(events) == 2
+
+
+async def test_a_host_that_ends_each_piece(events: Events, server: Loopback) -> None:
+    """A host that says "stop" with every piece has not come to its end with the first one."""
+    chunks = chat_chunks(Answer("One two three", usage=None))
+    for chunk in chunks:
+        chunk["choices"][0]["finish_reason"] = "stop"
+    server.script(chat_stream(chunks))
+    client = client_of(server, "sync")
+    assert list(client.chat.completions.create(model="m", messages=LOOKED[:1], stream=True))
+    client.close()
+    assert events.one("Generation").text == "One two three"
+
+
+@needs("responses")
+@BOTH
+async def test_responses_are_a_conversation(mode: Mode, events: Events, server: Loopback) -> None:
+    """A response is told with its last event, so that the next one goes on from it."""
+    answers = [Answer(f"Answer {number}.", id=f"resp_{number}") for number in range(3)]
+    server.script(*(response_stream(response_events(one)) for one in answers))
+    client = client_of(server, mode)
+    kept: list[Any] = []
+    for number in range(3):
+        previous = {"previous_response_id": f"resp_{number - 1}"} if number else {}
+        stream = await settled(
+            client.responses.create(model="m", input=f"Ask {number}", stream=True, **previous)
+        )
+        kept.append(stream)
+        await left_at_the_last(stream)
+        assert events[-1].text == f"Answer {number}."
+    for stream in kept:
+        await settled(stream.close())
+    await close_client(client)
+    assert len(events) == 6
+    assert len({one.thread_id for one in events}) == 1
+
+
+FAILED = {"status": "failed", "error": {"code": "server_error", "message": "a secret"}}
+
+
+def last_event_without(answer: Answer, **fields: Any) -> Reply:
+    """Return the stream of a response whose last event has none of the output."""
+    *events, _ = response_events(answer)
+    whole: dict[str, Any] = {**response_object(answer), "output": [], **fields}
+    last: dict[str, Any] = {
+        "type": f"response.{whole['status']}",
+        "sequence_number": 99,
+        "response": whole,
+    }
+    return response_stream([*events, last])
+
+
+@needs("responses")
+@pytest.mark.parametrize(
+    ("fields", "event"),
+    [(FAILED, "Generation failed"), ({}, "Generation")],
+    ids=["failed", "some hosts"],
+)
+async def test_what_the_last_event_lacks(
+    fields: dict[str, Any], event: str, events: Events, server: Loopback
+) -> None:
+    """The text that was streamed is told, though the last event does not repeat it."""
+    server.script(last_event_without(Answer("Half of it"), **fields))
+    client = client_of(server, "sync")
+    assert list(client.responses.create(model="m", input="Hi", stream=True))
+    client.close()
+    assert [(one.event, one.text) for one in events] == [("Prompt", "Hi"), (event, "Half of it")]
+
+
+@needs("responses")
+async def test_tools_that_the_last_event_lacks(events: Events, server: Loopback) -> None:
+    """So are the tools, and with them the turn."""
+    server.script(last_event_without(LOOK))
+    client = client_of(server, "sync")
+    assert list(client.responses.create(model="m", input="Hi", stream=True))
+    client.close()
+    assert [(one.event, one.get("tool_name")) for one in events] == [
+        ("Prompt", None),
+        ("Tool call", "look"),
+    ]
+
+
+@needs("responses")
+@pytest.mark.parametrize("again", ["left", "breaks", "begins anew"])
+async def test_a_background_stream_left_twice(again: str, events: Events, server: Loopback) -> None:
+    """It waits for the rest, with all that has come; a stream that goes on says no id."""
+    answer = Answer("All trams run.", id="resp_9")
+    pieces = response_events(answer)
+    middle = [place for place, one in enumerate(pieces) if one["type"].endswith("text.delta")][1]
+    rest: list[dict[str, Any] | Step] = [*pieces[middle : middle + 2]]
+    server.script(
+        response_stream(pieces[:middle]),
+        response_stream(
+            {"left": rest, "breaks": [*rest[:1], RESET]}.get(again, [*pieces[:middle]])
+        ),
+        json_reply(response_object(answer, status="in_progress")),
+        json_reply(response_object(answer)),
+    )
+    client = client_of(server, "sync")
+    asked = {"model": "m", "input": "Do they run?", "background": True}
+    stream = client.responses.create(**asked, stream=True)
+    list(stream)
+    stream = client.responses.retrieve("resp_9", stream=True, starting_after=middle - 1)
+    if again == "breaks":
+        with pytest.raises(openai.APIConnectionError):
+            list(stream)
+    else:
+        list(stream)
+    assert len(events) == 1
+    client.responses.retrieve("resp_9")
+    client.responses.retrieve("resp_9")
+    client.close()
+    assert [(one.event, one.text, one.get("status"), one.generation_id) for one in events] == [
+        ("Prompt", "Do they run?", None, None),
+        ("Generation", "All trams run.", "ok", "resp_9"),
+    ]
+
+
+@needs("responses")
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_came_of_a_background_stream(anew: bool, events: Events, server: Loopback) -> None:
+    """If the app never comes back, what has come by then is told, once."""
+    answer = Answer("All trams run.", id="resp_9")
+    pieces = response_events(answer)
+    deltas = [place for place, one in enumerate(pieces) if one["type"].endswith("text.delta")]
+    second = pieces[: deltas[2]] if anew else pieces[deltas[1] : deltas[2]]
+    server.script(response_stream(pieces[: deltas[1]]), response_stream(second))
+    client = client_of(server, "sync")
+    list(client.responses.create(model="m", input="Do they run?", background=True, stream=True))
+    list(client.responses.retrieve("resp_9", stream=True, starting_after=1))
+    client.close()
+    call = _runtime.state().pending.pop("resp_9")
+    assert call is not None
+    call.leave()
+    said = "".join(pieces[place]["delta"] for place in deltas[:2])
+    assert events.one("Generation", status="incomplete", generation_id="resp_9").text == said
+
+
+async def test_a_tool_left_half_way(events: Events, server: Loopback) -> None:
+    """A stream that is left in a tool's arguments has called nothing yet, and says so."""
+    server.script(chat_stream(chat_chunks(LOOK)))
+    client = client_of(server, "sync")
+    stream = client.chat.completions.create(model="m", messages=LOOKED[:1], stream=True)
+    for piece in stream:
+        if piece.choices[0].delta.tool_calls:
+            break
+    stream.close()
+    client.close()
+    assert events.one("Tool call").get("status") == "incomplete"
