@@ -22,7 +22,7 @@ from trubrics_instrument._identity import (
     claimed_by_own_keys,
     current,
 )
-from trubrics_instrument._reader import Answer, Choice
+from trubrics_instrument._reader import Answer, Choice, Usage
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from trubrics_instrument._turns import Turn
 
 _NO_CHOICE = Choice()
-_NOT_PROPERTIES = OWN_KEYS | {*USER_KEYS, *THREAD_KEYS}
+# What somebody asks with, and what is told of an answer: no name for the app's own data.
+_NOT_PROPERTIES = OWN_KEYS | {
+    *(*USER_KEYS, *THREAD_KEYS, *Usage._fields),
+    *("latency", "time_to_first_token", "cost_usd", "status", "error_type", "finish_reason"),
+    *("model_calls", "tool_calls", "tool_name", "tool_call_id", "documents", "attachments"),
+    *("response_model", "regenerated", "cached", "text_truncated", "source", "event_id"),
+}
 
 
 class Observer(NamedTuple):
@@ -368,7 +374,11 @@ def _common(
     reader: AnswerReader, asked: Asked, observer: Observer, said: Said, who: Identity
 ) -> dict[str, object]:
     """Return the properties of every event of a call."""
-    metadata = {key: value for key, value in asked.metadata.items() if key not in _NOT_PROPERTIES}
+    metadata = {
+        key: value
+        for key, value in asked.metadata.items()
+        if key not in _NOT_PROPERTIES and not key.startswith("$")
+    }
     return {
         **metadata,
         **(observer.properties or {}),

@@ -109,7 +109,7 @@ async def test_order(source: Any, mode: str, sink: Sink) -> None:
 
 
 async def test_order_of_a_bare_model(sink: Sink) -> None:
-    """A model that is asked directly knows the same sources, but for `configurable`."""
+    """A model that is asked directly knows the same sources; `configurable`: see test_found."""
     callbacks: list[Any] = [TrubricsCallbackHandler("told")]
     both: dict[str, Any] = {**OWN, **METADATA}
     model().invoke(QUESTION, {"callbacks": callbacks, "metadata": both})

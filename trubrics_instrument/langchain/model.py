@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Choice
+from trubrics_instrument._reader import Answer, Choice, Usage
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed
 from trubrics_instrument.langchain.messages import text_in
 from trubrics_instrument.langchain.origin import UNKNOWN, Origin
 from trubrics_instrument.langchain.outcome import ModelAnswer
-from trubrics_instrument.langchain.reader import ResultReader
+from trubrics_instrument.langchain.reader import ResultReader, sum_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -25,7 +25,10 @@ _NOTHING_READ: tuple[()] = ()
 
 
 class ModelRun:
-    """A run of a model from start to end, told by its `turn` or its `call`, or not at all."""
+    """A run of a model from start to end, told by its `turn` or its `call`, or not at all.
+
+    One that another model makes, to answer with what it says, is a part of that one: `within` it.
+    """
 
     def __init__(
         self,
@@ -35,12 +38,15 @@ class ModelRun:
         *,
         turn: RunTurn | None = None,
         call: ModelCall | None = None,
+        within: ModelRun | None = None,
     ) -> None:
         self.key = key
         self.turn = turn
         self._run_id = str(run_id)
         self._origin = origin
         self._call = call
+        self._within = within
+        self._inner: list[Usage] = []
         self._first_piece_s: float | None = None
         self._pieces: list[Any] = []
         observed.opened(self.key)
@@ -59,6 +65,10 @@ class ModelRun:
                     awaiting.pop(self.key, None)
                     return
         self._pieces.append(token)
+
+    def used(self, usage: Usage) -> None:
+        """Take note of what a model took that this one has asked, lest it does not tell it."""
+        self._inner.append(usage)
 
     def ended(self, result: Any) -> None:
         """Take note of its answer."""
@@ -80,6 +90,10 @@ class ModelRun:
         observed.closed(self.key)
         awaiting.pop(self.key, None)
         answer, cached = (Answer(), False) if result is None else self._read(result)
+        if self._within is not None:
+            self._within.used(answer.usage)
+        if self._inner and answer.usage == Usage():
+            answer = answer._replace(usage=sum_of(self._inner))
         if error is not None and not answer.choices:
             answer = answer._replace(choices=self._so_far())
         if self._call is not None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _MAX_FRAMES = 60
 _CALLBACKS = "langchain_core.callbacks.manager"
 _MODELS = "langchain_core.language_models"
+# What lies between the start of a run and our handler.
+_TOLD_BY = (_CALLBACKS, "trubrics_instrument.")
 _CALLING = frozenset({"_generate", "_stream", "_call", "_agenerate", "_astream", "_acall"})
 
 _TRANSFORM = "_transform_stream_with_config"
@@ -48,7 +50,20 @@ def observes_this_call() -> bool:
     of a stream, and get lost on the way to another thread. It only helps where a model's own code
     was moved to a thread, and left its run behind.
     """
-    return bool(_open) and _on_stack(sys._getframe(1))
+    return bool(_open) and _on_stack(sys._getframe(1)) is not None
+
+
+def caller() -> Hashable:
+    """Return the key of the observed model run that makes the run that starts here; None if none.
+
+    A router or a wrapper answers with what another model says: that is one answer, and no two.
+    """
+    if not _open:
+        return None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _module_of(frame).startswith(_TOLD_BY):
+        frame = frame.f_back
+    return _on_stack(frame)
 
 
 def in_stream() -> bool:
@@ -91,7 +106,8 @@ def _module_of(frame: FrameType) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _on_stack(frame: FrameType | None) -> bool:
+def _on_stack(frame: FrameType | None) -> Hashable:
+    """Return the key of the observed model run whose code is on the stack; None if none is."""
     moved = False
     foreign = False
     for _ in range(_MAX_FRAMES):
@@ -99,14 +115,15 @@ def _on_stack(frame: FrameType | None) -> bool:
             break
         module = _module_of(frame)
         if module == _CALLBACKS:  # somebody else's handler asks a model on its own behalf
-            return False
+            return None
         if frame.f_code.co_name in _CALLING or module.startswith(_MODELS):
             run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
             if run_id is None:
                 moved = moved or frame.f_code.co_name in _CALLING
             elif key_of(run_id) in _open:
-                return True
+                return key_of(run_id)
             else:
                 foreign = True
         frame = frame.f_back
-    return moved and not foreign and _last_opened.get() in _open
+    last = _last_opened.get()
+    return last if moved and not foreign and last in _open else None

@@ -20,6 +20,7 @@ from trubrics_instrument.langchain.messages import field, first_text, mapping
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextvars import ContextVar
+    from types import FrameType
 
 SKIP_TAG = "trubrics:skip"
 
@@ -27,6 +28,10 @@ SKIP_TAG = "trubrics:skip"
 _MODEL_KEYS = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
 _NOT_THE_APPS = ("ls_", "lc_", "langgraph_", "checkpoint_", "__")
 _LANGGRAPHS = frozenset({"run_id", "task_id", "graph_id", "assistant_id"})
+_GRAPHS = "langgraph.pregel"
+_RUNNERS = (_GRAPHS, "langchain_core.runnables", "langchain_core.language_models")
+# From a run's start up to who runs it; some of LangChain's own lie between.
+_MAX_FRAMES = 16
 _CLAIMING = frozenset({*USER_KEYS, *THREAD_KEYS})
 
 
@@ -92,12 +97,34 @@ def own_keys(*metadata: Mapping[str, Any]) -> dict[str, object]:
     return found
 
 
-def claim_of(*metadata: Mapping[str, Any]) -> Claim:
+def claim_of(configurable: Mapping[str, Any], *metadata: Mapping[str, Any]) -> Claim:
     """Return who asks, and where: `configurable` first, for metadata can hold a stale thread.
 
-    Source: langgraph 0.6.11 to 1.2.2 repeat the first call's `thread_id` (langgraph#7441).
+    That of the root run before that of the code here, which may be a graph inside it with a thread
+    of its own. Source: langgraph 0.6.11 to 1.2.2 repeat the first call's `thread_id`
+    (langgraph#7441).
     """
-    return claim_in(mapping(_config().get("configurable")), *metadata)
+    return claim_in(configurable, mapping(_config().get("configurable")), *metadata)
+
+
+def configured(frame: FrameType | None) -> tuple[bool, Mapping[str, Any]]:
+    """Return whether a graph starts here, and what the run that starts is configured with.
+
+    Its metadata has not all of it, and nothing else shows it. Source: langgraph 0.2 to 1.2,
+    `Pregel.stream`; langchain-core 0.3.10 to 1.8.3, `Runnable.invoke`, `batch` and the like.
+    """
+    found: Mapping[str, Any] = {}
+    for _ in range(_MAX_FRAMES):
+        if frame is None:
+            break
+        module = frame.f_globals.get("__name__")
+        if isinstance(module, str) and module.startswith(_RUNNERS):
+            config = mapping(frame.f_locals.get("config"))
+            if module.startswith(_GRAPHS):
+                return True, mapping(config.get("configurable"))
+            found = found or mapping(config.get("configurable"))
+        frame = frame.f_back
+    return False, found
 
 
 def claim_in(*told: Mapping[str, Any]) -> Claim:

@@ -42,8 +42,6 @@ _QUESTION_KEYS = (
 # What names a decision where a graph goes on, and no words of the user's.
 _DECISIONS = frozenset({"type", "action", "decision", "choice", "status", "id"})
 _INTERRUPT_ID = re.compile("[0-9a-f]{32}")
-# What `create_agent` and `with_structured_output(include_raw=True)` make of an answer.
-_STRUCTURED_KEYS = ("structured_response", "parsed")
 _ANSWER_KEYS = ("output", "answer", "result", "response", "text", "content", "messages")
 
 
@@ -105,6 +103,8 @@ def last_question(messages: Sequence[Any]) -> Question:
                 tool_ids=tuple(results),
                 history=_history(messages, index),
             )
+    if results:  # the rest is at the provider's, or in a graph's state
+        return Question(continues=True, tool_ids=tuple(results))
     return Question(said(messages[-1]) if messages else None)
 
 
@@ -116,6 +116,13 @@ def reply_of(given: Any, key: Key = None) -> Reply | None:
         found = _by_key(given, key)
         return _reply(found) or Reply(as_text(found))
     return None
+
+
+def replies_in(given: Any) -> list[Reply]:
+    """Return all that may be the answer in a root run's output, likeliest first."""
+    fields = _fields(given)
+    found = (_reply(fields[name]) for name in _ANSWER_KEYS if fields.get(name) is not None)
+    return [one for one in found if one is not None]
 
 
 def as_text(value: Any) -> str | None:
@@ -187,12 +194,13 @@ def _reply(given: Any) -> Reply | None:
     if role(given) is not None:
         return _reply_in(given)
     fields = _fields(given)
-    found = (_reply(fields[name]) for name in _ANSWER_KEYS if fields.get(name) is not None)
-    reply = next((one for one in found if one is not None), None)
+    reply = next(iter(replies_in(given)), None)
     if reply is None and "parsing_error" in fields:
         reply = _raw_reply(fields.get("raw"))
-    shaped = (fields.get(name) for name in _STRUCTURED_KEYS)
-    structured = next((one for one in shaped if one is not None), None)
+    # What `create_agent` and `with_structured_output(include_raw=True)` make of an answer.
+    structured = fields.get("structured_response")
+    if structured is None and "parsing_error" in fields:
+        structured = fields.get("parsed")
     if structured is None:
         return reply
     return Reply(as_text(structured), reply.message_id if reply else None)
@@ -225,6 +233,11 @@ def _last_reply(messages: Sequence[Any]) -> Reply | None:
 
 def _reply_in(message: Any) -> Reply:
     return Reply(answered(message), first_text([field(message, "id")]), tool_uses(message))
+
+
+def resumes(given: Any) -> bool:
+    """Whether a graph goes on with what a human, or the app itself, has decided."""
+    return _is_command(given) and given.resume is not None
 
 
 def _is_command(given: Any) -> bool:

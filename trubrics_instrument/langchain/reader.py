@@ -57,9 +57,9 @@ class ResultReader:
         return answer, cached
 
     def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
-        """Return the ids of the tool calls: their results will come with the same question."""
-        uses = (use for choice in answer.choices for use in choice.tool_uses)
-        return tuple((use.id or use.name, asked.text) for use in uses)
+        """Return the ids of the tool calls, whose results may come with the question or without."""
+        uses = [use.id or use.name for choice in answer.choices for use in choice.tool_uses]
+        return tuple([(use, text) for use in uses for text in {asked.text, None}])
 
 
 def _choice(generation: Any) -> Choice:

@@ -63,6 +63,11 @@ def is_open(key: Hashable) -> bool:
     return _open.get(key) is not None
 
 
+def model(key: Hashable) -> Any:
+    """Return an open run of a model."""
+    return None if key is None else _open.get(key)
+
+
 def enter(key: Hashable, run: Run) -> None:
     """Take note of a run until it is left."""
     _put(key, run)
@@ -101,7 +106,9 @@ def around(parent_run_id: Any) -> Run | None:
     if parent is None:
         enclosing = enclosing_run_id()
         parent = None if enclosing is None else _open.get(key_of(enclosing))
-    return parent
+    # A step may outlive its root: a thread that goes on after a timeout, a task nobody waits for.
+    turn = None if parent is None else parent.turn
+    return None if turn is not None and turn.over else parent
 
 
 def _turn_or_run(key: Hashable) -> Run | None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall, start_now
 from trubrics_instrument._reader import Asked
-from trubrics_instrument.langchain import runs
+from trubrics_instrument.langchain import observed, runs
 from trubrics_instrument.langchain.messages import each, field, first_text, mapping
 from trubrics_instrument.langchain.model import ModelRun
 from trubrics_instrument.langchain.origin import (
     SKIP_TAG,
     claim_of,
+    configured,
     origin_of,
     own_keys,
     own_properties,
 )
+from trubrics_instrument.langchain.question import resumes
 from trubrics_instrument.langchain.reader import ResultReader
 from trubrics_instrument.langchain.tools import ToolRun
 from trubrics_instrument.langchain.turn import Root, RunTurn
@@ -78,6 +81,8 @@ def start_step(started: Started, given: Any) -> None:
     turn = _turn_of(started, given)
     if turn is not None:
         runs.enter(started.key, turn)
+        if resumes(given):
+            turn.went_on()
 
 
 def start_tool(started: Started, given: Any) -> None:
@@ -111,6 +116,11 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
         runs.enter_mortal(started.key, ModelRun(started.key, started.run_id), started.run_id)
         return
     if not _runtime.observing():
+        return
+    outer = runs.model(observed.caller())
+    if outer is not None:
+        run = ModelRun(started.key, started.run_id, within=outer)
+        runs.enter_mortal(started.key, run, started.run_id)
         return
     origin = origin_of(started.serialized, started.metadata, started.about.get("invocation_params"))
     turn = around.turn if around and started.settings.granularity == "turn" else None
@@ -164,7 +174,7 @@ def _start_call(started: Started, asked: Question, origin: Origin, operation: st
             continues=asked.continues,
             turn_keys=asked.turn_keys(),
             question=(asked.text, asked.attachments, asked.history.begins, asked.history.tail[-1:]),
-            claim=claim_of(metadata),
+            claim=claim_of(configured(sys._getframe(1))[1], metadata),
             metadata=own_properties(metadata) | own_keys(metadata),
             history=asked.history,
         ),

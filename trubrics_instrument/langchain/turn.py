@@ -27,6 +27,7 @@ from trubrics_instrument.langchain.question import (
     as_text,
     goes_on,
     question_of,
+    replies_in,
     reply_of,
 )
 from trubrics_instrument.langchain.reader import ResultReader
@@ -66,7 +67,6 @@ class RunTurn:
 
     def __init__(self, settings: Settings, root: Root) -> None:
         self.key = root.key
-        self.turn = self
         self._settings = settings
         self._start = start_now(str(root.run_id))
         self._observer = told = settings.observer
@@ -93,6 +93,11 @@ class RunTurn:
         self._interrupts: list[str | None] = []
         self._outcome: Outcome | None = None
         self._unfinished = [True]
+
+    @property
+    def turn(self) -> RunTurn:
+        """Itself: what a step of it belongs to."""
+        return self
 
     @property
     def over(self) -> bool:
@@ -146,6 +151,10 @@ class RunTurn:
         if is_interrupt(error):
             self._interrupts.append(shown_to_human(error))
 
+    def went_on(self) -> None:
+        """Take note that a graph inside goes on past what it stopped for."""
+        self._interrupts.clear()
+
     def ended(self, output: Any, late_input: Any) -> None:
         """Take note of the root run's output; a stream that was left early has none."""
         status: Status = "incomplete" if self._late and output is None else "ok"
@@ -172,7 +181,7 @@ class RunTurn:
 
     def _asks(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
         """Return what is asked, with the first model's question where the root shows none."""
-        claim = claim_of(self._metadata, metadata)
+        claim = claim_of(self._stop.configurable, self._metadata, metadata)
         typed = self._question or (self._stop.question if self._goes_on else None)
         resumed = self._goes_on and typed is None and origin.framework == "langgraph"
         asked = typed or question
@@ -193,9 +202,21 @@ class RunTurn:
     def _reply(self, output: Any) -> Reply | None:
         """Return the answer in the output; a structured one as JSON, if no model said it."""
         reply = reply_of(output, self._settings.output_key)
+        if reply is not None and self._settings.output_key is None:
+            reply = self._fresh(reply, output)
         if reply is not None or output is None or not self._answers:
             return reply
         return None if self._answers[-1].choice.text else Reply(as_text(output))
+
+    def _fresh(self, reply: Reply, output: Any) -> Reply:
+        """Return the reply, unless it is the last one again, and a model of this turn said another.
+
+        A graph's state keeps what nobody has written anew: the answer to an earlier question.
+        """
+        said = {answer.choice.text for answer in self._answers}
+        if reply.text in said or not self._stop.told_before(reply.text):
+            return reply
+        return next((one for one in replies_in(output) if one.text and one.text in said), reply)
 
     def _tell_prompt(self) -> None:
         try:
@@ -218,6 +239,7 @@ class RunTurn:
 
     def _end(self, outcome: Outcome, late_input: Any) -> None:
         if self._asked is None:
+            self._unfinished.clear()
             if self._edits:
                 self._stop.edited()
             else:
@@ -272,6 +294,7 @@ class RunTurn:
         surely = bool(uses or self._interrupts)
         if thread_id and (surely or self._first.framework == "langgraph"):
             call.keep(self._stop.stand(thread_id, surely=surely))
+        self._stop.tell(answer.choices[0].text)
         call.end(answer)
 
 

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 from trubrics_instrument._call import who_asks
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._reader import Asked
-from trubrics_instrument._trail import NO_HISTORY
-from trubrics_instrument.langchain.messages import mapping
-from trubrics_instrument.langchain.origin import claim_in, own_keys
+from trubrics_instrument._trail import NO_HISTORY, number_of
+from trubrics_instrument.langchain.origin import claim_in, configured, own_keys
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
-    from types import FrameType
 
     from trubrics_instrument._call import Observer, Start
     from trubrics_instrument._identity import Claim
@@ -24,11 +22,9 @@ if TYPE_CHECKING:
 # They hold texts, so fewer than elsewhere.
 _questions: Memory[Question] = Memory(1_000)
 _last_steps: Memory[float] = Memory()
+_last_told: Memory[int] = Memory()
 # The next model, perhaps with a tool before it. A new question takes more steps.
 _SOON = 2
-_GRAPHS = "langgraph.pregel"
-# From a root run's turn up to the graph; some of LangChain's own lie between.
-_MAX_FRAMES = 16
 
 
 class Stop:
@@ -36,10 +32,13 @@ class Stop:
 
     Attributes:
         question: What the user asked when the graph stopped before any model.
+        configurable: What the root run is configured with; its steps may have their own.
     """
 
     def __init__(self, observer: Observer, start: Start, metadata: Mapping[str, Any]) -> None:
-        self._place = _place(observer, start, metadata)
+        is_graph, self.configurable = configured(sys._getframe(2))
+        claim = claim_in(self.configurable, metadata)
+        self._place = _place(observer, start, metadata, claim) if is_graph else None
         self._step: int | None = None
         self.question = _questions.pop(self._place) if self._place and len(_questions) else None
 
@@ -48,6 +47,15 @@ class Stop:
         waits = question or self.question
         if self._place is not None and waits is not None:
             _questions.put(self._place, waits._replace(history=NO_HISTORY))
+
+    def tell(self, text: str | None) -> None:
+        """Note what the graph has answered."""
+        if self._place is not None and text:
+            _last_told.put(self._place, number_of(text))
+
+    def told_before(self, text: str | None) -> bool:
+        """Whether that is what the graph has answered to the question before."""
+        return self._place is not None and _last_told.get(self._place) == number_of(text or "")
 
     def edited(self) -> None:
         """Note that the app has changed the state of the graph, which takes a step of it."""
@@ -86,28 +94,13 @@ class Stop:
         return (("paused", thread_id),) if near else ()
 
 
-def _place(observer: Observer, start: Start, metadata: Mapping[str, Any]) -> Claim | None:
-    """Return whose conversation a graph is in, if it is a graph that starts here, and in one.
+def _place(
+    observer: Observer, start: Start, metadata: Mapping[str, Any], claim: Claim
+) -> Claim | None:
+    """Return whose conversation a graph is in, if it is in one.
 
     Two users may call theirs the same, and one must never be told what the other asked.
     """
-    configurable = _configurable(sys._getframe(2))
-    if configurable is None:
-        return None
-    claim, own = claim_in(configurable, metadata), own_keys(metadata)
+    own = own_keys(metadata)
     place = who_asks(Asked("chat", claim=claim, metadata=own), observer, start.said)
     return place if place.thread_id else None
-
-
-def _configurable(frame: FrameType | None) -> Mapping[str, Any] | None:
-    """Return what the graph that starts here is configured with; None if it is no graph.
-
-    A run's metadata has not all of it. Source: langgraph 0.2 to 1.2, `Pregel.stream`.
-    """
-    for _ in range(_MAX_FRAMES):
-        if frame is None:
-            break
-        if str(frame.f_globals.get("__name__")).startswith(_GRAPHS):
-            return mapping(mapping(frame.f_locals.get("config")).get("configurable"))
-        frame = frame.f_back
-    return None

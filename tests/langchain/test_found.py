@@ -1,0 +1,302 @@
+"""Defects that were found once in what runs do to each other, each with the rule that it broke."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+import pytest
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
+
+from tests.langchain.driving import assert_nothing_left
+from tests.langchain.models import Scripted, calls, says
+from trubrics_instrument import TrubricsCallbackHandler, patch_langchain, unpatch_langchain
+from trubrics_instrument.testing import capture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trubrics_instrument.testing import Events
+
+memory: Any = pytest.importorskip("langgraph.checkpoint.memory")
+graphs: Any = pytest.importorskip("langgraph.graph")
+kinds: Any = pytest.importorskip("langgraph.types")
+
+PATIENCE_S = 10
+TEMPLATE = ChatPromptTemplate.from_template("Question: {question}")
+ASKED = {"question": "On time?"}
+HANDLED: Any = {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1")]}
+
+
+@pytest.fixture(autouse=True)
+def events() -> Iterator[Events]:
+    """Collect what is told; nothing is left open."""
+    with capture() as taken:
+        yield taken
+    assert_nothing_left()
+
+
+def model(text: str = "Yes.", **more: Any) -> Scripted:
+    """Return a model that says one thing, and takes 5 tokens for it."""
+    return Scripted(rule=says(text), **more)
+
+
+def graph_of(node: Callable[[Any], Any]) -> Any:
+    """Return a graph of one node that keeps its messages."""
+    builder = graphs.StateGraph(graphs.MessagesState)
+    builder.add_node("node", node)
+    builder.add_edge(graphs.START, "node")
+    return builder.compile(checkpointer=memory.MemorySaver())
+
+
+def in_thread(thread_id: str, handled_for: str | None = None, **more: str) -> Any:
+    """Return a config with a handler and a conversation."""
+    configurable = {"thread_id": thread_id, **more}
+    return {"callbacks": [TrubricsCallbackHandler(handled_for)], "configurable": configurable}
+
+
+def ends(events: Events) -> list[tuple[str, str | None, Any, Any]]:
+    """Return event, text, calls and tokens of all that was told."""
+    return [
+        (one.event, one.text, one.get("model_calls"), one.get("total_tokens")) for one in events
+    ]
+
+
+def test_a_node_that_outlives_a_timeout(events: Events) -> None:
+    """A prompt is followed by an end: a thread that goes on after its root is a turn of its own."""
+    begun, given_up, done = threading.Event(), threading.Event(), threading.Event()
+
+    def node(state: Any) -> Any:
+        begun.set()
+        given_up.wait(PATIENCE_S)
+        try:
+            return {"messages": [model("Late.").invoke(state["messages"])]}
+        finally:
+            done.set()
+
+    async def impatient() -> None:
+        asked = {"messages": [("user", "On time?")]}
+        task = asyncio.create_task(graph_of(node).ainvoke(asked, in_thread("t-1", "ada")))
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        given_up.set()
+        await asyncio.to_thread(done.wait, PATIENCE_S)
+
+    asyncio.run(impatient())
+    assert ends(events) == [("Prompt", "On time?", None, None), ("Generation", "Late.", 1, 5)]
+
+
+def test_a_chain_that_outlives_its_root(events: Events) -> None:
+    """A token is counted: what a chain asks in the background, after its root, is told too."""
+
+    async def main() -> None:
+        told = asyncio.Event()
+
+        async def wait(asked: Any) -> Any:
+            await told.wait()
+            return asked
+
+        behind = RunnableLambda(wait) | TEMPLATE | model("Behind.")
+        tasks: list[Any] = []
+
+        async def root(asked: Any) -> Any:
+            tasks.append(asyncio.create_task(behind.ainvoke(asked)))
+            await asyncio.sleep(0.05)
+            return (await (TEMPLATE | model("Front.")).ainvoke(asked)).content
+
+        await RunnableLambda(root).ainvoke(ASKED, HANDLED)
+        told.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert [one[1:] for one in ends(events) if one[0] == "Generation"] == [
+        ("Front.", 1, 5),
+        ("Behind.", 1, 5),
+    ]
+    assert len({one.prompt_id for one in events.named("Prompt")}) == 2
+
+
+class Router(BaseChatModel):
+    """A model that answers with what another one says, with or without its tokens."""
+
+    inner: Any
+    counts: bool = True
+
+    @property
+    def _llm_type(self) -> str:
+        return "router"
+
+    def _generate(
+        self, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any
+    ) -> ChatResult:
+        said = self.inner.invoke(messages)
+        message = said if self.counts else AIMessage(str(said.content))
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("where", ["in a chain", "by itself"])
+def test_a_model_that_asks_another(where: str, counts: bool, events: Events) -> None:
+    """One answer is counted once, whichever of the two models tells its tokens."""
+    router = Router(inner=model("Hi."), counts=counts)
+    patch_langchain("ada", thread_id="t-1")
+    try:
+        if where == "in a chain":
+            (TEMPLATE | router).invoke(ASKED)
+        else:
+            router.invoke("On time?")
+    finally:
+        unpatch_langchain()
+    assert ends(events) == [("Prompt", "On time?", None, None), ("Generation", "Hi.", 1, 5)]
+    assert events[-1].assistant_id == "router"
+
+
+def test_the_result_of_a_tool_of_the_clients(events: Events) -> None:
+    """A tool's result alone is no question: the graph has the rest, and goes on with its turn."""
+    asker = Scripted(rule=calls("weather", then="Sunny."))
+    graph = graph_of(lambda state: {"messages": [asker.invoke(state["messages"])]})
+    graph.invoke({"messages": [("user", "How is it?")]}, in_thread("t-1", "ada"))
+    result = ToolMessage("A SECRET", tool_call_id="call-weather")
+    graph.invoke({"messages": [result]}, in_thread("t-1", "ada"))
+    assert [(one.event, one.text) for one in events] == [
+        ("Prompt", "How is it?"),
+        ("Tool call", None),
+        ("Generation", "Sunny."),
+    ]
+    assert len({one.prompt_id for one in events}) == 1
+
+
+def test_a_result_for_a_bare_model(events: Events) -> None:
+    """Nor is it one where the provider has the rest."""
+    asker = Scripted(rule=calls("weather", then="Sunny."))
+    asker.invoke("How is it?", HANDLED)
+    asker.invoke([ToolMessage("A SECRET", tool_call_id="call-weather")], HANDLED)
+    assert [one.text for one in events] == ["How is it?", None, "Sunny."]
+    assert len({one.prompt_id for one in events}) == 1
+
+
+def test_a_graph_inside_with_a_thread_of_its_own(events: Events) -> None:
+    """Who asks, and where, is what the root run was given, whichever model is asked first."""
+    inner = graph_of(lambda state: {"messages": [model().invoke(state["messages"])]})
+
+    def node(state: Any) -> Any:
+        config = {"configurable": {"thread_id": "inner"}}
+        return {"messages": [inner.invoke({"messages": state["messages"]}, config)["messages"][-1]]}
+
+    asked = {"messages": [("user", "On time?")]}
+    graph_of(node).invoke(asked, in_thread("outer"))
+    graph_of(node).invoke(asked, in_thread("outer", user_id="ada"))
+    assert {one.thread_id for one in events} == {"outer"}
+    assert [one.user_id for one in events][2:] == ["ada", "ada"]
+
+
+@pytest.mark.parametrize("how", ["invoke", "batch", "bare", "bound"])
+def test_configurable(how: str, events: Events) -> None:
+    """What a run is configured with says who asks, however it is run."""
+    config: Any = in_thread("t-7", user_id="ada")
+    chain = TEMPLATE | model()
+    if how == "invoke":
+        chain.invoke(ASKED, config)
+    elif how == "batch":
+        chain.batch([ASKED, ASKED], config)
+    elif how == "bare":
+        model().invoke("On time?", config)
+    else:
+        model().bind(stop=["x"]).invoke("On time?", config)
+    assert {(one.user_id, one.thread_id) for one in events} == {("ada", "t-7")}
+
+
+def test_a_graph_inside_that_went_on(events: Events) -> None:
+    """A turn that went on past an interrupt has the root's answer, and is not interrupted."""
+
+    def node(state: Any) -> Any:
+        decided = kinds.interrupt("Proceed?")
+        return {"messages": [model(f"Done: {decided}.").invoke(state["messages"])]}
+
+    graph, config = graph_of(node), {"configurable": {"thread_id": "inner"}}
+
+    def drive(asked: str) -> str:
+        graph.invoke({"messages": [("user", asked)]}, config)
+        result = graph.invoke(kinds.Command(resume=True), config)
+        return str(result["messages"][-1].content)
+
+    assert RunnableLambda(drive).invoke("Do it", HANDLED) == "Done: True."
+    told = events.one("Generation")
+    assert (told.text, told.get("status"), told.get("finish_reason")) == ("Done: True.", "ok", None)
+
+
+class Both(TypedDict, total=False):
+    """A state that keeps an answer of one of its nodes."""
+
+    messages: Annotated[list[Any], graphs.add_messages]
+    answer: str
+
+
+def test_an_answer_that_the_state_still_has(events: Events) -> None:
+    """The answer is what a model of this turn said, not what the state has of an earlier one."""
+    builder = graphs.StateGraph(Both)
+    builder.add_node("facts", lambda _: {"answer": str(model("A fact.").invoke("?").content)})
+    builder.add_node("chat", lambda _: {"messages": [model("A chat.").invoke("?")]})
+    builder.add_conditional_edges(
+        graphs.START, lambda state: state["messages"][-1].content, ["facts", "chat"]
+    )
+    graph = builder.compile(checkpointer=memory.MemorySaver())
+    for asked in ("facts", "chat", "facts"):
+        graph.invoke({"messages": [("user", asked)]}, in_thread("t-1", "ada"))
+    texts = [one.text for one in events.named("Generation")]
+    assert texts == ["A fact.", "A chat.", "A fact."]
+
+
+def test_a_key_of_the_apps_own_output(events: Events) -> None:
+    """What an app calls "parsed" is no structured answer, but where LangChain says so."""
+
+    def answer(asked: str) -> dict[str, object]:
+        return {"answer": model("Paris.").invoke(asked).content, "parsed": True}
+
+    RunnableLambda(answer).invoke("The capital?", HANDLED)
+    assert events.one("Generation").text == "Paris."
+
+
+def test_names_in_the_metadata(events: Events) -> None:
+    """The app's own data takes no other meaning: texts, ids, tokens and how it turned out."""
+    metadata = {"$text": "x", "$prompt_id": "x", "total_tokens": 99, "status": "beta", "plan": "b"}
+    config: Any = {**HANDLED, "metadata": metadata}
+    (TEMPLATE | model()).invoke(ASKED, config)
+    asked, told = events
+    assert (asked.text, asked.get("total_tokens"), asked.get("status")) == ("On time?", None, None)
+    assert (told.text, told.get("total_tokens"), told.get("status")) == ("Yes.", 5, "ok")
+    assert {one.get("plan") for one in events} == {"b"}
+
+
+class Session:
+    """An object of the app's."""
+
+
+def test_the_apps_objects_are_let_go() -> None:
+    """What the app puts into the metadata goes when the app lets go of it, with no collector."""
+    chain = TEMPLATE | model()
+    chain.invoke(ASKED, HANDLED)
+    gc.collect()
+    gc.disable()
+    try:
+        own = Session()
+        gone = weakref.ref(own)
+        config: Any = {**HANDLED, "metadata": {"session": own}}
+        chain.invoke(ASKED, config)
+        del config, own
+        assert gone() is None
+    finally:
+        gc.enable()
