@@ -144,6 +144,11 @@ class ModelCall:
         return self._gathering
 
     @property
+    def settled(self) -> bool:
+        """Whether a later call knows of its answer already."""
+        return self._settled is not None
+
+    @property
     def turn(self) -> Turn:
         """The turn that it belongs to."""
         return self._turn
@@ -199,7 +204,7 @@ class ModelCall:
 
         A stream may end after the app has gone on with the conversation.
         """
-        if self._settled is None and not self.closed:
+        if not self.closed:
             self._settle(answer)
 
     def end(self, answer: Answer) -> None:

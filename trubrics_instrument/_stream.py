@@ -52,13 +52,13 @@ class Recording:
         The stream it leaves ends when the garbage collector comes by, and the app may long have
         gone on with the conversation.
         """
-        answer = self._answer(ended=True)
         if self._gathering.over():
-            self._call.end(answer)
+            self._call.end(self._answer(ended=True))
             return
         with shield("settling a stream"):
             self._call.over()
-            self._call.settle(answer)
+            if not self._call.settled:  # some hosts end every piece
+                self._call.settle(self._answer(ended=True))
 
     def finish(self) -> None:
         """Tell the answer: the stream was read to its end."""

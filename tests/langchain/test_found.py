@@ -164,6 +164,26 @@ def test_a_model_that_asks_another(where: str, counts: bool, events: Events) -> 
     assert events[-1].assistant_id == "router"
 
 
+class Bot:
+    """An app's class whose method has the name of one of LangChain's."""
+
+    def _generate(self) -> object:
+        return model("Inner.").invoke("Inner?", HANDLED)
+
+
+def test_a_question_in_the_body_of_a_stream_loop(events: Events) -> None:
+    """What the app asks between the pieces of a model's answer is no part of that answer."""
+    for number, _ in enumerate(model("One two three").stream("Outer?", HANDLED)):
+        if not number:
+            Bot()._generate()
+    assert sorted(one.text or "" for one in events) == [
+        "Inner.",
+        "Inner?",
+        "One two three",
+        "Outer?",
+    ]
+
+
 def test_the_result_of_a_tool_of_the_clients(events: Events) -> None:
     """A tool's result alone is no question: the graph has the rest, and goes on with its turn."""
     asker = Scripted(rule=calls("weather", then="Sunny."))

@@ -1,4 +1,4 @@
-"""Streams that the app leaves at their last piece: the next call knows what was answered."""
+"""Answers of which the app lets go in its own time: the next call knows what was answered."""
 
 from __future__ import annotations
 
@@ -8,10 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-from openai_wire import Answer, ToolCall, Usage, chat_chunks, completion_chunks
+from openai_wire import (
+    Answer,
+    ToolCall,
+    Usage,
+    chat_chunks,
+    chat_completion,
+    completion_chunks,
+)
 from responses_wire import response_events, response_object
 
-from tests.openai.asking import MODES, Mode, client_of, close_client, needs, pieces, settled
+from tests.openai.asking import (
+    MODES,
+    Mode,
+    client_of,
+    close_client,
+    entered,
+    needs,
+    pieces,
+    settled,
+)
 from tests.replies import RESET, Reply, Step, chat_stream, json_reply, response_stream
 from trubrics_instrument import _runtime, patch_openai
 from trubrics_instrument.testing import capture
@@ -270,3 +286,45 @@ async def test_a_tool_left_half_way(events: Events, server: Loopback) -> None:
     stream.close()
     client.close()
     assert events.one("Tool call").get("status") == "incomplete"
+
+
+@BOTH
+async def test_a_raw_response_that_is_closed(mode: Mode, events: Events, server: Loopback) -> None:
+    """One that was read as a whole is told when it is closed, though a variable still has it."""
+    server.script(*(json_reply(chat_completion(one)) for one in (LOOK, Answer("Yes."))))
+    client = client_of(server, mode)
+    create = client.chat.completions.with_streaming_response.create
+    kept: list[Any] = []
+    for messages in (LOOKED[:1], LOOKED):
+        async with entered(create(model="m", messages=messages)) as response:
+            kept.append(response)
+            assert await settled(response.json())
+    await close_client(client)
+    assert [(one.event, one.text) for one in events] == [
+        ("Prompt", "Is it raining?"),
+        ("Tool call", None),
+        ("Generation", "Yes."),
+    ]
+    assert len({one.prompt_id for one in events}) == 1
+
+
+@needs("responses")
+@BOTH
+@pytest.mark.parametrize("read", [True, False])
+async def test_a_background_answer_in_a_raw_response(
+    mode: Mode, read: bool, events: Events, server: Loopback
+) -> None:
+    """An answer that is fetched so is told if it is read; if not, the app may fetch it again."""
+    answer = Answer("All trams run.", id="resp_9")
+    server.script(
+        json_reply(response_object(answer, status="queued")), json_reply(response_object(answer))
+    )
+    client = client_of(server, mode)
+    await settled(client.responses.create(model="m", input="Do they run?", background=True))
+    retrieve = client.responses.with_streaming_response.retrieve
+    async with entered(retrieve("resp_9")) as response:
+        if read:
+            await settled(response.read())
+    await close_client(client)
+    told = [("Generation", "All trams run.")] if read else []
+    assert [(one.event, one.text) for one in events] == [("Prompt", "Do they run?"), *told]

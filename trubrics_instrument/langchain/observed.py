@@ -50,7 +50,10 @@ def observes_this_call() -> bool:
     of a stream, and get lost on the way to another thread. It only helps where a model's own code
     was moved to a thread, and left its run behind.
     """
-    return bool(_open) and _on_stack(sys._getframe(1)) is not None
+    if not _open:
+        return False
+    key, moved = _on_stack(sys._getframe(1))
+    return key is not None or (moved and _last_opened.get() in _open)
 
 
 def caller() -> Hashable:
@@ -63,7 +66,7 @@ def caller() -> Hashable:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _module_of(frame).startswith(_TOLD_BY):
         frame = frame.f_back
-    return _on_stack(frame)
+    return _on_stack(frame)[0]
 
 
 def in_stream() -> bool:
@@ -106,8 +109,11 @@ def _module_of(frame: FrameType) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _on_stack(frame: FrameType | None) -> Hashable:
-    """Return the key of the observed model run whose code is on the stack; None if none is."""
+def _on_stack(frame: FrameType | None) -> tuple[Hashable, bool]:
+    """Return the key of the observed model run whose code is on the stack, None if none is.
+
+    And whether there is a model's code without its run: it may have been moved to a thread.
+    """
     moved = False
     foreign = False
     for _ in range(_MAX_FRAMES):
@@ -115,15 +121,14 @@ def _on_stack(frame: FrameType | None) -> Hashable:
             break
         module = _module_of(frame)
         if module == _CALLBACKS:  # somebody else's handler asks a model on its own behalf
-            return None
+            return None, False
         if frame.f_code.co_name in _CALLING or module.startswith(_MODELS):
             run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
             if run_id is None:
                 moved = moved or frame.f_code.co_name in _CALLING
             elif key_of(run_id) in _open:
-                return key_of(run_id)
+                return key_of(run_id), False
             else:
                 foreign = True
         frame = frame.f_back
-    last = _last_opened.get()
-    return last if moved and not foreign and last in _open else None
+    return None, moved and not foreign

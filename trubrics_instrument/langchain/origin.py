@@ -120,9 +120,9 @@ def configured(frame: FrameType | None) -> tuple[bool, Mapping[str, Any]]:
         module = frame.f_globals.get("__name__")
         if isinstance(module, str) and module.startswith(_RUNNERS):
             config = mapping(frame.f_locals.get("config"))
-            if module.startswith(_GRAPHS):
-                return True, mapping(config.get("configurable"))
             found = found or mapping(config.get("configurable"))
+            if module.startswith(_GRAPHS):
+                return True, found
         frame = frame.f_back
     return False, found
 

@@ -23,6 +23,8 @@ _POINTS = [
         for module, name in (
             ("openai", "Stream"),
             ("openai", "AsyncStream"),
+            ("openai._response", "APIResponse"),
+            ("openai._response", "AsyncAPIResponse"),
             ("openai.lib.streaming.chat", "ChatCompletionStream"),
             ("openai.lib.streaming.chat", "AsyncChatCompletionStream"),
             ("openai.lib.streaming.responses", "ResponseStream"),

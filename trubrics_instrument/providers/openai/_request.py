@@ -139,18 +139,22 @@ class Request:
             self._call.read(json_or_none(raw.content))
         elif raw is not result:
             self._raw, self._pid = raw, os.getpid()
+            result._trubrics_recording = self
             weakref.finalize(result, self.leave)
             end_at_exit(self)  # a finalizer may come after the sender there
         elif not self._stream:
             self._call.end(Answer(status="unread"))
 
     def leave(self) -> None:
-        """Read a raw response that the app let go of, or has to the end of the process."""
+        """Read a raw response that the app closes, lets go of, or has to the end of the process."""
         # A forked child lets go of what it has of its parent's responses, which go on there.
-        if self._asks and not self._parsed and self._pid == os.getpid():
-            # A finaliser: nothing may be logged.
-            with shield("reading an answer that the app let go of", quiet=True):
-                self._call.read(json_or_none(_content_of(self._raw)), quiet=True)
+        if self._parsed or self._pid != os.getpid():
+            return
+        # A finaliser: nothing may be logged.
+        with shield("reading an answer that the app let go of", quiet=True):
+            content = _content_of(self._raw)
+            if content or self._asks:
+                self._call.read(json_or_none(content), quiet=True)
 
 
 def _content_of(raw: Any) -> bytes:
@@ -202,7 +206,7 @@ def _reader_of(path: str, options: Any) -> Reader | None:
 def close(
     wrapped: Callable[..., Any], stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Tell a stream's answer so far when the app closes it, and close it."""
+    """Tell the answer so far when the app closes a stream or a raw response, and close it."""
     with shield("closing a stream"):
         recording = getattr(getattr(stream, "_raw_stream", stream), "_trubrics_recording", None)
         if recording is not None:
