@@ -164,6 +164,19 @@ def test_a_model_that_asks_another(where: str, counts: bool, events: Events) -> 
     assert events[-1].assistant_id == "router"
 
 
+def test_what_the_provider_is_told(events: Events) -> None:
+    """An answer that a request goes on from names its conversation; the provider's fields too."""
+    config: Any = {"callbacks": [TrubricsCallbackHandler()]}
+    Scripted(rule=says("One.", id="resp_1")).invoke("First?", config, user="ada")
+    model().invoke("Second?", config, previous_response_id="resp_1", safety_identifier="ada")
+    in_turn: Any = RunnableLambda(lambda _: model().invoke("?", previous_response_id="resp_1"))
+    in_turn.invoke("Third?", config)
+    assert len({one.thread_id for one in events}) == 1
+    assert {one.user_id for one in events[:4]} == {"ada"}
+    (TEMPLATE | model().bind(conversation={"id": "conv_1"}, user="eve")).invoke(ASKED, config)
+    assert {(one.user_id, one.thread_id) for one in events[6:]} == {("eve", "conv_1")}
+
+
 class Bot:
     """An app's class whose method has the name of one of LangChain's."""
 

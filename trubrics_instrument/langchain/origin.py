@@ -15,6 +15,7 @@ from trubrics_instrument._identity import (
     claimed_by_keys,
     first_of,
 )
+from trubrics_instrument._ids import clean_id
 from trubrics_instrument.langchain.messages import field, first_text, mapping
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _GRAPHS = "langgraph.pregel"
 _RUNNERS = (_GRAPHS, "langchain_core.runnables", "langchain_core.language_models")
 # From a run's start up to who runs it; some of LangChain's own lie between.
 _MAX_FRAMES = 16
+_TOLD_TO_OPENAI = frozenset({"safety_identifier", "user", "conversation"})
 _CLAIMING = frozenset({*USER_KEYS, *THREAD_KEYS})
 
 
@@ -43,12 +45,16 @@ class Origin(NamedTuple):
         kind: What to call a model that has no name: its type, else its class.
         provider: Who serves it.
         framework: "langgraph" inside a graph, else "langchain".
+        claim: Who asks, and where, in the provider's own fields.
+        previous_id: The id of the answer that it goes on from, which the provider keeps.
     """
 
     model: str | None
     kind: str
     provider: str | None
     framework: str
+    claim: Claim = NO_CLAIM
+    previous_id: str | None = None
 
 
 UNKNOWN = Origin(None, "unknown", None, "langchain")
@@ -64,7 +70,18 @@ def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Orig
         kind=str(kind or "unknown"),
         provider=first_text([metadata.get("ls_provider")]),
         framework="langgraph" if "langgraph_node" in metadata else "langchain",
+        claim=_claim_in(params),
+        previous_id=first_text([params.get("previous_response_id")]),
     )
+
+
+def _claim_in(params: Mapping[str, Any]) -> Claim:
+    """Return what is told to OpenAI. Source: langchain-openai 0.3 to 1.7, `invocation_params`."""
+    if _TOLD_TO_OPENAI.isdisjoint(params):
+        return NO_CLAIM
+    conversation = params.get("conversation")
+    user_id = clean_id(params.get("safety_identifier")) or clean_id(params.get("user"))
+    return Claim(user_id, clean_id(field(conversation, "id")) or clean_id(conversation))
 
 
 def _model_in(arguments: Mapping[str, Any]) -> str | None:

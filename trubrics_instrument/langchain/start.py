@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall, start_now
+from trubrics_instrument._identity import first_of
 from trubrics_instrument._reader import Asked
 from trubrics_instrument.langchain import observed, runs
 from trubrics_instrument.langchain.messages import each, field, first_text, mapping
@@ -174,7 +175,8 @@ def _start_call(started: Started, asked: Question, origin: Origin, operation: st
             continues=asked.continues,
             turn_keys=asked.turn_keys(),
             question=(asked.text, asked.attachments, asked.history.begins, asked.history.tail[-1:]),
-            claim=claim_of(configured(sys._getframe(1))[1], metadata),
+            claim=first_of([claim_of(configured(sys._getframe(1))[1], metadata), origin.claim]),
+            previous_id=origin.previous_id,
             metadata=own_properties(metadata) | own_keys(metadata),
             history=asked.history,
         ),

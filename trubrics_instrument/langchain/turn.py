@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._call import ModelCall, start_now
-from trubrics_instrument._identity import claimed_by
+from trubrics_instrument._identity import claimed_by, first_of
 from trubrics_instrument._reader import Asked, Status, Usage
 from trubrics_instrument._trail import NO_HISTORY
 from trubrics_instrument.langchain.messages import mapping
@@ -181,7 +181,8 @@ class RunTurn:
 
     def _asks(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
         """Return what is asked, with the first model's question where the root shows none."""
-        claim = claim_of(self._stop.configurable, self._metadata, metadata)
+        told = claim_of(self._stop.configurable, self._metadata, metadata)
+        claim = first_of([told, origin.claim])
         typed = self._question or (self._stop.question if self._goes_on else None)
         resumed = self._goes_on and typed is None and origin.framework == "langgraph"
         asked = typed or question
@@ -195,6 +196,7 @@ class RunTurn:
             turn_keys=self._stop.turn_keys(claim.thread_id) if resumed else asked.turn_keys(),
             question=("run", self.key),
             claim=claim,
+            previous_id=origin.previous_id,
             metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
             history=question.history if asked.history is NO_HISTORY else asked.history,
         )
