@@ -135,9 +135,10 @@ class Conversation:
         """
         previous_id = self._asked.previous_id
         names = self._named(self._asked.turn_keys, wide=previous_id is not None)
-        own: Turn | None = _scope.last_call()
-        if own is None or own.awaited.isdisjoint(names):
-            own = self._turns.find(*names)
+        last: Turn | None = _scope.last_call()
+        awaited: frozenset[Hashable] = last.awaited if last else frozenset()
+        found = (last if name in awaited else self._turns.find(name) for name in names)
+        own = next(filter(None, found), None)
         told = self._turns.answer(previous_id)
         if told is None or told.prompt_id is None or (own and own.prompt_id == told.prompt_id):
             return own

@@ -64,13 +64,9 @@ class Turns:
         self._failed: Memory[tuple[Turn, float]] = Memory(size)
         self._answers: Memory[Told] = Memory(size)
 
-    def find(self, *keys: Hashable) -> Turn | None:
-        """Return the turn that is known under one of these names."""
-        for key in keys:
-            turn = self._open.get(key)
-            if turn is not None:
-                return turn
-        return None
+    def find(self, key: Hashable) -> Turn | None:
+        """Return the turn that is known under a name."""
+        return self._open.get(key)
 
     def remember(self, turn: Turn, *keys: Hashable) -> None:
         """Keep a turn under the names by which a later call will ask for it."""

@@ -293,6 +293,26 @@ def test_an_answer_that_the_state_still_has(events: Events) -> None:
     assert texts == ["A fact.", "A chat.", "A fact."]
 
 
+def test_an_earlier_question_run_again(events: Events) -> None:
+    """An answer to an earlier question, from its checkpoint, is told as one to that question."""
+    graph = graph_of(
+        lambda state: {
+            "messages": [model(f"To {state['messages'][-1].content}").invoke(state["messages"])]
+        }
+    )
+    config = in_thread("t-1", "ada")
+    for asked in ("One?", "Two?"):
+        graph.invoke({"messages": [("user", asked)]}, config)
+    first = [one for one in graph.get_state_history(config) if one.next == ("node",)][-1]
+    graph.invoke(None, {**config, **first.config})
+    prompts = [one.prompt_id for one in events.named("Prompt")]
+    assert [(one.text, one.prompt_id) for one in events.named("Generation")] == [
+        ("To One?", prompts[0]),
+        ("To Two?", prompts[1]),
+        ("To One?", prompts[0]),
+    ]
+
+
 def test_a_key_of_the_apps_own_output(events: Events) -> None:
     """What an app calls "parsed" is no structured answer, but where LangChain says so."""
 

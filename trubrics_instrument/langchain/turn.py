@@ -81,6 +81,7 @@ class RunTurn:
         self._question = None if self._late else question_of(root.given, settings.input_key)
         self._asked: Asked | None = None
         self._first: Origin | None = None
+        self._first_asked: str | None = None
         self._untold = [True]
         self._call: ModelCall | None = None
         self._models_started: list[Hashable] = []
@@ -113,7 +114,7 @@ class RunTurn:
         self._models_started.append(key)
         self._models.add(origin.model)
         if self._asked is None:
-            self._first = origin
+            self._first, self._first_asked = origin, question.text
             self._asked = self._asks(origin, question, metadata)
         if not self._late:
             self._tell_prompt()
@@ -193,7 +194,11 @@ class RunTurn:
             text=asked.text,
             attachments=asked.attachments,
             continues=asked.continues or resumed,
-            turn_keys=self._stop.turn_keys(claim.thread_id) if resumed else asked.turn_keys(),
+            turn_keys=(
+                self._stop.turn_keys(claim.thread_id, question.text)
+                if resumed
+                else asked.turn_keys()
+            ),
             question=("run", self.key),
             claim=claim,
             previous_id=origin.previous_id,
@@ -295,7 +300,7 @@ class RunTurn:
         thread_id = self._asked.claim.thread_id
         surely = bool(uses or self._interrupts)
         if thread_id and (surely or self._first.framework == "langgraph"):
-            call.keep(self._stop.stand(thread_id, surely=surely))
+            call.keep(self._stop.stand(thread_id, self._first_asked, surely=surely))
         self._stop.tell(answer.choices[0].text)
         call.end(answer)
 

@@ -75,23 +75,29 @@ class Stop:
         if isinstance(step, int) and not inside:
             self._step = step
 
-    def stand(self, thread_id: str, *, surely: bool) -> list[Hashable]:
+    def stand(self, thread_id: str, asked: str | None, *, surely: bool) -> list[Hashable]:
         """Note that the turn may go on after this step, and return the names to keep it under.
 
-        A breakpoint does not show, nor that the app will go back to an earlier checkpoint.
+        A breakpoint does not show, nor that the app will go back to an earlier checkpoint; there,
+        the first model is asked the same again.
         """
         step = -inf if self._step is None else self._step
         _last_steps.put(thread_id, inf if surely else step)
-        return [("paused", thread_id)]
+        return list(_names(thread_id, asked))
 
-    def turn_keys(self, thread_id: str | None) -> tuple[Hashable, ...]:
+    def turn_keys(self, thread_id: str | None, asked: str | None) -> tuple[Hashable, ...]:
         """Return the names of the turn that goes on here; none if it is one of elsewhere.
 
         Another process may have begun a turn since; such a turn has gone on by several steps.
         """
         last, step = _last_steps.get(thread_id), self._step
         near = last is not None and (last == inf or (step is not None and step <= last + _SOON))
-        return (("paused", thread_id),) if near else ()
+        return _names(thread_id, asked) if near else ()
+
+
+def _names(thread_id: str | None, asked: str | None) -> tuple[Hashable, ...]:
+    """Return the names of a turn of a graph: by what its first model was asked, or as the last."""
+    return ("paused", thread_id, number_of(asked or "")), ("paused", thread_id)
 
 
 def _place(
