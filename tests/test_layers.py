@@ -39,6 +39,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_prepare", "_reader"}),
     frozenset({"_runtime"}),
     frozenset({"_conversation", "_public"}),
+    frozenset({"_observer"}),
     frozenset({"_call"}),
     frozenset({"_patch", "_stream", "serverless"}),
     frozenset({"_feedback", "asgi", "django", "langchain", "providers", "wsgi"}),

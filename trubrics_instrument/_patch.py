@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import wrapt
 
-from trubrics_instrument._call import Observer
+from trubrics_instrument._observer import Observer
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from trubrics_instrument import (
     suppress,
     unpatch_openai,
 )
-from trubrics_instrument._call import Observer
+from trubrics_instrument._observer import Observer
 from trubrics_instrument._patch import Patch, PatchPoint
 from trubrics_instrument.providers.openai import _request
 

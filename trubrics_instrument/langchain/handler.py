@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks.base import BaseCallbackHandler
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._call import observer_of
+from trubrics_instrument._observer import observer_of
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain import observed, runs
 from trubrics_instrument.langchain.forgotten import tell_forgotten

@@ -80,8 +80,9 @@ def _claim_in(params: Mapping[str, Any]) -> Claim:
     if _TOLD_TO_OPENAI.isdisjoint(params):
         return NO_CLAIM
     conversation = params.get("conversation")
-    user_id = clean_id(params.get("safety_identifier")) or clean_id(params.get("user"))
-    return Claim(user_id, clean_id(field(conversation, "id")) or clean_id(conversation))
+    user_id = first_text([params.get("safety_identifier"), params.get("user")])
+    thread_id = first_text([field(conversation, "id"), conversation])
+    return Claim(clean_id(user_id), clean_id(thread_id))
 
 
 def _model_in(arguments: Mapping[str, Any]) -> str | None:

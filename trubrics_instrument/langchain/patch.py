@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._call import observer_of
+from trubrics_instrument._observer import observer_of
 from trubrics_instrument._patch import Patch
 from trubrics_instrument._shield import shield
 from trubrics_instrument.langchain.settings import Granularity, Key, Settings, settings_of

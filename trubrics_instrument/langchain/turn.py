@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._call import ModelCall, start_now
+from trubrics_instrument._call import ModelCall
 from trubrics_instrument._identity import claimed_by, first_of
+from trubrics_instrument._observer import start_now
 from trubrics_instrument._reader import Asked, Status, Usage
 from trubrics_instrument._trail import NO_HISTORY
 from trubrics_instrument.langchain.messages import mapping

@@ -6,8 +6,8 @@ import sys
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._call import who_asks
 from trubrics_instrument._memory import Memory
+from trubrics_instrument._observer import who_asks
 from trubrics_instrument._reader import Asked
 from trubrics_instrument._trail import NO_HISTORY, number_of
 from trubrics_instrument.langchain.origin import claim_in, configured, own_keys
@@ -15,8 +15,8 @@ from trubrics_instrument.langchain.origin import claim_in, configured, own_keys
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from trubrics_instrument._call import Observer, Start
     from trubrics_instrument._identity import Claim
+    from trubrics_instrument._observer import Observer, Start
     from trubrics_instrument.langchain.question import Question
 
 # They hold texts, so fewer than elsewhere.

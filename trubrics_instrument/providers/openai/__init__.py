@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._call import observer_of
+from trubrics_instrument._observer import observer_of
 from trubrics_instrument._patch import Patch, PatchPoint, around, around_async
 from trubrics_instrument.providers.openai import _request, _websocket
 

@@ -160,16 +160,15 @@ def shown(parts: Sequence[Any]) -> tuple[Hashable, ...]:
     if not parts:
         return ()
     attached = [part for part in parts if get_text(part, "type") in _ATTACHMENTS]
-    return tuple([one for part in attached for one in _marks_of(part)])
+    inside = [get(part, name) for part in attached for name in _SHOWN_FIELDS]
+    return tuple([one for part in (*attached, *inside) for one in _marks_of(part)])
 
 
 def _marks_of(part: Any) -> Iterator[Hashable]:
-    for name in _SHOWN_FIELDS:
+    for name in _SHOWN_FIELDS if part is not None else ():
         value = get(part, name)
         if isinstance(value, str):
             yield name, len(value), value[:_LOOKED_AT_CHARS], value[-_LOOKED_AT_CHARS:]
-        elif value is not None:
-            yield from _marks_of(value)
 
 
 def usage(value: Any) -> Usage:

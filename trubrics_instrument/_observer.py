@@ -1,0 +1,120 @@
+"""Who observes, and what that makes of a call: who asks, since when, and what each event says."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from trubrics_instrument import _config, _runtime, _scope
+from trubrics_instrument._conversation import thread_of_answer
+from trubrics_instrument._frameworks import session
+from trubrics_instrument._identity import (
+    OWN_KEYS,
+    THREAD_KEYS,
+    USER_KEYS,
+    Claim,
+    Identity,
+    Source,
+    claimed_by_own_keys,
+    current,
+)
+from trubrics_instrument._reader import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trubrics_instrument._config import Destination
+    from trubrics_instrument._reader import AnswerReader, Asked
+    from trubrics_instrument._scope import Said
+
+# What somebody asks with, and what is told of an answer: no name for the app's own data.
+_NOT_PROPERTIES = OWN_KEYS | {
+    *(*USER_KEYS, *THREAD_KEYS, *Usage._fields),
+    *("latency", "time_to_first_token", "cost_usd", "status", "error_type", "finish_reason"),
+    *("model_calls", "tool_calls", "tool_name", "tool_call_id", "documents", "attachments"),
+    *("response_model", "regenerated", "cached", "text_truncated", "source", "event_id"),
+}
+
+
+class Observer(NamedTuple):
+    """What the patch or the handler was told, for every call that it sees."""
+
+    user_id: Source = None
+    thread_id: Source = None
+    assistant_id: str | None = None
+    properties: Mapping[str, object] | None = None
+    target: Destination | None = None
+
+
+def observer_of(
+    user_id: Source,
+    thread_id: Source,
+    assistant_id: str | None,
+    properties: Mapping[str, object] | None,
+    *,
+    api_key: str | None,
+    host: str | None,
+) -> Observer:
+    """Return what an observer was told, with the sender ready for the first question.
+
+    Raises:
+        ValueError: Impossible properties, an impossible `api_key` or `host`, an async callable.
+    """
+    _config.check_source("user_id", user_id)
+    _config.check_source("thread_id", thread_id)
+    _config.check_properties(properties)
+    target = _runtime.destination(api_key=api_key, host=host)
+    _runtime.prepare_sender(target)
+    return Observer(user_id, thread_id, assistant_id, dict(properties or {}), target)
+
+
+class Start(NamedTuple):
+    """The moment at which something began, and what the app had said by then.
+
+    `prompt_id` names the turn that begins, if it has a name already.
+    """
+
+    time_s: float
+    clock_s: float
+    said: Said
+    prompt_id: str | None = None
+
+
+def start_now(prompt_id: str | None = None) -> Start:
+    """Return this moment."""
+    return Start(time.time(), time.perf_counter(), _scope.said(), prompt_id)
+
+
+def who_asks(asked: Asked, observer: Observer, said: Said) -> Claim:
+    """Return who asks, and where, by the first source that says so."""
+    own, carried = claimed_by_own_keys(asked.metadata), asked.claim
+    user_id = own.user_id or said.user_id or current(observer.user_id) or carried.user_id
+    thread_id = own.thread_id or said.thread_id or current(observer.thread_id) or carried.thread_id
+    thread_id = thread_id or thread_of_answer(asked.previous_id)
+    if not (user_id and thread_id):
+        around = session()
+        user_id = user_id or around.user_id or _runtime.config().user_id
+        thread_id = thread_id or around.thread_id
+    return Claim(user_id, thread_id)
+
+
+def common(
+    reader: AnswerReader, asked: Asked, observer: Observer, said: Said, who: Identity
+) -> dict[str, object]:
+    """Return the properties of every event of a call."""
+    metadata = {
+        key: value
+        for key, value in asked.metadata.items()
+        if key not in _NOT_PROPERTIES and not key.startswith("$")
+    }
+    return {
+        **metadata,
+        **(observer.properties or {}),
+        **said.properties,
+        "framework": reader.framework,
+        "provider": asked.provider,
+        "operation": asked.operation,
+        "model": asked.model,
+        "stream": asked.stream or None,
+        **who.marks(),
+    }
