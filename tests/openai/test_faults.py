@@ -161,10 +161,11 @@ def test_a_fault_in_a_finaliser(
     server.always(reply_of(Way("chat", "whole", "sync")))
     client = client_of(server, "sync")
     create = client.chat.completions.with_streaming_response.create
-    with create(model="m", messages=[{"role": "user", "content": "Hi"}]) as response:
-        response.read()
+    manager = create(model="m", messages=[{"role": "user", "content": "Hi"}])
+    response = manager.__enter__()
+    response.read()
     monkeypatch.setattr(_chat.ChatReader, "answer", _raise)
-    del response
+    del manager, response
     gc.collect()
     client.close()
     assert [event.get("status") for event in told(sink, 2)] == [None, "unread"]
