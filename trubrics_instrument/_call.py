@@ -100,7 +100,7 @@ class ModelCall:
 
     def over(self) -> None:
         """Note that it is over now, though it may be told later."""
-        self._over = self._moment()
+        self._over = time.time(), time.perf_counter()
 
     def known_as(self, answer_id: str) -> None:
         """Note the id of the answer while that is coming, for what is said meanwhile."""
@@ -206,6 +206,8 @@ class ModelCall:
         if answer.status == "incomplete":
             self._conversation.may_be_retried()
         if self._settled != answer.choices:
+            if self._settled is not None:  # what seemed to be the end was not
+                self._over = None
             self._settle(answer)
         now_s, now_clock_s = self._moment()
         counted = self._counted(answer, now_clock_s)

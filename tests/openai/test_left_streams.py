@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,13 +44,7 @@ BOTH = pytest.mark.parametrize("mode", MODES)
 LOOK = Answer(tool_calls=(ToolCall("look", "{}", "call_1"),), usage=None)
 LOOKED: list[dict[str, Any]] = [
     {"role": "user", "content": "Is it raining?"},
-    {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [
-            {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-        ],
-    },
+    chat_completion(LOOK)["choices"][0]["message"],
     {"role": "tool", "tool_call_id": "call_1", "content": "wet"},
 ]
 
@@ -105,14 +100,16 @@ async def test_seconds_end_there(mode: Mode, events: Events, server: Loopback) -
     """An answer ends with its last piece, however much later the app lets go of the stream."""
     server.script(chat_stream(chat_chunks(Answer("Yes.", usage=None))))
     client = client_of(server, mode)
+    started_s = time.perf_counter()
     stream = await settled(
         client.chat.completions.create(model="m", messages=LOOKED[:1], stream=True)
     )
     await left_at_the_last(stream)
-    await asyncio.sleep(1)
+    left_s = time.perf_counter() - started_s
+    await asyncio.sleep(0.05)
     await settled(stream.close())
     await close_client(client)
-    assert events.one("Generation", status="ok").get("latency") < 1
+    assert events.one("Generation", status="ok").get("latency") <= round(left_s, 4)
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completion"])
@@ -138,16 +135,19 @@ async def test_tokens_behind_the_answer(endpoint: str, events: Events, server: L
     assert len(events) == 2
 
 
-async def test_a_host_that_ends_each_piece(events: Events, server: Loopback) -> None:
-    """A host that says "stop" with every piece has not come to its end with the first one."""
+@pytest.mark.parametrize("ended", ["each", "the first"])
+async def test_a_host_that_ends_too_early(ended: str, events: Events, server: Loopback) -> None:
+    """A host that says "stop" with each piece, or too early, has not come to its end with it."""
     chunks = chat_chunks(Answer("One two three", usage=None))
-    for chunk in chunks:
+    for chunk in chunks if ended == "each" else chunks[:2]:
         chunk["choices"][0]["finish_reason"] = "stop"
-    server.script(chat_stream(chunks))
+    server.script(chat_stream([*chunks[:-2], 0.05, *chunks[-2:]]))
     client = client_of(server, "sync")
     assert list(client.chat.completions.create(model="m", messages=LOOKED[:1], stream=True))
     client.close()
-    assert events.one("Generation").text == "One two three"
+    told = events.one("Generation", status="ok")
+    assert told.text == "One two three"
+    assert told.get("latency") >= 0.05
 
 
 @needs("responses")

@@ -76,7 +76,7 @@ def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Orig
 
 
 def _claim_in(params: Mapping[str, Any]) -> Claim:
-    """Return what is told to OpenAI. Source: langchain-openai 0.3 to 1.7, `invocation_params`."""
+    """Return what OpenAI is told. Source: langchain-core 0.3.10 to 1.8.3, `invocation_params`."""
     if _TOLD_TO_OPENAI.isdisjoint(params):
         return NO_CLAIM
     conversation = params.get("conversation")
