@@ -9,7 +9,7 @@ from trubrics_instrument import _memory
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._threads import Threads
 from trubrics_instrument._trail import History, Trail, number_of
-from trubrics_instrument._turns import Told, Turns, new_turn
+from trubrics_instrument._turns import RetryKey, Told, Turns, new_turn
 
 STEPS = pytest.mark.parametrize("step", range(12))
 
@@ -58,7 +58,7 @@ def test_turns_are_bounded() -> None:
     turns = Turns(10)
     for number in range(100):
         turns.remember(new_turn(), number)
-        turns.fail(new_turn(), number)
+        turns.fail(new_turn(), RetryKey(None, number, 0))
         turns.remember_answer(Told(str(number), "ada", "t"), str(number))
     sizes = [len(one) for one in (turns._open, turns._failed, turns._answers)]
     assert sizes == [10, 10, 10]

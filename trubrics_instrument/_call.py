@@ -16,10 +16,10 @@ from trubrics_instrument._reader import Answer, Choice
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from trubrics_instrument._observer import Observer, Start
-    from trubrics_instrument._reader import AnswerReader, Asked, Gathering
+    from trubrics_instrument._reader import AnswerReader, Asked, Gathering, TurnKey
     from trubrics_instrument._turns import Turn
 
 _NO_CHOICE = Choice()
@@ -119,7 +119,7 @@ class ModelCall:
         assistant_id = self._named_assistant or assistant_id or self._assistant_id
         self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant_id=assistant_id)
 
-    def keep(self, keys: Iterable[Hashable]) -> None:
+    def keep(self, keys: Sequence[TurnKey]) -> None:
         """Keep its turn open, under names by which a later call will ask for it."""
         self._conversation.keep(keys)
 
@@ -170,6 +170,7 @@ class ModelCall:
         answer_id = so_far.id or (self._so_far.id if self._so_far else None)
         if answer_id is None:
             return False
+        self.known_as(answer_id)
         self._so_far, self._pid = so_far._replace(id=answer_id), os.getpid()
         one_too_many = _runtime.state().pending.put(answer_id, self)
         end_at_exit(self)
@@ -203,7 +204,7 @@ class ModelCall:
         self._conversation.answered(answer, self._target)
 
     def _answered(self, answer: Answer) -> None:
-        if answer.status == "incomplete":
+        if answer.status != "ok":
             self._conversation.may_be_retried()
         if self._settled != answer.choices:
             if self._settled is not None:  # what seemed to be the end was not
@@ -252,6 +253,8 @@ class ModelCall:
 
     def _failed(self, answer: Answer, error_type: str | None) -> None:
         self._conversation.may_be_retried()
+        if answer.id:
+            self.known_as(answer.id)
         now_s, now_clock_s = self._moment()
         counted = self._counted(answer, now_clock_s)
         self._emit(

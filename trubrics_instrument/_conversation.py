@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime, _scope
 from trubrics_instrument._identity import Claim, settle
+from trubrics_instrument._threads import thread_after
 from trubrics_instrument._trail import Trail, number_of
-from trubrics_instrument._turns import Told, Turn, new_turn
+from trubrics_instrument._turns import RetryKey, Told, Turn, new_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Sequence
 
     from trubrics_instrument._identity import Identity
-    from trubrics_instrument._reader import Answer, Asked
+    from trubrics_instrument._reader import Answer, Asked, TurnKey
     from trubrics_instrument._scope import Said
 
 
@@ -37,6 +38,7 @@ class Conversation:
         "_threads",
         "_trail",
         "_turns",
+        "_typed",
         "_words",
         "again",
         "asks",
@@ -52,7 +54,10 @@ class Conversation:
         history = asked.history
         if said.prompt and history.begins:
             history = history._replace(opening=said.prompt)
+        if asked.continues:  # the conversation began with what it goes on with
+            history = history._replace(begins=False)
         # What the user typed is what apps keep, and resend, where the model gets something longer.
+        self._typed = said.prompt
         self._text = said.prompt or asked.text or ""
         self._trail = Trail(claim.user_id, history, self._text)
         self._words: list[int | None] = []
@@ -66,14 +71,14 @@ class Conversation:
             self._place.go_on(self._trail.question)
         _scope.note_call(self.turn)
 
-    def keep(self, keys: Iterable[Hashable]) -> None:
+    def keep(self, keys: Sequence[TurnKey]) -> None:
         """Keep the turn open, under names by which a later call will ask for it."""
         names = self._named(keys, wide=True)
-        self.turn.awaited = frozenset(names)
+        self.turn.awaited = frozenset((*names, *self._loosely_named(keys)))
         self._turns.remember(self.turn, *names)
 
     def may_be_retried(self) -> None:
-        """Keep the turn open: the call failed, or was left half way."""
+        """Keep the turn open: the call failed, was left half way, or brought no answer."""
         self.turn.failed_as = self._retry_key()
         self._turns.fail(self.turn, self.turn.failed_as)
 
@@ -81,23 +86,21 @@ class Conversation:
         """Note where the conversation stands now, for whoever goes on from this answer."""
         if answer.status == "ok":
             self._turns.recover(self.turn)
-        thread_id, share = self.who.thread_id, self._claim.thread_id is None
         self._answer_id, self._words = answer.id, []
         for choice in answer.choices:
-            words = number_of(choice.text) if choice.text else None
-            self._words.append(words)
-            if words is not None and not choice.tool_uses:
-                place = self._threads.answered(self._trail, words, thread_id, share=share)
-                if answer.status == "incomplete":  # to be asked for again, or gone on from
-                    place.then = partial(self._turns.recover, self.turn)
+            forms = [number_of(text) if text else None for text in (choice.text, choice.resent_as)]
+            self._words.append(forms[0])
+            if all(use.hosted for use in choice.tool_uses):
+                # A cut answer is to be asked for again, or to be gone on from.
+                self._stand_after(forms, may_be_cut=answer.status == "incomplete")
         if answer.id and not any(self._words[:1]):
             self.known_as(answer.id, target)
-        if answer.id and self._asked.chained:
-            self._threads.remember_answer(answer.id, thread_id)
+        self._share_id(answer.id)
 
     def known_as(self, answer_id: str, target: object) -> None:
         """Note the id of an answer that is not told, or not yet, for whoever goes on from it."""
         self._turns.remember_answer(self._told(answer_id, None, target), answer_id)
+        self._share_id(answer_id)
 
     def told(self, generation_id: str, index: int, target: object) -> None:
         """Note that a choice of the answer is told under this id, for a feedback on it."""
@@ -116,7 +119,7 @@ class Conversation:
             key = ("given", self._claim, said.prompt_id)
             turn = new_turn(said.prompt_id)
             first = self._turns.same(turn, key)  # another thread may be asking for it too
-            return first, first is turn
+            return first, first is turn and not self._asked.continues
         if self._asked.turn_keys or self._asked.continues:
             continued = self._continued()
             if continued or self._asked.continues:
@@ -139,6 +142,8 @@ class Conversation:
         awaited: frozenset[Hashable] = last.awaited if last else frozenset()
         found = (last if name in awaited else self._turns.find(name) for name in names)
         own = next(filter(None, found), None)
+        if own is None and not awaited.isdisjoint(self._loosely_named(self._asked.turn_keys)):
+            own = last
         told = self._turns.answer(previous_id)
         if told is None or told.prompt_id is None or (own and own.prompt_id == told.prompt_id):
             return own
@@ -150,15 +155,25 @@ class Conversation:
         Two anonymous users who ask the same are two: without a name, only the code that failed
         can try again.
         """
-        key = self._retry_key()
+        key, last = self._retry_key(), _scope.last_call()
+        if last is not None and self._is_shortened(last.failed_as):
+            key = last.failed_as
         failed = self._turns.failed(key)
         nameless = not any(self._claim)
-        if failed is None or (nameless and failed is not _scope.last_call()):
+        if failed is None or (nameless and failed is not last):
             return None
         return self._turns.retry(key)
 
-    def _retry_key(self) -> Hashable:
-        return self._claim, hash(self._asked.question)
+    def _retry_key(self) -> RetryKey:
+        history = self._asked.history
+        # What it answers to, too: to say yes to another thing is another question.
+        before = (history.begins, history.tail[-1:], self._asked.previous_id)
+        return RetryKey(self._claim, hash((self._text, self._asked.question)), hash(before))
+
+    def _is_shortened(self, failed: RetryKey | None) -> bool:
+        """Whether this asks, without its history, what has just failed with it: it was too long."""
+        alone = self._asked.history.begins and self._asked.previous_id is None
+        return alone and failed is not None and failed[:2] == self._retry_key()[:2]
 
     def _asked_again(self) -> tuple[Turn, bool] | None:
         """Return the same prompt, if the same question was asked at the same place before.
@@ -180,18 +195,41 @@ class Conversation:
     def _infer_thread(self) -> str:
         if self.turn.thread_id:
             return self.turn.thread_id
-        return self._place.thread_id if self._place else self._threads.open(self._trail)
+        if self._place is not None:
+            return self._place.thread_id
+        previous_id = self._asked.previous_id
+        return thread_after(previous_id) if previous_id else self._threads.open(self._trail)
 
-    def _named(self, keys: Iterable[Hashable], *, wide: bool) -> list[Hashable]:
+    def _stand_after(self, forms: list[int | None], *, may_be_cut: bool) -> None:
+        """Note that the conversation stands after an answer, in each form that an app resends."""
+        thread_id, share = self.who.thread_id, self._claim.thread_id is None
+        for number in forms:
+            if number is not None:
+                place = self._threads.answered(self._trail, number, thread_id, share=share)
+                if may_be_cut:
+                    place.then = partial(self._turns.recover, self.turn)
+
+    def _share_id(self, answer_id: str | None) -> None:
+        if answer_id and self._asked.chained:
+            self._threads.remember_answer(answer_id, self.who.thread_id)
+
+    def _named(self, keys: Sequence[TurnKey], *, wide: bool) -> list[Hashable]:
         """Return names that hold no text: ten thousand long prompts are not to be kept.
 
         They hold who asks and where, for the ids of tool calls are not unique on every host; in a
         `wide` search they do without the thread, which a request that goes on from an answer may
         know when the first one did not.
         """
-        names = [hash(key) for key in keys]
+        names = [hash((name, self._text if text and self._typed else text)) for name, text in keys]
         askers = [self._claim, Claim(self._claim.user_id)] if wide else [self._claim]
         return [(asker, name) for asker in askers for name in names]
+
+    def _loosely_named(self, keys: Sequence[TurnKey]) -> list[Hashable]:
+        """Return names without the question, which an app may put anew at each step of a turn.
+
+        With the time, or with other documents. They are for the code that runs the steps.
+        """
+        return [("step", self._claim, hash(key.name)) for key in keys] if any(self._claim) else []
 
 
 def thread_of_answer(answer_id: str | None) -> str | None:

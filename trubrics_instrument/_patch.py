@@ -91,13 +91,16 @@ class Patch:
                 wrapt.register_post_import_hook(self._imported, module)
 
     def undo(self) -> None:
-        """Take it off; twice is as good as once."""
+        """Take it off; twice is as good as once.
+
+        What somebody holds stays known: they may put it back, and then it is there already.
+        """
         with self._lock:
             self._on = False
             for placed in self._placed:
                 with shield("taking a patch off"):
                     _take_off(placed)
-            self._placed = [placed for placed in self._placed if not _is_off(placed)]
+            self._placed = [placed for placed in self._placed if placed.wrapper() is not None]
 
     def _thrown_away(self, point: PatchPoint) -> None:
         # This runs inside their assignment, or wherever the last call through the wrapper ends:
@@ -132,12 +135,28 @@ class Patch:
         self._placed = [placed for placed in self._placed if placed.wrapper() is not None]
         if any(_is_there(placed, original) for placed in self._placed):
             return
-        wrapper: Any = wrapt.FunctionWrapper(original, point.wrapper, enabled=lambda: self._on)
-        wrapper._self_trubrics_patch = self  # wrapt keeps such names on the wrapper
         inherited = attribute not in vars(parent)
+        wrapped_by = self._late(point.wrapper, parent, attribute) if inherited else point.wrapper
+        enabled = None if inherited else lambda: self._on
+        wrapper: Any = wrapt.FunctionWrapper(original, wrapped_by, enabled=enabled)
+        wrapper._self_trubrics_patch = self  # wrapt keeps such names on the wrapper
         known = weakref.ref(wrapper, lambda _: self._thrown_away(point))
         setattr(parent, attribute, wrapper)
         self._placed.append(_Placed(parent, attribute, known, inherited))
+
+    def _late(self, wrapper: Wrapper, parent: Any, attribute: str) -> Wrapper:
+        """Return a wrapper of what the class inherits now: somebody may patch that after us."""
+
+        def late(
+            wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Any
+        ) -> Any:
+            if isinstance(instance, parent):
+                wrapped = getattr(cast("Any", super)(parent, instance), attribute)
+            if not self._on:
+                return wrapped(*args, **kwargs)
+            return wrapper(wrapped, instance, args, kwargs)
+
+        return late
 
 
 def _undo_others(function: Any, own: Patch) -> None:
@@ -157,11 +176,6 @@ def _take_off(placed: _Placed) -> None:
         delattr(placed.parent, placed.attribute)
     else:
         setattr(placed.parent, placed.attribute, wrapper.__wrapped__)
-
-
-def _is_off(placed: _Placed) -> bool:
-    """Whether nobody calls our wrapper any more: not even through a wrapper put around it."""
-    return not _is_there(placed, _now_at(placed))
 
 
 def _is_there(placed: _Placed, function: Any) -> bool:

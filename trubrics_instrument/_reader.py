@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 Status: TypeAlias = Literal["ok", "incomplete", "error", "unread"]
 
 
+class TurnKey(NamedTuple):
+    """A name under which a turn waits for what goes on with it, such as the id of a tool call.
+
+    Such ids are not unique on every host, so what was asked goes with them.
+    """
+
+    name: Hashable
+    text: str | None = None
+
+
 class Asked(NamedTuple):
     """What a request asks.
 
@@ -31,7 +41,7 @@ class Asked(NamedTuple):
             since the user spoke.
         turn_keys: Names under which the turn that it continues may be known, likeliest first; one
             that does not surely continue a turn asks anew where none is known.
-        question: What is the same when the app asks the same thing again.
+        question: What tells the question from others, besides its text and its history.
         claim: Who asks, and where, in the provider's own fields.
         metadata: The app's own data of this request.
         previous_id: The id of the answer that this request goes on from.
@@ -47,7 +57,7 @@ class Asked(NamedTuple):
     attachments: str | None = None
     stream: bool = False
     continues: bool = False
-    turn_keys: tuple[Hashable, ...] = ()
+    turn_keys: tuple[TurnKey, ...] = ()
     question: Hashable = None
     claim: Claim = NO_CLAIM
     metadata: Mapping[str, object] = {}
@@ -59,10 +69,11 @@ class Asked(NamedTuple):
 
 
 class ToolUse(NamedTuple):
-    """One call of a tool by the assistant."""
+    """One call of a tool by the assistant; a `hosted` one needs no result from the app."""
 
     name: str
     id: str | None = None
+    hosted: bool = False
 
 
 class Usage(NamedTuple):
@@ -83,7 +94,8 @@ class Usage(NamedTuple):
 class Choice(NamedTuple):
     """One answer to the question; not `complete` if it was cut short.
 
-    It has an `id` of its own where the provider gives one to each choice.
+    It has an `id` of its own where the provider gives one to each choice, and is `resent_as`
+    something else than its text where it is a sound, or made of several messages.
     """
 
     text: str | None = None
@@ -92,6 +104,7 @@ class Choice(NamedTuple):
     attachments: str | None = None
     complete: bool = True
     id: str | None = None
+    resent_as: str | None = None
 
 
 class Answer(NamedTuple):
@@ -148,7 +161,7 @@ class AnswerReader(Protocol):
         """Return what a whole answer says: the SDK's object, or the same as a dict."""
         ...
 
-    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[TurnKey, ...]:
         """Return the names under which a request that goes on from this answer will ask."""
         ...
 

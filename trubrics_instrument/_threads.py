@@ -24,6 +24,11 @@ _CONVERSATIONS = 2
 _NAMESPACE = bytes.fromhex("c1f9a3e20d0b5a559f433f3c1b7f5d28")
 
 
+def thread_after(answer_id: str) -> str:
+    """Return the thread of an answer that nobody here has told: the same in every process."""
+    return uuid_of(_NAMESPACE, f"answer\0{answer_id}")
+
+
 class Threads:
     """The conversations that this process has seen last, or any process that shares its board.
 
@@ -53,8 +58,11 @@ class Threads:
             place = self._stood(name, trail)
             if place is not None:
                 return place
-        asked_before = trail.asker and len(tail) > 1
-        return self._stood(trail.question_name(), trail) if asked_before else None
+        if not trail.asker:
+            return None
+        asked_before = self._stood(trail.question_name(), trail) if len(tail) > 1 else None
+        # Who has said by now who they are went on from an answer to nobody.
+        return asked_before or (self._alone(trail.last_name_to_nobody()) if telling else None)
 
     def open(self, trail: Trail) -> str:
         """Return the thread of a history that this process has not seen.

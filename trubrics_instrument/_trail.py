@@ -53,8 +53,9 @@ def tail_of(spoken: Iterable[tuple[bool, str | None]]) -> tuple[str, ...]:
     """
     tail: list[str] = []
     for by_assistant, text in islice(spoken, MOST_SPOKEN):
-        if text and (tail or by_assistant):
-            tail.append(text)
+        # A user may have shown something instead.
+        if (text or not by_assistant) and (tail or by_assistant):
+            tail.append(text or "")
             if len(tail) == TAIL_MESSAGES:
                 break
     return tuple(reversed(tail))
@@ -91,6 +92,10 @@ class Trail:
     def last_name(self) -> int:
         """Return the name of the last message before the question."""
         return hash((self._who, self.last))
+
+    def last_name_to_nobody(self) -> int:
+        """Return the name that it has for a user who has not said who they are."""
+        return hash((_number_of_asker(None), self.last))
 
     def names(self) -> list[int]:
         """Return a name of the last message before the question, one of the last two, and so on."""

@@ -32,6 +32,14 @@ class Told(NamedTuple):
     target: object = None
 
 
+class RetryKey(NamedTuple):
+    """Under which a failed call is asked again: who asks what, and to what that answers."""
+
+    claim: Hashable
+    question: int
+    before: int
+
+
 class Turn:
     """One thing that the user said, and what came of it so far.
 
@@ -53,7 +61,7 @@ class Turn:
         self.tool_calls = 0
         self.answer: Told | None = None
         self.awaited: frozenset[Hashable] = frozenset()
-        self.failed_as: Hashable = None
+        self.failed_as: RetryKey | None = None
 
 
 class Turns:
@@ -81,16 +89,16 @@ class Turns:
         """Whether there is a turn that may be tried again."""
         return len(self._failed) > 0
 
-    def failed(self, asked: Hashable) -> Turn | None:
+    def failed(self, asked: RetryKey) -> Turn | None:
         """Return the turn whose last call failed when it asked this, not long ago."""
         turn, failed_s = self._failed.get(asked) or (None, 0)
         return turn if time.monotonic() - failed_s < RETRIES_S else None
 
-    def fail(self, turn: Turn, asked: Hashable) -> None:
+    def fail(self, turn: Turn, asked: RetryKey) -> None:
         """Keep a turn whose call failed, for whoever asks the same."""
         self._failed.put(asked, (turn, time.monotonic()))
 
-    def retry(self, asked: Hashable) -> Turn | None:
+    def retry(self, asked: RetryKey) -> Turn | None:
         """Return the same turn, which then is no failed one any more."""
         turn, _ = self._failed.pop(asked) or (None, 0)
         return turn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_object
 
 from tests.openai.asking import client_of, needs
-from tests.replies import chat_stream, error_reply, json_reply
-from trubrics_instrument import patch_openai
+from tests.replies import chat_stream, error_reply, json_reply, raw_reply
+from trubrics_instrument import context, patch_openai
 from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
@@ -137,6 +138,86 @@ def test_in_another_form(again: str, events: Events, server: Loopback) -> None:
     assert [text for text, _ in questions(events)] == ["One?", "Two?", "Three?"]
     last = events.one("Generation", text="Yes.")
     assert (last.get("regenerated"), last.prompt_id) == (None, events[-2].prompt_id)
+
+
+def test_too_long_for_the_model(events: Events, server: Loopback) -> None:
+    """The question alone, after it failed with its history, is a retry; not so another's."""
+    server.script(said("One."), error_reply(400), said("Two."), error_reply(400), said("Three."))
+    with client_of(server, "sync") as client, context(thread_id="t"):
+        asked = [user("One?"), assistant("One."), user("Yes")]
+        ask(client, asked[0])
+        ask(client, *asked)
+        ask(client, asked[-1])
+        ask(client, *asked)
+        ask(client, user("Say yes?"), assistant("Really?"), user("Yes"))
+    assert questions(events) == [("One?", "One."), ("Yes", "Two."), ("Yes", "Three.")]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"choices": null}', b"[]", b'{"choices": []}'])
+def test_no_answer_at_all(body: bytes, events: Events, server: Loopback) -> None:
+    """What brought no answer is tried again like what failed."""
+    kind = "text/html" if body == b"<html>" else "application/json"
+    server.script(raw_reply(body, content_type=kind), said("Yes."))
+    with client_of(server, "sync") as client:
+        for _ in range(2):
+            client.chat.completions.create(model="m", messages=[user("Hi")])
+    assert questions(events) == [("Hi", "Yes.")]
+
+
+@needs("responses")
+@pytest.mark.parametrize("first", ["chat", "responses"])
+def test_the_other_endpoint(first: str, events: Events, server: Loopback) -> None:
+    """A fallback to the other endpoint asks the same."""
+    with client_of(server, "sync") as client:
+        for endpoint in (first, "responses" if first == "chat" else "chat"):
+            answer = response_object(Answer("Yes.")) if endpoint == "responses" else None
+            fine = said("Yes.") if answer is None else json_reply(answer)
+            server.script(error_reply(503) if endpoint == first else fine)
+            if endpoint == "chat":
+                ask(client, user("Hi"))
+                continue
+            with contextlib.suppress(openai.APIStatusError):
+                client.responses.create(model="m", input="Hi")
+    assert questions(events) == [("Hi", "Yes.")]
+
+
+@pytest.mark.parametrize("typed", ["Weather?", None], ids=["typed", "with the time"])
+def test_put_anew_at_each_step(typed: str | None, events: Events, server: Loopback) -> None:
+    """Other documents, or the time, in the question of a turn that goes on: it is the same turn."""
+    calls = [Answer(tool_calls=(ToolCall("look", "{}", f"call_{at}"),)) for at in range(2)]
+    server.script(*(json_reply(chat_completion(one)) for one in calls), said("Sunny."))
+    steps: list[Message] = []
+    with client_of(server, "sync") as client, context(prompt=typed):
+        for at in range(3):
+            ask(client, user(f"It is 12:00:0{at}. Weather?"), *steps)
+            for call in calls[at : at + 1]:
+                steps.append(chat_completion(call)["choices"][0]["message"])
+                steps.append({"role": "tool", "tool_call_id": f"call_{at}", "content": "sun"})
+    assert [text for text, _ in questions(events)] == [typed or "It is 12:00:00. Weather?"]
+    assert {one.prompt_id for one in events} == {events[0].prompt_id}
+    assert len({one.thread_id for one in events}) == 1
+
+
+def test_other_documents_in_a_retry(events: Events, server: Loopback) -> None:
+    """What the user typed is what is asked again, whatever else the app puts around it."""
+    server.script(error_reply(500), said("Sunny."))
+    with client_of(server, "sync") as client, context(prompt="Weather?"):
+        for documents in ("One", "Two"):
+            ask(client, user(f"{documents} ... Weather?"))
+    assert questions(events) == [("Weather?", "Sunny.")]
+
+
+def test_the_rest_of_a_turn_of_elsewhere(events: Events, server: Loopback) -> None:
+    """A turn that another process began, and named, has its Prompt there."""
+    call = chat_completion(Answer(tool_calls=(ToolCall("look", "{}", "call_1"),)))
+    results = [
+        call["choices"][0]["message"],
+        {"role": "tool", "tool_call_id": "call_1", "content": "sun"},
+    ]
+    server.script(said("Sunny."))
+    with client_of(server, "sync") as client, context(prompt_id="p-1", thread_id="t"):
+        ask(client, user("Weather?"), *results)
+    assert [(one.event, one.prompt_id) for one in events] == [("Generation", "p-1")]
 
 
 @needs("responses")

@@ -173,6 +173,29 @@ async def test_responses_are_a_conversation(mode: Mode, events: Events, server: 
     assert len({one.thread_id for one in events}) == 1
 
 
+@needs("responses")
+@BOTH
+async def test_an_error_in_a_response(mode: Mode, events: Events, server: Loopback) -> None:
+    """An error ends a response: who tries again after it asks the same."""
+    error = {"type": "error", "code": "server_error", "message": "a secret", "param": None}
+    begun = response_events(Answer("Hello there", id="resp_1"))[:4]
+    server.script(
+        response_stream([*begun, error | {"sequence_number": 4}]),
+        json_reply(response_object(Answer("Hello", id="resp_2"))),
+    )
+    client = client_of(server, mode)
+    stream = await settled(client.responses.create(model="m", input="Hi", stream=True))
+    async for piece in pieces(stream):
+        if piece.type == "error":
+            break
+    assert events.one("Generation failed").get("error_type") == "server_error"
+    await settled(client.responses.create(model="m", input="Hi"))
+    await settled(stream.close())
+    await close_client(client)
+    assert len(events.named("Prompt")) == 1
+    assert events.one("Generation").prompt_id == events[0].prompt_id
+
+
 FAILED = {"status": "failed", "error": {"code": "server_error", "message": "a secret"}}
 
 

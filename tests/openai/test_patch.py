@@ -10,6 +10,7 @@ import threading
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import openai
 import pytest
@@ -321,6 +322,36 @@ def test_put_on_again_while_others_hold_it(sink: Sink, client: Any) -> None:
     patch_openai()
     assert vars(openai.OpenAI)["request"] is not held
     assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
+
+
+def test_a_stand_in_for_what_is_inherited(sink: Sink, client: Any) -> None:
+    """A stand-in on the SDK's base class stands in, put on before us or after."""
+    ask = partial(client.chat.completions.create, **ASK)
+    base = openai.OpenAI.__mro__[1]
+    with patch_openai(), mock.patch.object(base, "request", return_value="stand-in"):
+        assert ask() == "stand-in"
+    assert is_clean()
+    with mock.patch.object(openai.OpenAI, "request", return_value="stand-in"):
+        patch = patch_openai()
+        patch.undo()
+    assert count_events(sink, ask) == 0
+
+
+def test_undone_while_somebody_stands_in(sink: Sink, client: Any) -> None:
+    """What a stand-in has put back after us does nothing, and goes with the next undo."""
+    ask = partial(client.chat.completions.create, **ASK)
+    base = openai.OpenAI.__mro__[1]
+    patch = patch_openai()
+    with mock.patch.object(openai.OpenAI, "request", return_value="stand-in"):
+        patch.undo()
+    assert count_events(sink, ask) == 0
+    with mock.patch.object(base, "request", return_value="stand-in"):
+        assert ask() == "stand-in"
+    patch_openai()
+    assert count_events(sink, ask) == 2
+    assert layers(vars(openai.OpenAI)["request"]) == 1
+    unpatch_openai()
+    assert is_clean()
 
 
 def test_a_subclass_and_azure(sink: Sink, server: Loopback) -> None:

@@ -455,7 +455,15 @@ STREAMS = [
     Case(
         "audio",
         [chunk({"audio": {"transcript": "Ye"}}), chunk({"audio": {"transcript": "s"}}, "stop")],
-        [generation(**{"$text": "Yes"}, stream=True)],
+        [generation(**{"$text": "Yes"}, stream=True, attachments="audio:1")],
+    ),
+    Case(
+        "images of a compatible host",
+        [
+            chunk({"content": "", "images": [{"type": "image_url", "image_url": {"url": "x"}}]}),
+            chunk({"images": [{"type": "image_url", "image_url": {"url": "y"}}]}, "stop"),
+        ],
+        [generation(stream=True, attachments="image:2")],
     ),
     Case(
         "tools in pieces",

@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from trubrics_instrument._reader import TurnKey
 from trubrics_instrument._shield import shield
 from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, NO_HISTORY, History, tail_of
 from trubrics_instrument.langchain.messages import (
@@ -22,7 +23,7 @@ from trubrics_instrument.langchain.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from trubrics_instrument._reader import ToolUse
     from trubrics_instrument.langchain.settings import Key
@@ -62,9 +63,9 @@ class Question(NamedTuple):
     tool_ids: tuple[str, ...] = ()
     history: History = NO_HISTORY
 
-    def turn_keys(self) -> tuple[Hashable, ...]:
+    def turn_keys(self) -> tuple[TurnKey, ...]:
         """Return the names under which the turn may be known that this question goes on with."""
-        return tuple([(tool_id, self.text) for tool_id in self.tool_ids])
+        return tuple([TurnKey(tool_id, self.text) for tool_id in self.tool_ids])
 
 
 class Reply(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Asked, Choice, Usage
+from trubrics_instrument._reader import Answer, Asked, Choice, TurnKey, Usage
 from trubrics_instrument.langchain.messages import (
     answered,
     attachments,
@@ -16,7 +16,7 @@ from trubrics_instrument.langchain.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _UNKNOWN = Usage()
 _FINISH_KEYS = ("finish_reason", "stop_reason", "done_reason")
@@ -56,10 +56,10 @@ class ResultReader:
         )
         return answer, cached
 
-    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[TurnKey, ...]:
         """Return the ids of the tool calls, whose results may come with the question or without."""
         uses = [use.id or use.name for choice in answer.choices for use in choice.tool_uses]
-        return tuple([(use, text) for use in uses for text in {asked.text, None}])
+        return tuple([TurnKey(use, text) for use in uses for text in {asked.text, None}])
 
 
 def _choice(generation: Any) -> Choice:

@@ -175,7 +175,7 @@ def _start_call(started: Started, asked: Question, origin: Origin, operation: st
             attachments=asked.attachments,
             continues=asked.continues,
             turn_keys=asked.turn_keys(),
-            question=(asked.text, asked.attachments, asked.history.begins, asked.history.tail[-1:]),
+            question=asked.attachments,
             claim=first_of([claim_of(configured(sys._getframe(1))[1], metadata), origin.claim]),
             previous_id=origin.previous_id,
             metadata=own_properties(metadata) | own_keys(metadata),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._observer import who_asks
-from trubrics_instrument._reader import Asked
+from trubrics_instrument._reader import Asked, TurnKey
 from trubrics_instrument._trail import NO_HISTORY, number_of
 from trubrics_instrument.langchain.origin import claim_in, configured, own_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
     from trubrics_instrument._identity import Claim
     from trubrics_instrument._observer import Observer, Start
@@ -75,7 +75,7 @@ class Stop:
         if isinstance(step, int) and not inside:
             self._step = step
 
-    def stand(self, thread_id: str, asked: str | None, *, surely: bool) -> list[Hashable]:
+    def stand(self, thread_id: str, asked: str | None, *, surely: bool) -> list[TurnKey]:
         """Note that the turn may go on after this step, and return the names to keep it under.
 
         A breakpoint does not show, nor that the app will go back to an earlier checkpoint; there,
@@ -85,7 +85,7 @@ class Stop:
         _last_steps.put(thread_id, inf if surely else step)
         return list(_names(thread_id, asked))
 
-    def turn_keys(self, thread_id: str | None, asked: str | None) -> tuple[Hashable, ...]:
+    def turn_keys(self, thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:
         """Return the names of the turn that goes on here; none if it is one of elsewhere.
 
         Another process may have begun a turn since; such a turn has gone on by several steps.
@@ -95,9 +95,10 @@ class Stop:
         return _names(thread_id, asked) if near else ()
 
 
-def _names(thread_id: str | None, asked: str | None) -> tuple[Hashable, ...]:
+def _names(thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:
     """Return the names of a turn of a graph: by what its first model was asked, or as the last."""
-    return ("paused", thread_id, number_of(asked or "")), ("paused", thread_id)
+    last = ("paused", thread_id)
+    return TurnKey((*last, number_of(asked or ""))), TurnKey(last)
 
 
 def _place(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Asked, Choice, ToolUse, Usage
+from trubrics_instrument._reader import Answer, Asked, Choice, ToolUse, TurnKey, Usage
 from trubrics_instrument.providers.openai._fields import (
     attachments,
     claim,
@@ -25,11 +25,12 @@ from trubrics_instrument.providers.openai._fields import (
 from trubrics_instrument.providers.openai._history import begun_answer, cut_answers, history_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
 _INSTRUCTIONS = frozenset({"system", "developer"})
 _TOOL_RESULTS = frozenset({"tool", "function"})
 _CUT_SHORT = frozenset({"length", "content_filter"})
+_SOUND: dict[str, str | None] = {"type": "audio"}
 
 
 class ChatReader:
@@ -44,7 +45,7 @@ class ChatReader:
         content = None if asked_at is None else get(messages[asked_at], "content")
         text = content_text(content)
         results = _last_tool_results(messages)
-        parts, history = each(content), history_of(messages, asked_at)
+        parts = each(content)
         return Asked(
             operation="chat",
             model=text_or_none(request.get("model")),
@@ -52,12 +53,14 @@ class ChatReader:
             attachments=attachments(parts),
             stream=stream,
             continues=bool(results),
-            turn_keys=(*[(_call_id(one), text) for one in results], *begun_answer(messages, text)),
-            # What it answers to, too: to say yes to another thing is another question.
-            question=(text, shown(parts), history.begins, history.tail[-1:]),
+            turn_keys=(
+                *[TurnKey(_call_id(one), text) for one in results],
+                *begun_answer(messages, text),
+            ),
+            question=shown(parts),
             claim=claim(request),
             metadata=mapping(request.get("metadata")),
-            history=history,
+            history=history_of(messages, asked_at),
         )
 
     def answer(self, body: Any) -> Answer:
@@ -77,10 +80,10 @@ class ChatReader:
         """Return an empty gathering of `ChatCompletionChunk`s."""
         return ChatGathering()
 
-    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[TurnKey, ...]:
         """Return the ids of the tool calls, and what was cut short: with the same question."""
         uses = [use for choice in answer.choices for use in choice.tool_uses]
-        results = [(use.id or use.name, asked.text) for use in uses]
+        results = [TurnKey(use.id or use.name, asked.text) for use in uses]
         return (*results, *cut_answers(answer, asked.text))
 
 
@@ -151,26 +154,39 @@ class ChatGathering:
 
 
 class _ChoiceSoFar:
-    __slots__ = ("finish_reason", "refusal", "texts", "tool_names", "transcript")
+    __slots__ = (
+        *("attached", "finish_reason", "refusal", "resent_as", "texts", "tool_names"),
+        "transcript",
+    )
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.refusal: list[str] = []
         self.transcript: list[str] = []
         self.tool_names: dict[object, ToolUse] = {}
+        self.attached: list[dict[str, str | None]] = []
+        self.resent_as: str | None = None
         self.finish_reason: str | None = None
 
     def add(self, choice: Any) -> None:
         delta = get(choice, "delta")
         _append(self.texts, content_text(get(delta, "content")))
         _append(self.refusal, get(delta, "refusal"))
-        _append(self.transcript, get(get(delta, "audio"), "transcript"))
+        self._add_attached(delta)
         self.finish_reason = text_or_none(get(choice, "finish_reason")) or self.finish_reason
         for position, call in enumerate(each(get(delta, "tool_calls"))):
             index = get_index(call)
             self._add_tool(position if index is None else index, call)
         if get(delta, "function_call") is not None:
             self._add_tool("function_call", {"function": get(delta, "function_call")})
+
+    def _add_attached(self, delta: Any) -> None:
+        self.attached += [{"type": get_text(one, "type")} for one in each(get(delta, "images"))]
+        audio = get(delta, "audio")
+        if audio is not None:
+            self.attached += [_SOUND] if _SOUND not in self.attached else []
+            self.resent_as = get_text(audio, "id") or self.resent_as
+            _append(self.transcript, get(audio, "transcript"))
 
     def _add_tool(self, index: object, call: Any) -> None:
         known = self.tool_names.get(index)
@@ -189,7 +205,9 @@ class _ChoiceSoFar:
             text=next(("".join(part) for part in parts if part), None),
             tool_uses=tuple(self.tool_names.values()),
             finish_reason=self.finish_reason,
+            attachments=attachments(self.attached),
             complete=self.finish_reason not in _CUT_SHORT,
+            resent_as=self.resent_as,
         )
 
 
@@ -209,8 +227,9 @@ def _choice(choice: Any) -> Choice:
         or text_or_none(get(audio, "transcript")),
         tool_uses=tuple(uses),
         finish_reason=finish_reason,
-        attachments=attachments(parts if audio is None else [*parts, {"type": "audio"}]),
+        attachments=attachments(parts if audio is None else [*parts, _SOUND]),
         complete=finish_reason not in _CUT_SHORT,
+        resent_as=get_text(audio, "id") if audio is not None else None,
     )
 
 

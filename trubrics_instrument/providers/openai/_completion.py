@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Asked, Choice, Usage
+from trubrics_instrument._reader import Answer, Asked, Choice, TurnKey, Usage
 from trubrics_instrument.providers.openai._fields import (
     claim,
     each,
@@ -19,7 +19,7 @@ from trubrics_instrument.providers.openai._fields import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
 _CUT_SHORT = frozenset({"length", "content_filter"})
 
@@ -41,7 +41,7 @@ class CompletionReader:
             text=text,
             attachments=f"tokens:{tokens}" if tokens else None,
             stream=stream,
-            question=(text, tokens),
+            question=tokens,
             claim=claim(request),
             metadata=mapping(request.get("metadata")),
         )
@@ -57,7 +57,7 @@ class CompletionReader:
         """Return an empty gathering; the pieces have the same form as a whole completion."""
         return CompletionGathering()
 
-    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:  # noqa: ARG002 - the protocol's
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[TurnKey, ...]:  # noqa: ARG002 - the protocol's
         """Return nothing: there are no tools."""
         return ()
 

@@ -131,7 +131,7 @@ def json_or_none(content: str | bytes | bytearray) -> Any:
     """Return a body, or None if it is no JSON: a fault of the host, and not of ours."""
     try:
         return json.loads(content)
-    except ValueError:
+    except (TypeError, ValueError):  # a client of the app's own may have anything for a body
         return None
 
 

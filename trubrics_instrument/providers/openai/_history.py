@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trubrics_instrument._reader import TurnKey
 from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, History, tail_of
-from trubrics_instrument.providers.openai._fields import content_text, each, get
+from trubrics_instrument.providers.openai._fields import content_text, each, get, get_text
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Iterator
 
     from trubrics_instrument._reader import Answer
 
@@ -26,31 +27,50 @@ def history_of(messages: list[Any], asked_at: int | None) -> History:
     return History(opening, opens_at == asked_at, _tail(messages, asked_at) if asked_at else ())
 
 
-def begun_answer(messages: list[Any], text: str | None) -> tuple[Hashable, ...]:
+def begun_answer(messages: list[Any], text: str | None) -> tuple[TurnKey, ...]:
     """Return the name of the turn of an answer that the model is to go on with, at the end."""
     last = messages[-1] if messages else None
     begun = content_text(get(last, "content")) if _speaker(last) == "assistant" else None
     return (_name_of(begun, text),) if begun else ()
 
 
-def cut_answers(answer: Answer, text: str | None) -> tuple[Hashable, ...]:
+def cut_answers(answer: Answer, text: str | None) -> tuple[TurnKey, ...]:
     """Return the names by which a request will ask that goes on with an answer, if it is cut."""
     cut = (choice.text for choice in answer.choices if not choice.complete)
     return tuple([_name_of(begun, text) for begun in cut if begun])
 
 
-def _name_of(begun: str, text: str | None) -> Hashable:
-    return ("begun", begun.strip(), text)
+def _name_of(begun: str, text: str | None) -> TurnKey:
+    return TurnKey(("begun", begun.strip()), text)
 
 
 def _tail(messages: list[Any], asked_at: int) -> tuple[str, ...]:
     """Return the last messages before the question."""
-    behind = messages[max(0, asked_at - MOST_BEHIND) : asked_at]
-    return tail_of(
-        (_speaker(one) == "assistant", content_text(get(one, "content")))
-        for one in reversed(behind)
-        if _speaker(one) in _SPEAKERS and not each(get(one, "tool_calls"))
-    )
+    return tail_of(_spoken(messages[max(0, asked_at - MOST_BEHIND) : asked_at]))
+
+
+def _spoken(messages: list[Any]) -> Iterator[tuple[bool, str | None]]:
+    """Yield what was said, the latest first, and whether the assistant said it.
+
+    An answer may be several messages, of which the last one counts.
+    """
+    answering = False
+    for message in reversed(messages):
+        speaker = _speaker(message)
+        if speaker not in _SPEAKERS or each(get(message, "tool_calls")):
+            continue
+        by_assistant = speaker == "assistant"
+        if not (by_assistant and answering):
+            yield by_assistant, said_in(message)
+        answering = by_assistant
+
+
+def said_in(message: Any) -> str | None:
+    """Return what stands for a message: its text, a refusal, or the id of a sound."""
+    content = get(message, "content")
+    text = content_text(content) or get_text(message, "refusal")
+    refused = (get_text(part, "refusal") for part in each(content) if not text)
+    return text or next(filter(None, refused), None) or get_text(get(message, "audio"), "id")
 
 
 def _first_question(messages: list[Any]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Asked, Choice, Status, ToolUse
+from trubrics_instrument._reader import Answer, Asked, Choice, Status, ToolUse, TurnKey
 from trubrics_instrument._trail import History
 from trubrics_instrument.providers.openai._fields import (
     attachments,
@@ -20,10 +20,15 @@ from trubrics_instrument.providers.openai._fields import (
     text_or_none,
     usage,
 )
-from trubrics_instrument.providers.openai._history import begun_answer, cut_answers, history_of
+from trubrics_instrument.providers.openai._history import (
+    begun_answer,
+    cut_answers,
+    history_of,
+    said_in,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
 _INSTRUCTIONS = frozenset({"system", "developer"})
 _PENDING = frozenset({"queued", "in_progress"})
@@ -66,8 +71,8 @@ class ResponsesReader:
             attachments=attachments(parts),
             stream=stream,
             continues=bool(results),
-            turn_keys=(*[(_call_id(one), text) for one in results], *begun),
-            question=(text, shown(parts), history.begins, history.tail[-1:], previous),
+            turn_keys=(*[TurnKey(_call_id(one), text) for one in results], *begun),
+            question=shown(parts),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
@@ -98,13 +103,13 @@ class ResponsesReader:
         """Return an empty gathering of `ResponseStreamEvent`s."""
         return ResponsesGathering(self)
 
-    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[Hashable, ...]:
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[TurnKey, ...]:
         """Return the ids of the tool calls, whose results may come with the question or without.
 
         And what was cut short, which comes with it.
         """
-        uses = [use for choice in answer.choices for use in choice.tool_uses if use.id]
-        results = [(use.id, text) for use in uses for text in {asked.text, None}]
+        uses = [use for choice in answer.choices for use in choice.tool_uses if not use.hosted]
+        results = [TurnKey(use.id, text) for use in uses for text in {asked.text, None}]
         return (*results, *cut_answers(answer, asked.text))
 
 
@@ -144,7 +149,7 @@ class ResponsesGathering:
             # Over a WebSocket the error stands in a field of its own.
             code = error_code(get(piece, "error") or piece)
             self._end = self._so_far()._replace(status="error", error_type=code, pending=False)
-        return kind in _ENDS
+        return self._end is not None
 
     def _begin(self, response: Any) -> None:
         self._id = get_text(response, "id")
@@ -178,12 +183,8 @@ class ResponsesGathering:
 
 
 def _choice(output: list[Any], cut_short_by: str | None) -> Choice:
-    parts = [
-        part
-        for item in output
-        if get(item, "type") == "message"
-        for part in each(get(item, "content"))
-    ]
+    messages = [item for item in output if get(item, "type") == "message"]
+    parts = [part for item in messages for part in each(get(item, "content"))]
     texts = [text for part in parts if (text := text_or_none(get(part, "text")))]
     refusals = [text for part in parts if (text := text_or_none(get(part, "refusal")))]
     images = [{"type": "image"} for item in output if get(item, "type") == "image_generation_call"]
@@ -193,20 +194,28 @@ def _choice(output: list[Any], cut_short_by: str | None) -> Choice:
         finish_reason=cut_short_by,
         attachments=attachments([*parts, *images]),
         complete=cut_short_by is None,
+        resent_as=said_in(messages[-1]) if len(parts) > 1 else None,
     )
 
 
 def _tool_uses(output: list[Any]) -> list[ToolUse]:
     """Return the tool calls of an output: the app's functions, and the built-in tools."""
     uses: list[ToolUse] = []
+    done = {_call_id(item) for item in output if _is_result(item)}
     for item in output:
-        kind = text_or_none(get(item, "type")) or ""
+        kind = get_text(item, "type") or ""
         if kind.endswith("_call"):
-            name = text_or_none(get(item, "name")) or kind.removesuffix("_call")
-            uses.append(ToolUse(name, text_or_none(get(item, "call_id"))))
+            name = get_text(item, "name") or kind.removesuffix("_call")
+            call_id = get_text(item, "call_id")
+            uses.append(ToolUse(name, call_id, hosted=call_id is None or call_id in done))
         elif kind == "mcp_approval_request":  # the tool itself is a call of its own
-            uses.append(ToolUse(kind, text_or_none(get(item, "id"))))
+            uses.append(ToolUse(kind, get_text(item, "id")))
     return uses
+
+
+def _is_result(item: Any) -> bool:
+    """Whether an item brings the result of a tool call, or says whether one may be made."""
+    return (get_text(item, "type") or "").endswith(("_output", "mcp_approval_response"))
 
 
 def _call_id(result: Any) -> str | None:
@@ -230,7 +239,7 @@ def _last_tool_results(items: list[Any]) -> list[Any]:
     """Return the tool results at the end, if the input ends with tool results."""
     results: list[Any] = []
     for item in reversed(items):
-        if (text_or_none(get(item, "type")) or "").endswith(("_output", "mcp_approval_response")):
+        if _is_result(item):
             results.append(item)
         elif get_text(item, "role") not in _INSTRUCTIONS:
             break

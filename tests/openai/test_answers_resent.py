@@ -1,0 +1,272 @@
+"""An answer in the form in which apps send it back, which names the conversation that it was in."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openai_wire import Answer, chat_chunks, chat_completion
+from responses_wire import response_events, response_object
+
+from tests.openai.asking import client_of, needs
+from tests.replies import CLOSE, Reply, chat_stream, json_reply, response_stream
+from trubrics_instrument import context, patch_openai
+from trubrics_instrument.testing import capture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.loopback import Loopback
+    from trubrics_instrument.testing import Events
+
+Json = dict[str, Any]
+USERS = pytest.mark.parametrize("user", ["ada", None], ids=["named", "anonymous"])
+LONG = "We have three plans: Basic at 5 euros, Plus at 9 euros, and Pro at 19 euros a month."
+
+
+@pytest.fixture
+def events() -> Iterator[Events]:
+    """Put the patch on, and collect what is told."""
+    patch_openai()
+    with capture() as taken:
+        yield taken
+
+
+def says(text: str, number: int) -> Json:
+    """Return a message of a response."""
+    part: Json = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {
+        "id": f"msg_{number}",
+        "type": "message",
+        "status": "completed",
+        "role": "assistant",
+        "content": [part],
+    }
+
+
+def searched(number: int) -> list[Json]:
+    """Return an answer for which the host has searched the web."""
+    action = {"type": "search", "query": "trams"}
+    call = {"id": f"ws_{number}", "type": "web_search_call", "status": "completed"}
+    return [call | {"action": action}, says(f"Answer {number}.", number)]
+
+
+def ran(number: int) -> list[Json]:
+    """Return an answer for which the host has run a command, and says with what result."""
+    call = {"id": "sh", "type": "shell_call", "call_id": "call_1", "status": "completed"}
+    action = {"commands": ["ls"], "timeout_ms": None, "max_output_length": None}
+    output: Json = {"id": "sho", "type": "shell_call_output", "call_id": "call_1", "output": []}
+    return [
+        call | {"action": action},
+        output | {"max_output_length": None, "status": "completed"},
+        says(f"Answer {number}.", number),
+    ]
+
+
+def in_two_messages(number: int) -> list[Json]:
+    """Return an answer that says first what it is going to do."""
+    return [says(f"Let me look {number}.", 2 * number), says(f"Answer {number}.", number)]
+
+
+def in_two_parts(number: int) -> list[Json]:
+    """Return an answer in one message of several parts."""
+    message = says(f"Answer {number}.", number)
+    return [message | {"content": [*message["content"], *message["content"]]}]
+
+
+def refused(number: int) -> list[Json]:
+    """Return a refusal."""
+    part = {"type": "refusal", "refusal": f"I may not say {number}."}
+    return [says("", number) | {"content": [part]}]
+
+
+def two_tabs(ask: Callable[[list[Json], int], list[Json]], events: Events) -> list[str | None]:
+    """Ask in two conversations that begin alike, by turns; return the thread of each Prompt."""
+    tabs: list[list[Json]] = [[], []]
+    numbers = count(1)
+    for turn in range(3):
+        for place, tab in enumerate(tabs):
+            text = f"Question {turn} of tab {place}?" if turn else "Hi"
+            tab.append({"role": "user", "content": text})
+            tab.extend(ask(tab, next(numbers)))
+    return [one.thread_id for one in events.named("Prompt")]
+
+
+def assert_two_threads(threads: list[str | None]) -> None:
+    """Check that the two conversations of `two_tabs` are two, and each is one."""
+    assert threads == threads[:2] * 3
+    assert threads[0] != threads[1]
+
+
+@USERS
+@needs("responses")
+@pytest.mark.parametrize("output", [searched, ran, in_two_messages, in_two_parts, refused])
+def test_the_items_of_a_response(
+    output: Callable[[int], list[Json]], user: str | None, events: Events, server: Loopback
+) -> None:
+    """Whatever the host did for it, and however many messages it is made of."""
+    with client_of(server, "sync") as client:
+
+        def ask(tab: list[Json], number: int) -> list[Json]:
+            server.script(
+                json_reply(
+                    response_object(Answer(id=f"resp_{number}", usage=None), output=output(number))
+                )
+            )
+            answer = client.responses.create(model="m", input=tab, store=False)
+            return [item.model_dump(exclude_none=True) for item in answer.output]
+
+        with context(user_id=user):
+            assert_two_threads(two_tabs(ask, events))
+
+
+@needs("responses")
+def test_the_text_of_two_messages(events: Events, server: Loopback) -> None:
+    """An app may send back what the SDK puts together, too."""
+    with client_of(server, "sync") as client:
+
+        def ask(tab: list[Json], number: int) -> list[Json]:
+            answer = response_object(Answer(usage=None), output=in_two_messages(number))
+            server.script(json_reply(answer))
+            text = client.responses.create(model="m", input=tab, store=False).output_text
+            return [{"role": "assistant", "content": text}]
+
+        with context(user_id="ada"):
+            assert_two_threads(two_tabs(ask, events))
+
+
+@needs("responses")
+def test_another_answer_after_a_search(events: Events, server: Loopback) -> None:
+    """What the host has searched is nothing that anybody has to answer: the turn is at its end."""
+    history = [{"role": "user", "content": "Trams?"}, *searched(0)]
+    question = {"role": "user", "content": "And tomorrow?"}
+    with client_of(server, "sync") as client, context(user_id="ada"):
+        for number, asked in enumerate((history[:1], [*history, question], [*history, question])):
+            body = response_object(Answer(id=f"resp_{number}", usage=None), output=searched(number))
+            server.script(json_reply(body))
+            client.responses.create(model="m", input=asked)
+    assert [one.text for one in events.named("Prompt")] == ["Trams?", "And tomorrow?"]
+    answers = events.named("Generation")
+    assert [one.properties.get("regenerated") for one in answers] == [None, None, True]
+
+
+@USERS
+@pytest.mark.parametrize("resent", ["dumped", "by its id", "in words"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_what_is_spoken(
+    resent: str, streamed: bool, user: str | None, events: Events, server: Loopback
+) -> None:
+    """A spoken answer is sent back by its id, or in words; what the user says is never text."""
+    with client_of(server, "sync") as client:
+
+        def ask(tab: list[Json], number: int) -> list[Json]:
+            tab[-1] = tab[-1] | {"content": [{"type": "input_audio", "input_audio": SOUND}]}
+            sound = {"id": f"audio_{number}", "data": "AAAA", "transcript": f"Answer {number}."}
+            server.script(_spoken(sound | {"expires_at": 9}, streamed=streamed))
+            stream: Json = {"stream": True} if streamed else {}
+            answer = client.chat.completions.create(model="m", messages=tab, **stream)
+            if streamed:
+                assert len(list(answer)) == 3
+            forms: dict[str, Json] = {
+                "dumped": {"content": None, "refusal": None, "audio": sound},
+                "by its id": {"audio": {"id": sound["id"]}},
+                "in words": {"content": sound["transcript"]},
+            }
+            return [{"role": "assistant"} | forms[resent]]
+
+        with context(user_id=user):
+            threads = two_tabs(ask, events)
+    assert_two_threads(threads)
+    answers = events.named("Generation")
+    assert [one.text for one in answers] == [f"Answer {number}." for number in range(1, 7)]
+    assert {one.properties["attachments"] for one in answers} == {"audio:1"}
+
+
+SOUND = {"data": "AAAA", "format": "wav"}
+
+
+def _spoken(sound: Json, *, streamed: bool) -> Reply:
+    body = chat_completion(Answer("x", usage=None))
+    if not streamed:
+        body["choices"][0]["message"] = {"role": "assistant", "content": None, "audio": sound}
+        return json_reply(body)
+    chunks = chat_chunks(Answer("x", usage=None))[:1] * 2
+    pieces = [{"id": sound["id"], "data": "AA"}, {"transcript": sound["transcript"]}]
+    told = [
+        chunk | {"choices": [{"index": 0, "delta": {"audio": piece}, "finish_reason": None}]}
+        for chunk, piece in zip(chunks, pieces, strict=True)
+    ]
+    end: Json = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    return chat_stream([*told, chunks[0] | {"choices": [end]}])
+
+
+def test_a_refusal(events: Events, server: Loopback) -> None:
+    """Who insists after a refusal asks anew, in the same conversation."""
+    messages: list[Json] = []
+    with client_of(server, "sync") as client, context(user_id="ada"):
+        for question, answer in (
+            ("Hi", Answer("Hello!", usage=None)),
+            ("Tell me", Answer(refusal="I may not.", usage=None)),
+            ("Tell me", Answer(refusal="I still may not.", usage=None)),
+        ):
+            server.script(json_reply(chat_completion(answer)))
+            messages.append({"role": "user", "content": question})
+            said = client.chat.completions.create(model="m", messages=messages)
+            messages.append(said.choices[0].message.model_dump(exclude_none=True))
+    prompts = events.named("Prompt")
+    assert [one.text for one in prompts] == ["Hi", "Tell me", "Tell me"]
+    assert len({one.thread_id for one in events}) == 1
+    assert not any("regenerated" in one.properties for one in events)
+
+
+def test_signing_in(events: Events, server: Loopback) -> None:
+    """Who has said by now who they are goes on with the conversation that they began as nobody."""
+    messages: list[Json] = []
+    with client_of(server, "sync") as client:
+        for user, question, answer in (
+            (None, "What plans do you have?", LONG),
+            ("ada", "I am signed in now. Plus, please.", "Done."),
+            ("ada", "Thanks!", "You're welcome!"),
+        ):
+            server.script(json_reply(chat_completion(Answer(answer, usage=None))))
+            messages.append({"role": "user", "content": question})
+            with context(user_id=user):
+                client.chat.completions.create(model="m", messages=messages)
+            messages.append({"role": "assistant", "content": answer})
+    assert len({one.thread_id for one in events}) == 1
+    assert [one.user_id for one in events.named("Prompt")][1:] == ["ada", "ada"]
+
+
+@needs("responses")
+@USERS
+def test_an_answer_of_elsewhere(user: str | None, events: Events, server: Loopback) -> None:
+    """Whoever goes on from the same answer is in one conversation, whoever has told it."""
+    with client_of(server, "sync") as client, context(user_id=user):
+        for text, previous in (("yes", "resp_a"), ("yes", "resp_b"), ("no", "resp_a")):
+            server.script(json_reply(response_object(Answer("Done.", id=f"{text} {previous}"))))
+            client.responses.create(model="m", input=text, previous_response_id=previous)
+    first, other, again = [one.thread_id for one in events.named("Prompt")]
+    assert first == again
+    assert first != other
+
+
+@needs("responses")
+@pytest.mark.parametrize("end", ["fetched elsewhere", "broken off"])
+def test_an_answer_that_was_not_told(end: str, events: Events, server: Loopback) -> None:
+    """The id of an answer that has begun is known, though it came to nobody here."""
+    with client_of(server, "sync") as client:
+        if end == "fetched elsewhere":
+            queued = response_object(Answer(id="resp_1"), status="queued", background=True)
+            server.script(json_reply(queued))
+            client.responses.create(model="m", input="A report!", background=True)
+        else:
+            stream = response_stream(response_events(Answer("Hello there", id="resp_1"))[:4])
+            server.script(Reply(headers=stream.headers, steps=[*stream.steps, CLOSE], chunked=True))
+            with pytest.raises(Exception, match=r"."):
+                list(client.responses.create(model="m", input="A report!", stream=True))
+        server.script(json_reply(response_object(Answer("Done.", id="resp_2"))))
+        client.responses.create(model="m", input="Shorter!", previous_response_id="resp_1")
+    prompts = events.named("Prompt")
+    assert [one.text for one in prompts] == ["A report!", "Shorter!"]
+    assert len({one.thread_id for one in prompts}) == 1
