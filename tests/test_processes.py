@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai_wire import Answer, chat_completion
+from openai_wire import Answer, ToolCall, chat_completion
+from responses_wire import response_object
 
-from tests.openai.asking import client_of
+from tests.openai.asking import client_of, needs
 from tests.replies import json_reply
 from tests.told import told
 from trubrics_instrument import _config, _runtime, context, patch_openai
@@ -37,6 +39,17 @@ messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": 
 messages += [{"role": "user", "content": "And now?"}]
 with openai.OpenAI() as client:
     client.chat.completions.create(model="m", messages=eval(sys.argv[1], {"messages": messages}))
+"""
+GOES_ON = """
+import json
+import sys
+import openai
+import trubrics_instrument
+trubrics_instrument.patch_openai(user_id=sys.argv[1] or None)
+with openai.OpenAI() as client:
+    {"chat": client.chat.completions, "responses": client.responses}[sys.argv[2]].create(
+        model="m", **json.loads(sys.argv[3])
+    )
 """
 FORKS = """
 import os
@@ -176,3 +189,28 @@ def test_worker_processes(server: Loopback, sink: Sink) -> None:
     events = told(sink, 4)
     assert [one["event"] for one in events] == ["Prompt", "Generation"] * 2
     assert {(one["user_id"], one["$thread_id"]) for one in events} == {("ada", "thread 1")}
+
+
+@pytest.mark.parametrize("user", ["ada", ""], ids=["named", "anonymous"])
+@pytest.mark.parametrize("endpoint", ["chat", pytest.param("responses", marks=needs("responses"))])
+def test_a_tools_result(endpoint: str, user: str, server: Loopback, sink: Sink) -> None:
+    """The process to which the result of a tool comes goes on with the turn of another."""
+    asks = Answer(tool_calls=(ToolCall("confirm", "{}", f"call_{user}_{endpoint}"),), usage=None)
+    done = Answer("Deleted.", usage=None)
+    question = {"role": "user", "content": "Delete it!"}
+    result = f"call_{user}_{endpoint}"
+    if endpoint == "chat":
+        server.script(*(json_reply(chat_completion(one)) for one in (asks, done)))
+        said = chat_completion(asks)["choices"][0]["message"]
+        answered = {"role": "tool", "tool_call_id": result, "content": "yes"}
+        requests: list[Any] = [{"messages": [question]}, {"messages": [question, said, answered]}]
+    else:
+        server.script(*(json_reply(response_object(one, id=result)) for one in (asks, done)))
+        output = {"type": "function_call_output", "call_id": result, "output": "yes"}
+        requests = [{"input": [question]}, {"input": [output], "previous_response_id": result}]
+    for request in requests:
+        command = [sys.executable, "-c", GOES_ON, user, endpoint, json.dumps(request)]
+        subprocess.run(command, check=True, env=environ(server, sink), timeout=60)
+    events = told(sink, 3)
+    assert [one["event"] for one in events] == ["Prompt", "Tool call", "Generation"]
+    assert len({(one["$prompt_id"], one["$thread_id"]) for one in events}) == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trubrics_instrument import _runtime, _scope
 from trubrics_instrument._identity import Claim, settle
 from trubrics_instrument._threads import thread_after
-from trubrics_instrument._trail import Trail, number_of
+from trubrics_instrument._trail import Trail, name_of_turn, number_of
 from trubrics_instrument._turns import RetryKey, Told, Turn, new_turn
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Conversation:
         names = self._named(keys, wide=True)
         self.turn.awaited = frozenset((*names, *self._loosely_named(keys)))
         self._turns.remember(self.turn, *names)
+        self._threads.share_turn(names, self.turn.prompt_id)
 
     def may_be_retried(self) -> None:
         """Keep the turn open: the call failed, was left half way, or brought no answer."""
@@ -145,9 +146,12 @@ class Conversation:
         if own is None and not awaited.isdisjoint(self._loosely_named(self._asked.turn_keys)):
             own = last
         told = self._turns.answer(previous_id)
-        if told is None or told.prompt_id is None or (own and own.prompt_id == told.prompt_id):
+        prompt_id = told.prompt_id if told else None
+        if own is None and prompt_id is None:
+            prompt_id = self._threads.turn_elsewhere(names)
+        if prompt_id is None or (own and own.prompt_id == prompt_id):
             return own
-        return new_turn(told.prompt_id)
+        return new_turn(prompt_id)
 
     def _retried(self) -> Turn | None:
         """Return the turn of the same request, if that failed.
@@ -213,16 +217,20 @@ class Conversation:
         if answer_id and self._asked.chained:
             self._threads.remember_answer(answer_id, self.who.thread_id)
 
-    def _named(self, keys: Sequence[TurnKey], *, wide: bool) -> list[Hashable]:
-        """Return names that hold no text: ten thousand long prompts are not to be kept.
+    def _named(self, keys: Sequence[TurnKey], *, wide: bool) -> list[int]:
+        """Return names that hold no text, the same in every process.
 
         They hold who asks and where, for the ids of tool calls are not unique on every host; in a
         `wide` search they do without the thread, which a request that goes on from an answer may
         know when the first one did not.
         """
-        names = [hash((name, self._text if text and self._typed else text)) for name, text in keys]
+        texts = (self._text if key.text and self._typed else key.text for key in keys)
+        names = [name_of_turn(key.name, text) for key, text in zip(keys, texts, strict=True)]
         askers = [self._claim, Claim(self._claim.user_id)] if wide else [self._claim]
-        return [(asker, name) for asker in askers for name in names]
+        numbers = [
+            (number_of(asker.user_id or ""), number_of(asker.thread_id or "")) for asker in askers
+        ]
+        return [hash((*number, name)) for number in numbers for name in names]
 
     def _loosely_named(self, keys: Sequence[TurnKey]) -> list[Hashable]:
         """Return names without the question, which an app may put anew at each step of a turn.

@@ -14,6 +14,8 @@ from trubrics_instrument._trail import TAIL_MESSAGES, digest_of_opening, name_of
 from trubrics_instrument._uuids import random_uuid, uuid_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from trubrics_instrument._board import Board
     from trubrics_instrument._places import Place
     from trubrics_instrument._trail import Trail
@@ -95,6 +97,15 @@ class Threads:
         """Tell the other processes the thread of an answer."""
         if self.board is not None:
             self.board.put([name_of_answer(answer_id)], thread_id)
+
+    def share_turn(self, names: Iterable[int], prompt_id: str) -> None:
+        """Tell the other processes under which names a turn waits."""
+        if self.board is not None:
+            self.board.put(names, prompt_id)
+
+    def turn_elsewhere(self, names: Iterable[int]) -> str | None:
+        """Return the prompt of a turn that waits under one of these names, in any process."""
+        return next(filter(None, map(self._on_board, names)), None)
 
     def answered(self, trail: Trail, answer: int, thread_id: str, *, share: bool) -> Place:
         """Note that an answer, by its number, stands at the end of a thread now; return the place.

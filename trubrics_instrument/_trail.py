@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
 TAIL_MESSAGES = 3
 # However long a history is, no more of it is looked at than this, from either end, and no more
@@ -25,7 +25,7 @@ _LONG_CHARS = 1024
 # An answer of this length is hardly given twice; "You're welcome!" is given to everybody.
 _TELLING_CHARS = 80
 # What a name is of where it is not of the last messages: in the place of the asker's number.
-_OF_QUESTION, _OF_ANSWER_ID = 1, 2
+_OF_QUESTION, _OF_ANSWER_ID, _OF_TURN = 1, 2, 3
 
 
 class History(NamedTuple):
@@ -134,6 +134,11 @@ def _number_of_asker(asker: str | None) -> int:
 def name_of_answer(answer_id: str) -> int:
     """Return the name of an answer that is asked for by its id."""
     return hash((_OF_ANSWER_ID, number_of(answer_id)))
+
+
+def name_of_turn(awaited: Hashable, asked: str | None) -> int:
+    """Return the name of a turn that waits for something, and of what was asked."""
+    return hash((_OF_TURN, number_of(str(awaited)), number_of(asked or "")))
 
 
 def digest_of_opening(asker: str | None, opening: str) -> bytes:
