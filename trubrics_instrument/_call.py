@@ -18,6 +18,7 @@ from trubrics_instrument._shield import shield
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trubrics_instrument._identity import Identity
     from trubrics_instrument._observer import Observer, Start
     from trubrics_instrument._reader import AnswerReader, Asked, Gathering, TurnKey
     from trubrics_instrument._turns import Turn
@@ -80,6 +81,11 @@ class ModelCall:
     def settled(self) -> bool:
         """Whether a later call knows of its answer already."""
         return self._settled is not None
+
+    @property
+    def who(self) -> Identity:
+        """Who asks, and where."""
+        return self._who
 
     @property
     def turn(self) -> Turn:

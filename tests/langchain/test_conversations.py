@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
-from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
-from tests.langchain.chains import WORDS, History
+from tests.langchain.chains import WORDS, History, model
 from tests.langchain.driving import (
     GRAPH,
     IN_NODES,
@@ -240,4 +240,29 @@ async def test_many_tools_in_the_history(sink: Sink) -> None:
         await drive("invoke", talker, asked, handler)
     threads = [turn[0]["$thread_id"] for turn in turns_told(sink)]
     assert threads[:2] == threads[2:]
+    assert threads[0] != threads[1]
+
+
+@pytest.mark.parametrize("user", ["ada", None], ids=["named", "anonymous"])
+@pytest.mark.parametrize("form", ["messages", "pairs"])
+async def test_a_history_beside_the_question(form: str, user: str | None, sink: Sink) -> None:
+    """A history in the input names the conversation, also where the first model does not get it."""
+    told = iter(f"Answer number {number}." for number in range(9))
+    sort = ChatPromptTemplate.from_template("Sort: {question}") | model("small talk")
+    answer: Any = RunnableLambda(itemgetter("question")) | Scripted(
+        rule=lambda messages: AIMessage(next(told))
+    )
+    chain: Any = RunnablePassthrough.assign(topic=sort) | answer
+    handled: Any = {"callbacks": [TrubricsCallbackHandler(user)]}
+    histories: list[list[Any]] = [[], []]
+    for turn in range(3):
+        for number, history in enumerate(histories):
+            asked = f"Question {turn} of {number}"
+            said = chain.invoke({"question": asked, "chat_history": history}, handled)
+            exchange: list[Any] = [HumanMessage(asked), said]
+            history.extend(exchange if form == "messages" else [(asked, said.content)])
+    prompts = [turn[0] for turn in turns_told(sink)]
+    threads = [one["$thread_id"] for one in prompts]
+    assert len(threads) == 6
+    assert threads == threads[:2] * 3
     assert threads[0] != threads[1]

@@ -19,7 +19,8 @@ from langchain_core.runnables import RunnableLambda
 from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, chain, model
 from tests.langchain.driving import drive, turns_told
 from trubrics_instrument import TrubricsCallbackHandler, _shield
-from trubrics_instrument.langchain.question import question_of, reply_of
+from trubrics_instrument.langchain.question import question_of
+from trubrics_instrument.langchain.reply import Told, reply_of
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -30,7 +31,10 @@ QUESTION_KEYS = (
     *("input", "question", "query", "prompt", "user_input", "human_input", "message", "text"),
     "messages",
 )
-ANSWER_KEYS = ("output", "answer", "result", "response", "text", "content", "messages")
+ANSWER_KEYS = (
+    *("output", "answer", "result", "response", "text", "content"),
+    *("reply", "generation", "completion", "final_answer", "messages"),
+)
 BESIDE = {"a": "Nothing", "b": "of interest"}
 
 
@@ -78,7 +82,7 @@ def test_first_name_of_a_question(count: int) -> None:
 def test_first_name_of_an_answer(count: int) -> None:
     """The same for an answer."""
     names = ANSWER_KEYS[-count - 1 :]
-    reply = reply_of({name: f"by {name}" for name in reversed(names)})
+    reply = reply_of({name: f"by {name}" for name in reversed(names)}, Told())
     assert reply is not None
     assert reply.text == f"by {names[0]}"
 
@@ -87,7 +91,7 @@ def test_first_name_of_an_answer(count: int) -> None:
 def test_a_content_is_no_message(beside: dict[str, Any]) -> None:
     """A state with a content, of a page perhaps, is no message because of it."""
     state = {**beside, "content": "A page", "answer": ANSWER, "question": QUESTION}
-    question, reply = question_of(state), reply_of(state)
+    question, reply = question_of(state), reply_of(state, Told())
     assert question is not None
     assert reply is not None
     assert (question.text, reply.text) == (QUESTION, ANSWER)
@@ -105,7 +109,7 @@ def test_a_content_is_no_message(beside: dict[str, Any]) -> None:
 def test_a_message_in_any_form(message: Any) -> None:
     """A message is an answer, alone and at the end of others, in every form that there is."""
     for given in (message, [HumanMessage(QUESTION), message], {"messages": [message]}):
-        reply = reply_of(given)
+        reply = reply_of(given, Told())
         assert reply is not None
         assert reply.text == ANSWER
 
@@ -185,7 +189,7 @@ async def test_an_array_is_given(given: Any, sink: Sink) -> None:
 @pytest.mark.parametrize("name", ["structured_response", "parsed"])
 def test_an_array_beside_an_answer(name: str) -> None:
     """An array is told as what it is, and no fault of ours."""
-    reply = reply_of({"answer": ANSWER, name: Sound()})
+    reply = reply_of({"answer": ANSWER, name: Sound()}, Told())
     assert reply is not None
     assert not _shield.faults()
 

@@ -230,7 +230,9 @@ def _end_step(output: Any, about: Mapping[str, Any]) -> runs.Run | None:
     run = runs.leave(key)
     if isinstance(run, RunTurn) and run.key == key:
         left = observed.left_stream(about["run_id"])
-        run.ended(None if left else output, about.get("inputs"))
+        run.ended(output, about.get("inputs"), left=left)
+    elif run is not None and run.turn is not None:
+        run.turn.step_ended(key)
     return run
 
 
@@ -238,9 +240,11 @@ def _fail_step(error: BaseException, about: Mapping[str, Any]) -> runs.Run | Non
     """Take note of its failure; return what it was."""
     key = observed.key_of(about["run_id"])
     run = runs.leave(key)
-    if isinstance(run, RunTurn):
-        if run.key == key:
-            run.failed(error, about.get("inputs"))
-        else:
-            run.step_failed(error)
+    if isinstance(run, RunTurn) and run.key == key:
+        run.failed(error, about.get("inputs"))
+    elif run is not None and run.turn is not None:
+        if not isinstance(error, Exception):  # a thread of it may go on
+            runs.linger(key, run.turn)
+        parent = about.get("parent_run_id")
+        run.turn.step_failed(error, key, None if parent is None else observed.key_of(parent))
     return run

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from trubrics_instrument._reader import ToolUse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Role: TypeAlias = Literal["human", "ai", "tool", "other"]
 
@@ -130,6 +131,37 @@ def attachments(message: Any) -> str | None:
     kinds = (_ATTACHMENTS.get(field(part, "type")) for part in parts)
     counts = Counter(kind for kind in kinds if kind)
     return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
+
+
+def own_text(value: Any) -> str | None:
+    """Return a str free of its subclass; a langchain-core 1.x one would warn when touched."""
+    return str.__str__(value) if isinstance(value, str) else None
+
+
+def messages_in(given: Any) -> Sequence[Any]:
+    """Return a list of messages, or a prompt value's; nothing if it is something else."""
+    if hasattr(given, "to_messages") and hasattr(given, "to_string"):
+        return each(given.to_messages())
+    items = each(given)
+    if role(given) is not None or not items or role(items[-1]) is None:
+        return ()
+    return items
+
+
+def fields_in(given: Any) -> Mapping[str, Any]:
+    """Return the fields of a dict, a dataclass or a pydantic object."""
+    if isinstance(given, dict):
+        return cast("dict[str, Any]", given)
+    if dataclasses.is_dataclass(given):  # LangGraph's own have slots, and no `__dict__`
+        return {one.name: getattr(given, one.name, None) for one in dataclasses.fields(given)}
+    if hasattr(given, "model_fields_set"):
+        return cast("Mapping[str, Any]", vars(given))
+    return {}
+
+
+def by_key(given: Any, key: str | Callable[[Any], object]) -> Any:
+    """Return what the app says is in an input or an output."""
+    return key(given) if callable(key) else field(given, key)
 
 
 def _role_in(message: Mapping[str, Any]) -> Role | None:

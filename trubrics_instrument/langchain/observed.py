@@ -15,6 +15,8 @@ _CALLBACKS = "langchain_core.callbacks.manager"
 _MODELS = "langchain_core.language_models"
 # What lies between the start of a run and our handler.
 _TOLD_BY = (_CALLBACKS, "trubrics_instrument.")
+# Whose code holds the callback manager that tells of a start, for as long as the run lasts.
+_HOLDERS = (_MODELS, "langchain_core.tools", "langchain_core.retrievers")
 _CALLING = frozenset({"_generate", "_stream", "_call", "_agenerate", "_astream", "_acall"})
 
 _TRANSFORM = "_transform_stream_with_config"
@@ -67,6 +69,25 @@ def caller() -> Hashable:
     while frame is not None and _module_of(frame).startswith(_TOLD_BY):
         frame = frame.f_back
     return _on_stack(frame)[0]
+
+
+def life_of(run_id: Any) -> Any:
+    """Return the object that goes when the run goes whose start is told here.
+
+    That is the callback manager that tells it, where LangChain's own code holds that and no tracer
+    does; else the id, which is kept by a tracer that is never told of an end.
+    Source: langchain-core 0.3.10 to 1.8.3, `BaseChatModel.agenerate`, `BaseTracer.run_map`.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_NEAR_FRAMES):
+        if frame is None:
+            break
+        outer = frame.f_back
+        if outer is not None and _module_of(outer).startswith(_HOLDERS):
+            told_by = _module_of(frame) == _CALLBACKS
+            return frame.f_locals.get("self", run_id) if told_by else run_id
+        frame = outer
+    return run_id
 
 
 def in_stream() -> bool:
@@ -124,8 +145,9 @@ def _on_stack(frame: FrameType | None) -> tuple[Hashable, bool]:
             return None, False
         if frame.f_code.co_name in _CALLING or module.startswith(_MODELS):
             run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
-            if run_id is None:
-                moved = moved or frame.f_code.co_name in _CALLING
+            if run_id is None:  # a model's own method is given one, or None
+                own = "run_manager" in frame.f_code.co_varnames
+                moved = moved or (own and frame.f_code.co_name in _CALLING)
             elif key_of(run_id) in _open:
                 return key_of(run_id), False
             else:

@@ -97,10 +97,10 @@ def _kind_in(serialized: Any) -> Any:
 def own_properties(metadata: Mapping[str, Any]) -> dict[str, object]:
     """Return what the app itself put into the metadata: JSON scalars, copied."""
     return {
-        key: value
+        str(key): value  # the app may use anything for a key
         for key, value in metadata.items()
         if isinstance(value, (str, int, float, bool))
-        and not key.startswith(_NOT_THE_APPS)
+        and not str(key).startswith(_NOT_THE_APPS)
         and key not in _LANGGRAPHS
     }
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument._reader import Answer, Choice, Status, Usage
-from trubrics_instrument.langchain.messages import each, field
-from trubrics_instrument.langchain.question import question_of
+from trubrics_instrument.langchain.interrupts import is_bubble
 from trubrics_instrument.langchain.reader import sum_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from trubrics_instrument.langchain.origin import Origin
-    from trubrics_instrument.langchain.question import Reply
+    from trubrics_instrument.langchain.reply import Reply
 
 INTERRUPTED = "interrupt"
 
@@ -65,8 +64,9 @@ def answer_of(
     answering: ModelAnswer | None,
     usages: Sequence[Usage],
     interrupts: Sequence[str | None],
+    ran: Container[str | None],
 ) -> Answer:
-    """Return the turn's answer.
+    """Return the turn's answer, without the tools that `ran` by now and so are told.
 
     Its id is the message's, where the app sees a message, else the run id of the model's answer.
     """
@@ -76,7 +76,8 @@ def answer_of(
         reply = None  # the state may still have the answer to an earlier question
     shown = next((text for text in interrupts if text), None)
     text = shown or (reply.text if reply else None)
-    uses = reply.tool_uses if reply and not interrupts and not text else ()
+    called = reply.tool_uses if reply and not interrupts else ()
+    uses = tuple([use for use in called if use.id is None or use.id not in ran])
     if not text and not uses:
         text = given.text
     own_id = reply.message_id if reply else None
@@ -84,6 +85,7 @@ def answer_of(
         text=text,
         tool_uses=uses,
         finish_reason=INTERRUPTED if interrupts else given.finish_reason,
+        attachments=given.attachments if text == given.text else None,
         complete=given.complete and not interrupts,
     )
     return Answer(
@@ -94,30 +96,3 @@ def answer_of(
         status=outcome.status,
         error_type=outcome.error_type,
     )
-
-
-def is_bubble(error: BaseException) -> bool:
-    """Whether it is LangGraph's way to leave a node, and no failure; told by the class's name.
-
-    Source: langgraph 0.2 to 1.2, `errors.py`.
-    """
-    return _is_a(error, "GraphBubbleUp", "GraphInterrupt", "NodeInterrupt")
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Whether a graph stops to ask a human."""
-    return _is_a(error, "GraphInterrupt", "NodeInterrupt")
-
-
-def shown_to_human(error: BaseException) -> str | None:
-    """Return what an interrupt shows to the human, if it is a text or holds a single one."""
-    for interrupt in each(next(iter(error.args), None)):
-        question = question_of(field(interrupt, "value"))
-        if question is not None and question.text:
-            return question.text
-    return None
-
-
-def _is_a(error: BaseException, *names: str) -> bool:
-    kinds: Sequence[type[Any]] = type(error).__mro__
-    return any(kind.__name__ in names for kind in kinds)

@@ -1,11 +1,9 @@
-"""What the user typed and what the app answered, read out of a root run's input and output."""
+"""What the user typed, read out of a root run's input or out of a model's messages."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._reader import TurnKey
 from trubrics_instrument._shield import shield
@@ -13,19 +11,22 @@ from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, NO_HISTORY, His
 from trubrics_instrument.langchain.messages import (
     answered,
     attachments,
+    by_key,
     each,
     field,
+    fields_in,
     first_text,
     mapping,
+    messages_in,
+    own_text,
     role,
     said,
     tool_uses,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from trubrics_instrument._reader import ToolUse
     from trubrics_instrument.langchain.settings import Key
 
 _SPEAKERS = frozenset({"human", "ai"})
@@ -43,7 +44,6 @@ _QUESTION_KEYS = (
 # What names a decision where a graph goes on, and no words of the user's.
 _DECISIONS = frozenset({"type", "action", "decision", "choice", "status", "id"})
 _INTERRUPT_ID = re.compile("[0-9a-f]{32}")
-_ANSWER_KEYS = ("output", "answer", "result", "response", "text", "content", "messages")
 
 
 class Question(NamedTuple):
@@ -68,18 +68,10 @@ class Question(NamedTuple):
         return tuple([TurnKey(tool_id, self.text) for tool_id in self.tool_ids])
 
 
-class Reply(NamedTuple):
-    """What the app answered; `message_id` is the id of the message, where it sees one."""
-
-    text: str | None = None
-    message_id: str | None = None
-    tool_uses: tuple[ToolUse, ...] = ()
-
-
 def question_of(given: Any, key: Key = None) -> Question | None:
     """Return what the user typed, out of a root run's input; None if it does not tell."""
     with shield("reading the input of a run"):
-        return _question(given if key is None else _by_key(given, key))
+        return _question(given if key is None else by_key(given, key))
     return None
 
 
@@ -109,47 +101,12 @@ def last_question(messages: Sequence[Any]) -> Question:
     return Question(said(messages[-1]) if messages else None)
 
 
-def reply_of(given: Any, key: Key = None) -> Reply | None:
-    """Return what the app answered, out of a root run's output; None if it does not tell."""
-    with shield("reading the output of a run"):
-        if key is None:
-            return _reply(given)
-        found = _by_key(given, key)
-        return _reply(found) or Reply(as_text(found))
-    return None
-
-
-def replies_in(given: Any) -> list[Reply]:
-    """Return all that may be the answer in a root run's output, likeliest first."""
-    fields = _fields(given)
-    found = (_reply(fields[name]) for name in _ANSWER_KEYS if fields.get(name) is not None)
-    return [one for one in found if one is not None]
-
-
-def as_text(value: Any) -> str | None:
-    """Return a structured value as JSON."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return str.__str__(value) or None
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        value = dump(mode="json")
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _by_key(given: Any, key: str | Callable[[Any], object]) -> Any:
-    return key(given) if callable(key) else field(given, key)
-
-
 def _question(given: Any, *, guess: bool = True) -> Question | None:
     """Return a question; to guess is to take the only text of what has no name that we know."""
-    text = _own_text(given)
+    text = own_text(given)
     if text is not None:
         return Question(text) if text else None
-    messages = _messages(given)
+    messages = messages_in(given)
     if messages:
         last = last_question(messages)
         return last if last.text or last.attachments else None
@@ -157,13 +114,15 @@ def _question(given: Any, *, guess: bool = True) -> Question | None:
         return _words(given.resume) or _question(given.update)
     if role(given) == "human":
         return Question(said(given), attachments(given))
-    fields = _fields(given)
+    fields = fields_in(given)
     named = [value for name in _QUESTION_KEYS if (value := fields.get(name)) is not None]
     found = _first_question(named, guess=False)
-    if found is not None or not guess:
+    if found is None and guess:
+        texts = [text for value in fields.values() if (text := own_text(value))]
+        found = Question(texts[0]) if len(texts) == 1 else _first_question(named, guess=True)
+    if found is None or found.history is not NO_HISTORY:
         return found
-    texts = [text for value in fields.values() if (text := _own_text(value))]
-    return Question(texts[0]) if len(texts) == 1 else _first_question(named, guess=True)
+    return found._replace(history=_history_beside(fields, found.text))
 
 
 def _first_question(values: Iterable[Any], *, guess: bool) -> Question | None:
@@ -185,57 +144,6 @@ def _words(resume: Any) -> Question | None:
     return _question(resume, guess=not decides)
 
 
-def _reply(given: Any) -> Reply | None:
-    text = _own_text(given)
-    if text is not None:
-        return Reply(text or None)
-    messages = _messages(given)
-    if messages:
-        return _last_reply(messages)
-    if role(given) is not None:
-        return _reply_in(given)
-    fields = _fields(given)
-    reply = next(iter(replies_in(given)), None)
-    if reply is None and "parsing_error" in fields:
-        reply = _raw_reply(fields.get("raw"))
-    # What `create_agent` and `with_structured_output(include_raw=True)` make of an answer.
-    structured = fields.get("structured_response")
-    if structured is None and "parsing_error" in fields:
-        structured = fields.get("parsed")
-    if structured is None:
-        return reply
-    return Reply(as_text(structured), reply.message_id if reply else None)
-
-
-def _raw_reply(raw: Any) -> Reply:
-    """Return the answer of a model that was to give a structure, in words or as a tool's arguments.
-
-    Nobody runs that tool, whatever became of its arguments.
-    """
-    reply = _reply_in(raw)
-    calls = each(field(raw, "tool_calls")) or each(field(raw, "invalid_tool_calls"))
-    arguments = (as_text(field(call, "args")) for call in calls)
-    return Reply(reply.text or first_text(arguments), reply.message_id)
-
-
-def _last_reply(messages: Sequence[Any]) -> Reply | None:
-    """Return the last answer since the user spoke; a tool's, if it was returned directly."""
-    last = messages[-1]
-    if role(last) == "tool":
-        return Reply(said(last), first_text([field(last, "id")]))
-    for message in reversed(messages):
-        speaker = role(message)
-        if speaker == "human":
-            return None
-        if speaker == "ai":
-            return _reply_in(message)
-    return None
-
-
-def _reply_in(message: Any) -> Reply:
-    return Reply(answered(message), first_text([field(message, "id")]), tool_uses(message))
-
-
 def resumes(given: Any) -> bool:
     """Whether a graph goes on with what a human, or the app itself, has decided."""
     return _is_command(given) and given.resume is not None
@@ -246,30 +154,30 @@ def _is_command(given: Any) -> bool:
     return type(given).__name__ == "Command" and hasattr(given, "resume")
 
 
-def _own_text(value: Any) -> str | None:
-    """Return a str free of its subclass; a langchain-core 1.x one would warn when touched."""
-    return str.__str__(value) if isinstance(value, str) else None
+def _history_beside(fields: Mapping[str, Any], asked: str | None) -> History:
+    """Return what an input says of the conversation beside the question, in messages or pairs."""
+    for name, value in fields.items():
+        messages = messages_in(value)
+        if messages:
+            return _before(messages)
+        if "history" in str(name) and value is not None:  # else pairs may be anything
+            exchanges = [each(one) for one in each(value) if _is_exchange(one)]
+            speakers = ("human", "ai")
+            told = [pair for one in exchanges for pair in zip(speakers, one, strict=True)]
+            if told or not value:
+                return _before(told) if told else History(asked, begins=True)
+    return NO_HISTORY
 
 
-def _messages(given: Any) -> Sequence[Any]:
-    """Return a list of messages, or a prompt value's; nothing if it is something else."""
-    if hasattr(given, "to_messages") and hasattr(given, "to_string"):
-        return each(given.to_messages())
-    items = each(given)
-    if role(given) is not None or not items or role(items[-1]) is None:
-        return ()
-    return items
+def _is_exchange(value: Any) -> bool:
+    """Whether it is a question with its answer: two texts, of which none names who speaks."""
+    texts = [one for one in each(value) if own_text(one) is not None]
+    return len(texts) == len(("human", "ai")) == len(each(value)) and role(value) is None
 
 
-def _fields(given: Any) -> Mapping[str, Any]:
-    """Return the fields of a dict, a dataclass or a pydantic object."""
-    if isinstance(given, dict):
-        return cast("dict[str, Any]", given)
-    if dataclasses.is_dataclass(given):  # LangGraph's own have slots, and no `__dict__`
-        return {one.name: getattr(given, one.name, None) for one in dataclasses.fields(given)}
-    if hasattr(given, "model_fields_set"):
-        return cast("Mapping[str, Any]", vars(given))
-    return {}
+def _before(messages: Sequence[Any]) -> History:
+    """Return a history that ends before the question."""
+    return _history([*messages, ("human", "")], len(messages))
 
 
 def _history(messages: Sequence[Any], asked_at: int) -> History:

@@ -7,13 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from trubrics_instrument._memory import Memory
+from trubrics_instrument._observer import start_now
 from trubrics_instrument._shield import shield
-from trubrics_instrument.langchain.observed import key_of
+from trubrics_instrument.langchain.observed import key_of, life_of
 from trubrics_instrument.langchain.origin import enclosing_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from trubrics_instrument._identity import Identity
+    from trubrics_instrument._observer import Start
+    from trubrics_instrument.langchain.model import ModelRun
     from trubrics_instrument.langchain.turn import RunTurn
 
 MAX_OPEN_RUNS = 100_000
@@ -36,6 +40,37 @@ class Mortal(Run, Protocol):
         ...
 
 
+class Within(NamedTuple):
+    """What a model runs to answer with what another one says: steps, around that other one."""
+
+    model: ModelRun
+    turn: None = None
+
+    def lost(self) -> None:
+        """Do nothing."""
+
+    def forgotten(self) -> None:
+        """Do nothing."""
+
+
+class Late(NamedTuple):
+    """A step that goes on after the end of its turn: who asked it, and what it belongs to.
+
+    Nobody is there any more to be told of it, but the models that it asks take tokens.
+    """
+
+    who: Identity
+    prompt_id: str
+    turn: None = None
+
+    def start(self, run_id: str) -> Start:
+        """Return the start of a call that it makes."""
+        start = start_now(run_id)
+        user_id, thread_id, _ = self.who
+        said = start.said._replace(user_id=user_id, thread_id=thread_id, prompt_id=self.prompt_id)
+        return start._replace(said=said)
+
+
 class _Skipped(NamedTuple):
     """What stands for every run that the app wants left alone, and for what such a run calls."""
 
@@ -51,6 +86,9 @@ _open: Memory[Run] = Memory(MAX_OPEN_RUNS)
 _watches: dict[Hashable, weakref.ref[Any]] = {}
 # The turns of runs that have ended: what they left behind in the background may still ask a model.
 _ended: Memory[weakref.ref[RunTurn]] = Memory()
+# Steps that may go on where their turn does not: a thread after a timeout, or a step without end.
+# Some hold what was asked, so fewer than elsewhere.
+_late: Memory[RunTurn | Late] = Memory(1_000)
 
 
 def count() -> int:
@@ -68,21 +106,39 @@ def model(key: Hashable) -> Any:
     return None if key is None else _open.get(key)
 
 
-def enter(key: Hashable, run: Run) -> None:
-    """Take note of a run until it is left."""
-    _put(key, run)
+def enter(key: Hashable, turn: RunTurn) -> None:
+    """Take note of a step of a turn until it is left."""
+    turn.steps[key] = None
+    _put(key, turn)
+
+
+def linger(key: Hashable, turn: RunTurn | Late) -> None:
+    """Take note of a step that may go on after its end, or after that of its turn."""
+    if isinstance(turn, Late):
+        _late.put(key, turn)
+        return
+    if not turn.over:
+        turn.steps[key] = None
+    _late.put(key, turn.late or turn)
+
+
+def outlive(turn: RunTurn) -> None:
+    """Keep the steps apart that a turn leaves behind; the oldest of all are forgotten."""
+    for key in list(turn.steps):
+        _open.pop(key)
+        linger(key, turn)
 
 
 def enter_mortal(key: Hashable, run: Mortal, run_id: object) -> None:
     """Take note of a run, and of its death if it has no end.
 
-    A cancelled model, tool or retriever reports neither an end nor an error, but the object that is
-    its id goes when the run goes. Source: langchain-core 0.3.10 to 1.8.3, `BaseChatModel.agenerate`
-    and `BaseRetriever.ainvoke`.
+    A cancelled model, tool or retriever reports neither an end nor an error, but what belongs to it
+    goes when it goes. Source: langchain-core 0.3.10 to 1.8.3, `BaseChatModel.agenerate` and
+    `BaseRetriever.ainvoke`.
     """
     _put(key, run)
     try:
-        _watches[key] = weakref.ref(run_id, partial(_lost, key))
+        _watches[key] = weakref.ref(life_of(run_id), partial(_lost, key))
     except TypeError:  # no UUID, but something that cannot be watched
         return
 
@@ -91,7 +147,10 @@ def leave(key: Hashable) -> Run | None:
     """Return a run, which then is forgotten; None for all but the first who reports its end."""
     _watches.pop(key, None)
     run = _open.pop(key)
-    if run is not None and run.turn is not None:
+    if run is None:
+        return _late.pop(key)
+    if run.turn is not None:
+        run.turn.steps.pop(key, None)
         _ended.put(key, weakref.ref(run.turn))
     return run
 
@@ -105,17 +164,19 @@ def around(parent_run_id: Any) -> Run | None:
     parent = None if parent_run_id is None else _turn_or_run(key_of(parent_run_id))
     if parent is None:
         enclosing = enclosing_run_id()
-        parent = None if enclosing is None else _open.get(key_of(enclosing))
-    # A step may outlive its root: a thread that goes on after a timeout, a task nobody waits for.
-    turn = None if parent is None else parent.turn
-    return None if turn is not None and turn.over else parent
+        parent = None if enclosing is None else _open_run(key_of(enclosing))
+    return parent
 
 
 def _turn_or_run(key: Hashable) -> Run | None:
-    run = _open.get(key)
+    run = _open_run(key)
     ended = None if run is not None else _ended.get(key)
     turn = None if ended is None else ended()
     return run if turn is None or turn.over else turn
+
+
+def _open_run(key: Hashable) -> Run | None:
+    return _open.get(key) or _late.get(key)
 
 
 def _put(key: Hashable, run: Run) -> None:

@@ -119,9 +119,9 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
         return
     if not _runtime.observing():
         return
-    outer = runs.model(observed.caller())
-    if outer is not None:
-        run = ModelRun(started.key, started.run_id, within=outer)
+    within = _within(around)
+    if within is not None:
+        run = ModelRun(started.key, started.run_id, within=within.model)
         runs.enter_mortal(started.key, run, started.run_id)
         return
     origin = origin_of(started.serialized, started.metadata, started.about.get("invocation_params"))
@@ -131,7 +131,8 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
         runs.enter_mortal(started.key, run, started.run_id)
         turn.model_started(started.key, origin, asked, started.metadata)
     elif started.may_open:
-        _start_call(started, asked, origin, operation)
+        late = around if isinstance(around, runs.Late) else None
+        _start_call(started, asked, origin, operation, late)
 
 
 _NO_ROOT = object()
@@ -146,13 +147,30 @@ def _turn_of(started: Started, given: Any = _NO_ROOT) -> RunTurn | None:
     if not started.is_new():
         return None
     around = started.around()
-    if around is runs.SKIPPED:
-        runs.enter_mortal(started.key, runs.SKIPPED, started.run_id)
+    within = None if around is runs.SKIPPED else _within(around)
+    if around is runs.SKIPPED or within is not None:
+        runs.enter_mortal(started.key, within or runs.SKIPPED, started.run_id)
+    elif isinstance(around, runs.Late):
+        runs.linger(started.key, around)
     elif around is not None and around.turn is not None:
         return around.turn
     elif given is not _NO_ROOT and started.may_be_root():
         _start_turn(started, given)
     return None
+
+
+def _within(around: runs.Run | None) -> runs.Within | None:
+    """Return what a model runs to answer with what another one says, if the new run is in that."""
+    if isinstance(around, runs.Within):
+        return around
+    if isinstance(around, runs.Late):
+        return None
+    if isinstance(around, ModelRun):
+        return runs.Within(around)
+    turn = None if around is None else around.turn
+    # To look who calls takes its time, and mostly no model is at work above.
+    model = runs.model(observed.caller()) if turn is None or turn.asking else None
+    return None if model is None else runs.Within(model)
 
 
 def _start_turn(started: Started, given: Any) -> None:
@@ -163,8 +181,12 @@ def _start_turn(started: Started, given: Any) -> None:
     runs.enter_mortal(started.key, RunTurn(started.settings, root), started.run_id)
 
 
-def _start_call(started: Started, asked: Question, origin: Origin, operation: str) -> None:
+def _start_call(
+    started: Started, asked: Question, origin: Origin, operation: str, late: runs.Late | None
+) -> None:
+    """Begin a call of its own; one that comes `late` has the prompt of the turn that is over."""
     metadata, run_id = started.metadata, str(started.run_id)
+    start = start_now(run_id) if late is None else late.start(run_id)
     call = ModelCall(
         ResultReader(origin.framework),
         Asked(
@@ -173,7 +195,7 @@ def _start_call(started: Started, asked: Question, origin: Origin, operation: st
             provider=origin.provider,
             text=asked.text,
             attachments=asked.attachments,
-            continues=asked.continues,
+            continues=asked.continues or late is not None,
             turn_keys=asked.turn_keys(),
             question=asked.attachments,
             claim=first_of([claim_of(configured(sys._getframe(1))[1], metadata), origin.claim]),
@@ -182,7 +204,7 @@ def _start_call(started: Started, asked: Question, origin: Origin, operation: st
             history=asked.history,
         ),
         started.settings.observer,
-        start_now(run_id),
+        start,
     )
     call.note({}, origin.model or origin.kind)
     run = ModelRun(started.key, run_id, origin, call=call)

@@ -48,12 +48,16 @@ class Tools:
     """The tools of one turn, told as acts of the model that called them.
 
     Each change is one atomic operation, no lock.
+
+    Attributes:
+        ran: The ids of the calls that have ended.
     """
 
     def __init__(self, answers: deque[ModelAnswer]) -> None:
         self._answers = answers
         self._open: dict[Hashable, tuple[ToolRun, ModelAnswer | None]] = {}
         self._untold: deque[tuple[float, Mapping[str, object], str | None]] = deque()
+        self.ran: set[str | None] = set()
 
     def started(self, tool: ToolRun) -> None:
         """Take note of a run."""
@@ -68,6 +72,7 @@ class Tools:
         was_open = self._open.pop(tool.key, None)
         if was_open is None:
             return
+        self.ran.add(tool.call_id)
         own: dict[str, object] = {"tool_name": tool.name, "tool_call_id": tool.call_id}
         if error is not None:
             outcome = failure(error)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trubrics_instrument._call import ModelCall
 from trubrics_instrument._identity import claimed_by, first_of
 from trubrics_instrument._observer import start_now
-from trubrics_instrument._reader import Asked, Status, Usage
+from trubrics_instrument._reader import Asked, Usage
 from trubrics_instrument._trail import NO_HISTORY
+from trubrics_instrument.langchain import runs
+from trubrics_instrument.langchain.interrupts import Interrupts, is_bubble
 from trubrics_instrument.langchain.messages import mapping
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
 from trubrics_instrument.langchain.outcome import (
@@ -17,21 +19,15 @@ from trubrics_instrument.langchain.outcome import (
     Outcome,
     answer_of,
     failure,
-    is_bubble,
-    is_interrupt,
-    shown_to_human,
     the_answering,
 )
 from trubrics_instrument.langchain.question import (
     Question,
-    Reply,
-    as_text,
     goes_on,
     question_of,
-    replies_in,
-    reply_of,
 )
 from trubrics_instrument.langchain.reader import ResultReader
+from trubrics_instrument.langchain.reply import Reply, Told, reply_of
 from trubrics_instrument.langchain.tools import Tools, told_by_answer
 from trubrics_instrument.langchain.waiting import Stop
 
@@ -92,7 +88,8 @@ class RunTurn:
         self._answers: deque[ModelAnswer] = deque(maxlen=_ANSWERS_KEPT)
         self._tools = Tools(self._answers)
         self._documents: list[int] = []
-        self._interrupts: list[str | None] = []
+        self.steps: dict[Hashable, None] = {}
+        self._interrupts = Interrupts()
         self._outcome: Outcome | None = None
         self._unfinished = [True]
 
@@ -106,11 +103,23 @@ class RunTurn:
         """Whether it has been told to its end."""
         return not self._unfinished
 
+    @property
+    def asking(self) -> bool:
+        """Whether a model of it is at work."""
+        return bool(self._models_open)
+
+    @property
+    def late(self) -> runs.Late | None:
+        """What is asked after its end belongs to; None as long as it is not over."""
+        call = self._call if self.over else None
+        return None if call is None else runs.Late(call.who, call.turn.prompt_id)
+
     def model_started(
         self, key: Hashable, origin: Origin, question: Question, metadata: Mapping[str, Any]
     ) -> None:
         """Take note of a model's start; the first one settles who asks, and where."""
         self._stop.pass_step(metadata)
+        self._interrupts.passed()
         self._models_open[key] = None
         self._models_started.append(key)
         self._models.add(origin.model)
@@ -139,7 +148,6 @@ class RunTurn:
         """Take note of its end; one that waits for a human has not run yet."""
         if error is not None and is_bubble(error):
             self._tools.left(tool)
-            self.step_failed(error)
             return
         self._tools.ended(tool, error)
         self._tell_tools()
@@ -148,28 +156,33 @@ class RunTurn:
         """Take note of how much a retriever found."""
         self._documents.append(count)
 
-    def step_failed(self, error: BaseException) -> None:
+    def step_failed(self, error: BaseException, key: Hashable, parent: Hashable) -> None:
         """Take note of an interrupt: a human is to be asked, and nothing has failed."""
-        if is_interrupt(error):
-            self._interrupts.append(shown_to_human(error))
+        self._interrupts.failed(error, key, parent)
+
+    def step_ended(self, key: Hashable) -> None:
+        """Take note that a step has ended well, whatever failed in it."""
+        self._interrupts.ended(key)
 
     def went_on(self) -> None:
         """Take note that a graph inside goes on past what it stopped for."""
         self._interrupts.clear()
 
-    def ended(self, output: Any, late_input: Any) -> None:
+    def ended(self, output: Any, late_input: Any, *, left: bool) -> None:
         """Take note of the root run's output; a stream that was left early has none."""
-        status: Status = "incomplete" if self._late and output is None else "ok"
-        self._end(Outcome(self._reply(output), status=status), late_input)
+        self._ask_late(late_input)
+        reply = None if left else self._reply(output)
+        self._end(Outcome(reply, status="incomplete" if left else "ok"))
 
     def failed(self, error: BaseException, late_input: Any) -> None:
         """Take note of the root run's failure."""
-        self.step_failed(error)
-        self._end(failure(error), late_input)
+        self._interrupts.failed(error, self.key, None)
+        self._ask_late(late_input)
+        self._end(failure(error))
 
     def lost(self) -> None:
         """Take note that the root run was dropped, and will never end."""
-        self._end(Outcome(status="incomplete"), None)
+        self._end(Outcome(status="incomplete"))
 
     def forgotten(self) -> None:
         """Take note that the root run's end will not be read: there are too many runs.
@@ -208,23 +221,16 @@ class RunTurn:
         )
 
     def _reply(self, output: Any) -> Reply | None:
-        """Return the answer in the output; a structured one as JSON, if no model said it."""
-        reply = reply_of(output, self._settings.output_key)
-        if reply is not None and self._settings.output_key is None:
-            reply = self._fresh(reply, output)
-        if reply is not None or output is None or not self._answers:
-            return reply
-        return None if self._answers[-1].choice.text else Reply(as_text(output))
-
-    def _fresh(self, reply: Reply, output: Any) -> Reply:
-        """Return the reply, unless it is the last one again, and a model of this turn said another.
-
-        A graph's state keeps what nobody has written anew: the answer to an earlier question.
-        """
-        said = {answer.choice.text for answer in self._answers}
-        if reply.text in said or not self._stop.told_before(reply.text):
-            return reply
-        return next((one for one in replies_in(output) if one.text and one.text in said), reply)
+        texts = [answer.choice.text for answer in reversed(self._answers)]
+        asked = self._question or self._stop.question
+        told = Told(
+            asked=asked.text if asked else None,
+            said=[text for text in texts if text],
+            wordless=bool(texts) and not texts[0],
+            in_graph=self._first is not None and self._first.framework == "langgraph",
+            told_at=self._stop.told_at,
+        )
+        return reply_of(output, told, self._settings.output_key)
 
     def _tell_prompt(self) -> None:
         try:
@@ -245,20 +251,25 @@ class RunTurn:
         if self._call is not None:
             self._tools.tell(self._call)
 
-    def _end(self, outcome: Outcome, late_input: Any) -> None:
+    def _ask_late(self, given: Any) -> None:
+        """Take note of a stream's input, where that comes with its end."""
+        if self._late and given is not None and self._asked is not None:
+            self._question = asked = question_of(given, self._settings.input_key)
+            if asked is not None:
+                self._asked = self._asked._replace(text=asked.text, attachments=asked.attachments)
+
+    def _end(self, outcome: Outcome) -> None:
         if self._asked is None:
-            self._unfinished.clear()
             if self._edits:
                 self._stop.edited()
             else:
                 self._stop.wait(self._question)
+            if self.steps:  # which may go on, and ask a model yet
+                self._outcome = outcome
+            else:
+                self._unfinished.clear()
+            runs.outlive(self)
             return
-        if self._late and late_input is not None:
-            self._question = question_of(late_input, self._settings.input_key)
-            if self._question is not None:
-                self._asked = self._asked._replace(
-                    text=self._question.text, attachments=self._question.attachments
-                )
         self._outcome = outcome
         if self._call is not None:
             self._call.over()
@@ -280,6 +291,7 @@ class RunTurn:
         self._tell_tools()
         if self._call is not None:
             self._finish(self._call, self._outcome)
+        runs.outlive(self)
 
     def _finish(self, call: ModelCall, outcome: Outcome) -> None:
         call.turn.model_calls += len(self._models_started) - 1
@@ -293,13 +305,14 @@ class RunTurn:
             call.note({"cost_usd": None})  # the tokens of several models have no one price
         if self._documents:
             call.note({"documents": sum(self._documents)})
-        answer = answer_of(outcome, answering, self._usages, self._interrupts)
+        interrupts, ran = self._interrupts.shown(), self._tools.ran
+        answer = answer_of(outcome, answering, self._usages, interrupts, ran)
         uses = answer.choices[0].tool_uses
         told_by_answer(call.turn.prompt_id, uses)
         assert self._asked is not None
         assert self._first is not None
         thread_id = self._asked.claim.thread_id
-        surely = bool(uses or self._interrupts)
+        surely = bool(uses or interrupts)
         if thread_id and (surely or self._first.framework == "langgraph"):
             call.keep(self._stop.stand(thread_id, self._first_asked, surely=surely))
         self._stop.tell(answer.choices[0].text)

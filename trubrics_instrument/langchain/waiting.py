@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # They hold texts, so fewer than elsewhere.
 _questions: Memory[Question] = Memory(1_000)
 _last_steps: Memory[float] = Memory()
-_last_told: Memory[int] = Memory()
+_last_told: Memory[tuple[int, ...]] = Memory()
+_TOLD_KEPT = 16
 # The next model, perhaps with a tool before it. A new question takes more steps.
 _SOON = 2
 
@@ -51,11 +52,15 @@ class Stop:
     def tell(self, text: str | None) -> None:
         """Note what the graph has answered."""
         if self._place is not None and text:
-            _last_told.put(self._place, number_of(text))
+            number = number_of(text)
+            before = [one for one in _last_told.get(self._place) or () if one != number]
+            _last_told.put(self._place, (*before, number)[-_TOLD_KEPT:])
 
-    def told_before(self, text: str | None) -> bool:
-        """Whether that is what the graph has answered to the question before."""
-        return self._place is not None and _last_told.get(self._place) == number_of(text or "")
+    def told_at(self, text: str) -> int | None:
+        """Return when that was the answer to an earlier question, if it was; greater is later."""
+        told = (_last_told.get(self._place) if self._place else None) or ()
+        number = number_of(text)
+        return told.index(number) if number in told else None
 
     def edited(self) -> None:
         """Note that the app has changed the state of the graph, which takes a step of it."""

@@ -1,0 +1,195 @@
+"""What the app answered, read out of a root run's output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trubrics_instrument._shield import shield
+from trubrics_instrument.langchain.messages import (
+    answered,
+    by_key,
+    each,
+    field,
+    fields_in,
+    first_text,
+    messages_in,
+    own_text,
+    role,
+    said,
+    tool_uses,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from trubrics_instrument._reader import ToolUse
+    from trubrics_instrument.langchain.settings import Key
+
+_ANSWER_KEYS = (
+    *("output", "answer", "result", "response", "text", "content"),
+    *("reply", "generation", "completion", "final_answer", "messages"),
+)
+_SPOKEN_LAST = 50
+
+
+class Reply(NamedTuple):
+    """What the app answered; `message_id` is the id of the message, where it sees one."""
+
+    text: str | None = None
+    message_id: str | None = None
+    tool_uses: tuple[ToolUse, ...] = ()
+
+
+def _never(_: str) -> None:
+    """Return when a text was told that was not."""
+
+
+class Told(NamedTuple):
+    """What is known of a turn where its answer is looked for.
+
+    Attributes:
+        asked: What the user said.
+        said: What its models have said, the latest first.
+        wordless: Whether the last one has said nothing: it called tools, or gave a structure.
+        in_graph: Whether it is a graph's, whose output is its state.
+        told_at: When something was told as the answer to an earlier question; greater is later.
+    """
+
+    asked: str | None = None
+    said: Sequence[str] = ()
+    wordless: bool = False
+    in_graph: bool = False
+    told_at: Callable[[str], int | None] = _never
+
+
+def reply_of(output: Any, turn: Told, key: Key = None) -> Reply | None:
+    """Return what the app answered, out of a root run's output; None if it does not tell."""
+    if output is None:
+        return None
+    with shield("reading the output of a run"):
+        if key is None:
+            return _likeliest(output, turn)
+        found = by_key(output, key)
+        return _reply(found) or Reply(as_text(found))
+    return None
+
+
+def _likeliest(output: Any, turn: Told) -> Reply | None:
+    """Return the answer to this question, and not what else there is.
+
+    A state keeps what nobody has written anew: the question, and answers to earlier ones. Where
+    nothing has a name that we know, a model's words may be in it under any other.
+    """
+    if _structured_in(fields_in(output)) is not None:  # an agent writes it anew each time
+        return _reply(output)
+    found = [one for one in (_reply(output), *_replies_in(output)) if one is not None]
+    found = [one for one in found if one.text != turn.asked or one.text in (None, *turn.said)]
+    old = {one.text: at for one in found if (at := _told_at(one.text, turn)) is not None}
+    new = next((one for one in found if one.text not in old), None)
+    if new is not None:
+        return new
+    if found:  # the same as before: behind the question in the messages, or else told last
+        behind = _reply(fields_in(output).get("messages"))
+        return behind or max(found, key=lambda one: old[one.text])
+    spoken = _spoken_in(output) if turn.said else ()
+    said = next((text for text in turn.said if text in spoken), None)
+    if said is None and turn.wordless:
+        return _structure(output, turn)
+    return None if said is None else Reply(said)
+
+
+def _told_at(text: str | None, turn: Told) -> int | None:
+    return None if text is None or text in turn.said else turn.told_at(text)
+
+
+def _spoken_in(output: Any) -> set[str | None]:
+    """Return every text of an output, and of the messages in it: a worker's may be a human's."""
+    values = [output, *fields_in(output).values()]
+    messages = [one for value in values for one in messages_in(value)[-_SPOKEN_LAST:]]
+    return {*map(own_text, values), *map(said, messages)}
+
+
+def _structure(output: Any, turn: Told) -> Reply:
+    """Return an answer that is no words as JSON; a state, which holds anything, is no answer."""
+    values = [own_text(value) for value in fields_in(output).values()]
+    is_state = isinstance(output, dict) and (turn.in_graph or turn.asked in values)
+    return Reply(next(iter(turn.said), None) if is_state else as_text(output))
+
+
+def _replies_in(given: Any) -> list[Reply]:
+    """Return all that may be the answer in a root run's output, likeliest first."""
+    fields = fields_in(given)
+    found = (_reply(fields[name]) for name in _ANSWER_KEYS if fields.get(name) is not None)
+    return [one for one in found if one is not None]
+
+
+def as_text(value: Any) -> str | None:
+    """Return a structured value as JSON; None if it cannot be told like that."""
+    if isinstance(value, str):
+        return str.__str__(value) or None
+    try:  # the app's objects may hold anything
+        if callable(dump := getattr(value, "model_dump", None)):
+            value = dump(mode="json")
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
+        return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    except Exception:
+        return None
+
+
+def _reply(given: Any) -> Reply | None:
+    text = own_text(given)
+    if text is not None:
+        return Reply(text or None)
+    messages = messages_in(given)
+    if messages:
+        return _last_reply(messages)
+    if role(given) is not None:
+        return _reply_in(given)
+    fields = fields_in(given)
+    reply = next(iter(_replies_in(given)), None)
+    if reply is None and "parsing_error" in fields:
+        reply = _raw_reply(fields.get("raw"))
+    structured = _structured_in(fields)
+    if structured is None:
+        return reply
+    return Reply(as_text(structured), reply.message_id if reply else None)
+
+
+def _structured_in(fields: Mapping[str, Any]) -> Any:
+    """Return what an agent, and `with_structured_output(include_raw=True)`, make of an answer."""
+    structured = fields.get("structured_response")
+    if structured is None and "parsing_error" in fields:
+        return fields.get("parsed")
+    return structured
+
+
+def _raw_reply(raw: Any) -> Reply:
+    """Return the answer of a model that was to give a structure, in words or as a tool's arguments.
+
+    Nobody runs that tool, whatever became of its arguments.
+    """
+    reply = _reply_in(raw)
+    calls = each(field(raw, "tool_calls")) or each(field(raw, "invalid_tool_calls"))
+    arguments = (as_text(field(call, "args")) for call in calls)
+    return Reply(reply.text or first_text(arguments), reply.message_id)
+
+
+def _last_reply(messages: Sequence[Any]) -> Reply | None:
+    """Return the last answer since the user spoke; a tool's, if it was returned directly."""
+    last = messages[-1]
+    if role(last) == "tool":
+        return Reply(said(last), first_text([field(last, "id")]))
+    for message in reversed(messages):
+        speaker = role(message)
+        if speaker == "human":
+            return None
+        if speaker == "ai":
+            return _reply_in(message)
+    return None
+
+
+def _reply_in(message: Any) -> Reply:
+    return Reply(answered(message), first_text([field(message, "id")]), tool_uses(message))
