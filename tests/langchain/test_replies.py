@@ -144,7 +144,7 @@ def test_a_worker_that_reports_as_a_human(events: Events) -> None:
 
     def end(state: Any) -> Any:
         Scripted(rule=calls("route")).invoke(state["messages"])
-        return {}
+        return {"messages": []}
 
     builder = graphs.StateGraph(graphs.MessagesState)
     builder.add_node("work", work)
@@ -235,7 +235,7 @@ def test_a_tool_that_ran_already(events: Events) -> None:
     def run(state: Any) -> Any:
         call: Any = state["messages"][-1].tool_calls[0]
         weather.invoke({**call, "type": "tool_call"})
-        return {}
+        return {"messages": []}
 
     builder = graphs.StateGraph(graphs.MessagesState)
     scripted = Scripted(rule=said_and_called())
