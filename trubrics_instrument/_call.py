@@ -206,7 +206,7 @@ class ModelCall:
         self._tool_uses = tool_uses
         names = self._reader.turn_keys(self._asked, answer)
         if names:
-            self.keep(names)
+            self._conversation.keep(names, share=True)
         self._conversation.answered(answer, self._target)
 
     def _answered(self, answer: Answer) -> None:

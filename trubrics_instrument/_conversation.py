@@ -71,12 +71,16 @@ class Conversation:
             self._place.go_on(self._trail.question)
         _scope.note_call(self.turn)
 
-    def keep(self, keys: Sequence[TurnKey]) -> None:
-        """Keep the turn open, under names by which a later call will ask for it."""
+    def keep(self, keys: Sequence[TurnKey], *, share: bool = False) -> None:
+        """Keep the turn open, under names by which a later call will ask for it.
+
+        `share` tells the other processes too: the results of tools may come to any.
+        """
         names = self._named(keys, wide=True)
         self.turn.awaited = frozenset((*names, *self._loosely_named(keys)))
         self._turns.remember(self.turn, *names)
-        self._threads.share_turn(names, self.turn.prompt_id)
+        if share:
+            self._threads.share_turn(names, self.turn.prompt_id)
 
     def may_be_retried(self) -> None:
         """Keep the turn open: the call failed, was left half way, or brought no answer."""
