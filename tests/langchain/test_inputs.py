@@ -20,7 +20,7 @@ from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, cha
 from tests.langchain.driving import drive, turns_told
 from trubrics_instrument import TrubricsCallbackHandler, _shield
 from trubrics_instrument.langchain.question import question_of
-from trubrics_instrument.langchain.reply import Told, reply_of
+from trubrics_instrument.langchain.reply import Known, reply_of
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -82,7 +82,7 @@ def test_first_name_of_a_question(count: int) -> None:
 def test_first_name_of_an_answer(count: int) -> None:
     """The same for an answer."""
     names = ANSWER_KEYS[-count - 1 :]
-    reply = reply_of({name: f"by {name}" for name in reversed(names)}, Told())
+    reply = reply_of({name: f"by {name}" for name in reversed(names)}, Known())
     assert reply is not None
     assert reply.text == f"by {names[0]}"
 
@@ -91,7 +91,7 @@ def test_first_name_of_an_answer(count: int) -> None:
 def test_a_content_is_no_message(beside: dict[str, Any]) -> None:
     """A state with a content, of a page perhaps, is no message because of it."""
     state = {**beside, "content": "A page", "answer": ANSWER, "question": QUESTION}
-    question, reply = question_of(state), reply_of(state, Told())
+    question, reply = question_of(state), reply_of(state, Known())
     assert question is not None
     assert reply is not None
     assert (question.text, reply.text) == (QUESTION, ANSWER)
@@ -109,7 +109,7 @@ def test_a_content_is_no_message(beside: dict[str, Any]) -> None:
 def test_a_message_in_any_form(message: Any) -> None:
     """A message is an answer, alone and at the end of others, in every form that there is."""
     for given in (message, [HumanMessage(QUESTION), message], {"messages": [message]}):
-        reply = reply_of(given, Told())
+        reply = reply_of(given, Known())
         assert reply is not None
         assert reply.text == ANSWER
 
@@ -189,7 +189,7 @@ async def test_an_array_is_given(given: Any, sink: Sink) -> None:
 @pytest.mark.parametrize("name", ["structured_response", "parsed"])
 def test_an_array_beside_an_answer(name: str) -> None:
     """An array is told as what it is, and no fault of ours."""
-    reply = reply_of({"answer": ANSWER, name: Sound()}, Told())
+    reply = reply_of({"answer": ANSWER, name: Sound()}, Known())
     assert reply is not None
     assert not _shield.faults()
 

@@ -112,6 +112,14 @@ def test_answers_of_earlier_turns(events: Events) -> None:
     ]
 
 
+def test_the_same_words_of_the_apps(events: Events) -> None:
+    """What the app makes of its model's words is the answer, however often it is the same."""
+    chain: Any = RunnableLambda(str) | model("yes") | (lambda _: "Done.")
+    for one in ("Again?", "And again?", "Done."):
+        chain.invoke(one, HANDLED)
+    assert answers(events)[:2] == ["Done.", "Done."]
+
+
 @pytest.mark.parametrize("graded", ["by a tool", "in JSON"])
 def test_a_state_with_documents(graded: str, events: Events) -> None:
     """The answer is what a model has said and the state holds, never the whole state."""

@@ -46,7 +46,7 @@ def _never(_: str) -> None:
     """Return when a text was told that was not."""
 
 
-class Told(NamedTuple):
+class Known(NamedTuple):
     """What is known of a turn where its answer is looked for.
 
     Attributes:
@@ -64,7 +64,7 @@ class Told(NamedTuple):
     told_at: Callable[[str], int | None] = _never
 
 
-def reply_of(output: Any, turn: Told, key: Key = None) -> Reply | None:
+def reply_of(output: Any, turn: Known, key: Key = None) -> Reply | None:
     """Return what the app answered, out of a root run's output; None if it does not tell."""
     if output is None:
         return None
@@ -76,23 +76,24 @@ def reply_of(output: Any, turn: Told, key: Key = None) -> Reply | None:
     return None
 
 
-def _likeliest(output: Any, turn: Told) -> Reply | None:
+def _likeliest(output: Any, turn: Known) -> Reply | None:
     """Return the answer to this question, and not what else there is.
 
     A state keeps what nobody has written anew: the question, and answers to earlier ones. Where
     nothing has a name that we know, a model's words may be in it under any other.
     """
+    first = _reply(output)
+    if first is not None and _is_new(first, turn):
+        return first
     if _structured_in(fields_in(output)) is not None:  # an agent writes it anew each time
-        return _reply(output)
-    found = [one for one in (_reply(output), *_replies_in(output)) if one is not None]
-    found = [one for one in found if one.text != turn.asked or one.text in (None, *turn.said)]
-    old = {one.text: at for one in found if (at := _told_at(one.text, turn)) is not None}
-    new = next((one for one in found if one.text not in old), None)
+        return first
+    found = [one for one in (first, *_replies_in(output)) if one and not _is_echo(one, turn)]
+    new = next((one for one in found if _is_new(one, turn)), None)
     if new is not None:
         return new
     if found:  # the same as before: behind the question in the messages, or else told last
         behind = _reply(fields_in(output).get("messages"))
-        return behind or max(found, key=lambda one: old[one.text])
+        return behind or max(found, key=lambda one: turn.told_at(one.text or "") or 0)
     spoken = _spoken_in(output) if turn.said else ()
     said = next((text for text in turn.said if text in spoken), None)
     if said is None and turn.wordless:
@@ -100,8 +101,15 @@ def _likeliest(output: Any, turn: Told) -> Reply | None:
     return None if said is None else Reply(said)
 
 
-def _told_at(text: str | None, turn: Told) -> int | None:
-    return None if text is None or text in turn.said else turn.told_at(text)
+def _is_new(reply: Reply, turn: Known) -> bool:
+    """Whether a reply is to this question: it was said in this turn, or never told before."""
+    if reply.text is None or reply.text in turn.said:
+        return True
+    return reply.text != turn.asked and turn.told_at(reply.text) is None
+
+
+def _is_echo(reply: Reply, turn: Known) -> bool:
+    return reply.text == turn.asked and reply.text not in (None, *turn.said)
 
 
 def _spoken_in(output: Any) -> set[str | None]:
@@ -111,7 +119,7 @@ def _spoken_in(output: Any) -> set[str | None]:
     return {*map(own_text, values), *map(said, messages)}
 
 
-def _structure(output: Any, turn: Told) -> Reply:
+def _structure(output: Any, turn: Known) -> Reply:
     """Return an answer that is no words as JSON; a state, which holds anything, is no answer."""
     values = [own_text(value) for value in fields_in(output).values()]
     is_state = isinstance(output, dict) and (turn.in_graph or turn.asked in values)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._observer import start_now
 from trubrics_instrument._shield import shield
-from trubrics_instrument.langchain.observed import key_of, life_of
+from trubrics_instrument.langchain.observed import key_of
 from trubrics_instrument.langchain.origin import enclosing_run_id
 
 if TYPE_CHECKING:
@@ -129,16 +129,16 @@ def outlive(turn: RunTurn) -> None:
         linger(key, turn)
 
 
-def enter_mortal(key: Hashable, run: Mortal, run_id: object) -> None:
+def enter_mortal(key: Hashable, run: Mortal, life: object) -> None:
     """Take note of a run, and of its death if it has no end.
 
-    A cancelled model, tool or retriever reports neither an end nor an error, but what belongs to it
-    goes when it goes. Source: langchain-core 0.3.10 to 1.8.3, `BaseChatModel.agenerate` and
-    `BaseRetriever.ainvoke`.
+    A cancelled model, tool or retriever reports neither an end nor an error, but its `life` goes
+    when it goes: an object that belongs to it. Source: langchain-core 0.3.10 to 1.8.3,
+    `BaseChatModel.agenerate` and `BaseRetriever.ainvoke`.
     """
     _put(key, run)
     try:
-        _watches[key] = weakref.ref(life_of(run_id), partial(_lost, key))
+        _watches[key] = weakref.ref(life, partial(_lost, key))
     except TypeError:  # no UUID, but something that cannot be watched
         return
 

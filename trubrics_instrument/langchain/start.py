@@ -96,7 +96,7 @@ def start_tool(started: Started, given: Any) -> None:
     call_id = first_text([started.about.get("tool_call_id")])
     told = _runtime.observing()
     tool = ToolRun(started.key, turn, name or "unknown", call_id, time.time(), told)
-    runs.enter_mortal(started.key, tool, started.run_id)
+    runs.enter_mortal(started.key, tool, observed.life_of(started.run_id))
     if told:
         turn.tool_started(tool)
 
@@ -105,30 +105,30 @@ def start_retriever(started: Started) -> None:
     """Take note of a retriever inside a turn."""
     turn = _turn_of(started)
     if turn is not None:
-        runs.enter_mortal(started.key, Retrieval(turn), started.run_id)
+        runs.enter_mortal(started.key, Retrieval(turn), observed.life_of(started.run_id))
 
 
 def start_model(started: Started, asked: Question, operation: str) -> None:
     """Take note of a model: a call of its own, or one more call of a turn."""
     if not started.is_new():
         return
-    around = started.around()
+    around, life = started.around(), observed.life_of(started.run_id)
     if around is runs.SKIPPED:
         # Left alone means: by the patch of its client as well.
-        runs.enter_mortal(started.key, ModelRun(started.key, started.run_id), started.run_id)
+        runs.enter_mortal(started.key, ModelRun(started.key, started.run_id), life)
         return
     if not _runtime.observing():
         return
     within = _within(around)
     if within is not None:
         run = ModelRun(started.key, started.run_id, within=within.model)
-        runs.enter_mortal(started.key, run, started.run_id)
+        runs.enter_mortal(started.key, run, life)
         return
     origin = origin_of(started.serialized, started.metadata, started.about.get("invocation_params"))
     turn = around.turn if around and started.settings.granularity == "turn" else None
     if turn is not None:
         run = ModelRun(started.key, started.run_id, origin, turn=turn)
-        runs.enter_mortal(started.key, run, started.run_id)
+        runs.enter_mortal(started.key, run, life)
         turn.model_started(started.key, origin, asked, started.metadata)
     elif started.may_open:
         late = around if isinstance(around, runs.Late) else None
@@ -208,5 +208,5 @@ def _start_call(
     )
     call.note({}, origin.model or origin.kind)
     run = ModelRun(started.key, run_id, origin, call=call)
-    runs.enter_mortal(started.key, run, started.run_id)
+    runs.enter_mortal(started.key, run, observed.life_of(started.run_id))
     call.begin()

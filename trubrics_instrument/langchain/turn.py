@@ -27,7 +27,7 @@ from trubrics_instrument.langchain.question import (
     question_of,
 )
 from trubrics_instrument.langchain.reader import ResultReader
-from trubrics_instrument.langchain.reply import Reply, Told, reply_of
+from trubrics_instrument.langchain.reply import Known, Reply, reply_of
 from trubrics_instrument.langchain.tools import Tools, told_by_answer
 from trubrics_instrument.langchain.waiting import Stop
 
@@ -223,14 +223,14 @@ class RunTurn:
     def _reply(self, output: Any) -> Reply | None:
         texts = [answer.choice.text for answer in reversed(self._answers)]
         asked = self._question or self._stop.question
-        told = Told(
+        known = Known(
             asked=asked.text if asked else None,
             said=[text for text in texts if text],
             wordless=bool(texts) and not texts[0],
             in_graph=self._first is not None and self._first.framework == "langgraph",
             told_at=self._stop.told_at,
         )
-        return reply_of(output, told, self._settings.output_key)
+        return reply_of(output, known, self._settings.output_key)
 
     def _tell_prompt(self) -> None:
         try:
