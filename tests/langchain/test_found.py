@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import weakref
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
+from langchain_core.callbacks import CallbackManager
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -73,34 +73,8 @@ def ends(events: Events) -> list[tuple[str, str | None, Any, Any]]:
     ]
 
 
-def test_a_node_that_outlives_a_timeout(events: Events) -> None:
-    """A prompt is followed by an end: a thread that goes on after its root is a turn of its own."""
-    begun, given_up, done = threading.Event(), threading.Event(), threading.Event()
-
-    def node(state: Any) -> Any:
-        begun.set()
-        given_up.wait(PATIENCE_S)
-        try:
-            return {"messages": [model("Late.").invoke(state["messages"])]}
-        finally:
-            done.set()
-
-    async def impatient() -> None:
-        asked = {"messages": [("user", "On time?")]}
-        task = asyncio.create_task(graph_of(node).ainvoke(asked, in_thread("t-1", "ada")))
-        await asyncio.to_thread(begun.wait, PATIENCE_S)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        given_up.set()
-        await asyncio.to_thread(done.wait, PATIENCE_S)
-
-    asyncio.run(impatient())
-    assert ends(events) == [("Prompt", "On time?", None, None), ("Generation", "Late.", 1, 5)]
-
-
 def test_a_chain_that_outlives_its_root(events: Events) -> None:
-    """A token is counted: what a chain asks in the background, after its root, is told too."""
+    """What a chain goes on to ask after its root counts its tokens, and no question again."""
 
     async def main() -> None:
         told = asyncio.Event()
@@ -135,6 +109,7 @@ class Router(BaseChatModel):
 
     inner: Any
     counts: bool = True
+    passes: bool = False
 
     @property
     def _llm_type(self) -> str:
@@ -143,13 +118,21 @@ class Router(BaseChatModel):
     def _generate(
         self, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any
     ) -> ChatResult:
-        said = self.inner.invoke(messages)
-        return self._with(said)
+        return self._with(self.inner.invoke(messages, self._config(run_manager)))
 
     async def _agenerate(
         self, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any
     ) -> ChatResult:
-        return self._with(await self.inner.ainvoke(messages))
+        said = self.inner.ainvoke(messages, self._config(run_manager))
+        # In a task of its own, nothing but its parent says whose it is.
+        return self._with(await (asyncio.create_task(said) if self.passes else said))
+
+    def _config(self, run_manager: Any) -> Any:
+        if not self.passes:
+            return None
+        told: Any = run_manager.handlers
+        parent: Any = run_manager.run_id
+        return {"callbacks": CallbackManager(told, inheritable_handlers=told, parent_run_id=parent)}
 
     def _with(self, said: AIMessage) -> ChatResult:
         message = said if self.counts else AIMessage(str(said.content))
@@ -157,7 +140,7 @@ class Router(BaseChatModel):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("inner", ["a model", "a chain"])
+@pytest.mark.parametrize("inner", ["a model", "a chain", "a chain told of its parent"])
 @pytest.mark.parametrize("counts", [True, False])
 @pytest.mark.parametrize("where", ["in a chain", "by itself"])
 def test_a_model_that_asks_another(
@@ -165,7 +148,7 @@ def test_a_model_that_asks_another(
 ) -> None:
     """One answer is counted once, whichever of the two models tells its tokens."""
     behind: Any = model("Hi.") if inner == "a model" else RunnableLambda(list) | model("Hi.")
-    router = Router(inner=behind, counts=counts)
+    router = Router(inner=behind, counts=counts, passes=inner.endswith("parent"))
     asked: Any = ASKED if where == "in a chain" else "On time?"
     chain: Any = TEMPLATE | router if where == "in a chain" else router
     patch_langchain("ada", thread_id="t-1")

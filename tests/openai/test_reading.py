@@ -12,6 +12,7 @@ from tests.openai.asking import client_of, needs
 from tests.replies import Reply, chat_stream, json_reply, response_stream
 from tests.told import told
 from trubrics_instrument import configure, patch_openai
+from trubrics_instrument.providers.openai._fields import json_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -626,3 +627,9 @@ def test_metadata_becomes_properties(sink: Sink, server: Loopback, client: Any) 
         assert (event["user_id"], event["$thread_id"], event["plan"]) == ("bob", "thread 1", "pro")
         assert "session_id" not in event
     assert sink.events[0]["properties"]["$thread_id"] == "s-1"
+
+
+@pytest.mark.parametrize("body", [None, 5, "{", b"\xff"], ids=repr)
+def test_a_body_that_is_no_json(body: Any) -> None:
+    """A client of the app's own, a mock's for one, may have anything for a body."""
+    assert json_or_none(body) is None
