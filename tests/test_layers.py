@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"_around", "_folders", "_hosts", "_memory", "_shield", "_trail", "_uuids", "_version"}
     ),
-    frozenset({"_exit", "_ids"}),
+    frozenset({"_exit", "_ids", "_wrapper"}),
     frozenset({"_board", "_config", "_events", "_places", "_scope"}),
     frozenset(
         {

@@ -6,18 +6,19 @@ import importlib
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import wrapt
 
 from trubrics_instrument._observer import Observer
 from trubrics_instrument._shield import shield
+from trubrics_instrument._wrapper import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-Wrapper: TypeAlias = "Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]"
+    from trubrics_instrument._wrapper import Wrapper
 
 
 class PatchPoint(NamedTuple):
@@ -138,7 +139,7 @@ class Patch:
         inherited = attribute not in vars(parent)
         wrapped_by = self._late(point.wrapper, parent, attribute) if inherited else point.wrapper
         enabled = None if inherited else lambda: self._on
-        wrapper: Any = wrapt.FunctionWrapper(original, wrapped_by, enabled=enabled)
+        wrapper = wrapped(original, wrapped_by, enabled=enabled)
         wrapper._self_trubrics_patch = self  # wrapt keeps such names on the wrapper
         known = weakref.ref(wrapper, lambda _: self._thrown_away(point))
         setattr(parent, attribute, wrapper)
@@ -186,86 +187,6 @@ def _is_there(placed: _Placed, function: Any) -> bool:
 
 def _now_at(placed: _Placed) -> Any:
     return cast("Mapping[str, Any]", vars(placed.parent)).get(placed.attribute)
-
-
-class Watched(Protocol):
-    """One call of a wrapped method, from its arguments to its result."""
-
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """What the method is called with, instead of the app's arguments."""
-        ...
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """The same for the keyword arguments."""
-        ...
-
-    def begin(self) -> None:
-        """Take note that it is called now."""
-        ...
-
-    def fail(self, error: BaseException) -> None:
-        """Take note that it raised."""
-        ...
-
-    def returned(self, result: object) -> None:
-        """Take note of what it returned."""
-        ...
-
-
-Watch: TypeAlias = "Callable[[Any, tuple[Any, ...], dict[str, Any]], Watched | None]"
-
-
-def around(watch: Watch) -> Wrapper:
-    """Return the wrapper of a function that is watched; None from `watch` means look away."""
-
-    def wrapper(
-        wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        watched = _watching(watch, instance, args, kwargs)
-        if watched is None:
-            return wrapped(*args, **kwargs)
-        try:
-            result = wrapped(*watched.args, **watched.kwargs)
-        except BaseException as error:
-            watched.fail(error)
-            raise
-        watched.returned(result)
-        return result
-
-    return wrapper
-
-
-def around_async(watch: Watch) -> Wrapper:
-    """Return the same for a coroutine function: nothing happens before it is awaited."""
-
-    async def wrapper(
-        wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        watched = _watching(watch, instance, args, kwargs)
-        if watched is None:
-            return await wrapped(*args, **kwargs)
-        try:
-            result = await wrapped(*watched.args, **watched.kwargs)
-        except BaseException as error:
-            watched.fail(error)
-            raise
-        watched.returned(result)
-        return result
-
-    return wrapper
-
-
-def _watching(
-    watch: Watch, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Watched | None:
-    with shield("reading the request"):
-        watched = watch(instance, args, kwargs)
-        if watched is not None:
-            watched.begin()
-        return watched
-    return None
 
 
 def _layers(function: Any) -> Iterator[Any]:

@@ -76,10 +76,26 @@ def answering(server: Loopback) -> Loopback:
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_what_an_app_sees_of_the_methods(look: str) -> None:
-    """Whoever looks at the methods sees the SDK's own."""
+    """Whoever looks at the methods sees the SDK's own, whoever else has looked at our wrappers."""
     bare = [LOOKS[look](method()) for method in PATCHED]
     patch_openai()
+    # As `isinstance(method, AProtocol)` does, from Python 3.12 on, with each class of it.
+    assert [type(method()).__annotations__ for method in PATCHED] != bare
     assert [LOOKS[look](method()) for method in PATCHED] == bare
+
+
+def test_hints_of_a_method(answering: Loopback) -> None:
+    """What a client's method says of itself is the SDK's too, and who says more says it there."""
+    client = client_of(answering, "sync")
+    method, own = client.request, openai.OpenAI.__mro__[1]
+    bare = typing.get_type_hints(method)
+    patch_openai()
+    assert type(client.request).__annotations__ != bare
+    assert typing.get_type_hints(client.request) == bare != {}
+    with mock.patch.object(openai.OpenAI.request, "__annotations__", {"return": int}):
+        assert vars(own)["request"].__annotations__ == {"return": int}
+    assert typing.get_type_hints(method) == bare
+    client.close()
 
 
 @pytest.mark.parametrize("spec", [openai.OpenAI, openai.Stream])

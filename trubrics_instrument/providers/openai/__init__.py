@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._observer import observer_of
-from trubrics_instrument._patch import Patch, PatchPoint, around, around_async
+from trubrics_instrument._patch import Patch, PatchPoint
+from trubrics_instrument._wrapper import around, around_async
 from trubrics_instrument.providers.openai import _request, _websocket
 
 if TYPE_CHECKING:
