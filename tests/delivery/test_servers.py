@@ -196,6 +196,7 @@ def test_delivery_waits_only_in_ways_that_greenlets_know() -> None:
     assert not imported & unpatched
 
 
+@_needs("gevent")
 def test_under_gevents_monkey_patch_everything_arrives(tmp_path: Path) -> None:
     """Threads are greenlets then, and nobody notices."""
     with FaultyServer() as server:

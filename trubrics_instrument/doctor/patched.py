@@ -73,7 +73,10 @@ def _tried(check: str, patch: Callable[[], Patch], beside: str) -> Finding:
 
 def _openai_methods() -> Iterator[Any]:
     for module_name, path in _OPENAI:
-        found: Any = importlib.import_module(module_name)
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError:  # Responses came with openai 1.66
+            continue
         for part in path.split("."):
             found = getattr(found, part, None)
         yield found
