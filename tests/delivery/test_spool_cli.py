@@ -61,6 +61,11 @@ def test_a_folder_that_cannot_be_looked_into(
     folder = tmp_path / ("x" * 300)
     assert _run("list", "--dir", str(folder)) == 1
     assert capsys.readouterr().err == f"Cannot look into {folder}: File name too long\n"
+    folder = tmp_path / "file"
+    folder.touch()
+    assert _run("list", "--dir", str(folder)) == 1
+    assert capsys.readouterr().err == f"Cannot look into {folder}: Not a directory\n"
+    assert _run("list", "--dir", str(tmp_path / "none")) == 0
 
 
 def test_an_impossible_setting(

@@ -31,11 +31,20 @@ class Leftover(NamedTuple):
 
 
 def leftovers(spool_dir: str | None) -> list[Leftover]:
-    """Return every spool in the folder; a file that is no spool is left out."""
+    """Return every spool in the folder; a file that is no spool is left out.
+
+    Raises:
+        OSError: It is there, and cannot be looked into: `Path.glob` would find nothing.
+    """
     found: list[Leftover] = []
-    for path in sorted(directory(spool_dir).glob("*.sqlite")):
-        with contextlib.suppress(sqlite3.Error):
-            found.append(look(path))
+    try:
+        paths = sorted(directory(spool_dir).iterdir())
+    except FileNotFoundError:
+        return found
+    for path in paths:
+        if path.suffix == ".sqlite":
+            with contextlib.suppress(sqlite3.Error):
+                found.append(look(path))
     return found
 
 
