@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from trubrics_instrument import _runtime, _scope
 from trubrics_instrument._identity import Claim, settle
 from trubrics_instrument._threads import thread_after
-from trubrics_instrument._trail import Trail, name_of_turn, number_of
+from trubrics_instrument._trail import Trail, called, name_of_turn, number_of
 from trubrics_instrument._turns import RetryKey, Told, Turn, new_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from trubrics_instrument._identity import Identity
     from trubrics_instrument._reader import Answer, Asked, TurnKey
@@ -67,7 +67,8 @@ class Conversation:
         self.turn, self.asks = self._find_turn(said, prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id = self.who.thread_id
-        if self._place is not None:
+        # A turn that began elsewhere takes nobody's place: a stranger's may look the same.
+        if self._place is not None and self._place.thread_id == self.who.thread_id:
             self._place.go_on(self._trail.question)
         _scope.note_call(self.turn)
 
@@ -93,11 +94,15 @@ class Conversation:
             self._turns.recover(self.turn)
         self._answer_id, self._words = answer.id, []
         for choice in answer.choices:
-            forms = [number_of(text) if text else None for text in (choice.text, choice.resent_as)]
-            self._words.append(forms[0])
-            if all(use.hosted for use in choice.tool_uses):
-                # A cut answer is to be asked for again, or to be gone on from.
-                self._stand_after(forms, may_be_cut=answer.status == "incomplete")
+            words = number_of(choice.text) if choice.text else None
+            self._words.append(words)
+            own_tools = [use.id for use in choice.tool_uses if not use.hosted]
+            # What calls a tool of the app's may be all that it says in this turn.
+            other = called(own_tools[-1]) if own_tools else choice.resent_as
+            forms = (None if own_tools else words, number_of(other) if other else None)
+            # A cut answer is to be asked for again, or to be gone on from.
+            may_be_cut = answer.status == "incomplete" and not own_tools
+            self._stand_after(forms, may_be_cut=may_be_cut)
         if answer.id and not any(self._words[:1]):
             self.known_as(answer.id, target)
         self._share_id(answer.id)
@@ -208,7 +213,7 @@ class Conversation:
         previous_id = self._asked.previous_id
         return thread_after(previous_id) if previous_id else self._threads.open(self._trail)
 
-    def _stand_after(self, forms: list[int | None], *, may_be_cut: bool) -> None:
+    def _stand_after(self, forms: Iterable[int | None], *, may_be_cut: bool) -> None:
         """Note that the conversation stands after an answer, in each form that an app resends."""
         thread_id, share = self.who.thread_id, self._claim.thread_id is None
         for number in forms:

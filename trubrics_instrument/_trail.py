@@ -49,16 +49,24 @@ NO_HISTORY = History()
 def tail_of(spoken: Iterable[tuple[bool, str | None]]) -> tuple[str, ...]:
     """Return the tail of a history: the texts before a question, the latest first, and whose.
 
-    Each comes with whether the assistant said it. Tools speak to nobody, and are to be left out.
+    Each comes with whether the assistant said it: of several in a row, the last one counts. Tools
+    speak to nobody, and are to be left out; what calls them is `called`.
     """
     tail: list[str] = []
+    answering = False
     for by_assistant, text in islice(spoken, MOST_SPOKEN):
+        again, answering = by_assistant and answering, by_assistant
         # A user may have shown something instead.
-        if (text or not by_assistant) and (tail or by_assistant):
+        if not again and (text or not by_assistant) and (tail or by_assistant):
             tail.append(text or "")
             if len(tail) == TAIL_MESSAGES:
                 break
     return tuple(reversed(tail))
+
+
+def called(call_id: str | None) -> str | None:
+    """Return what stands for an answer that calls a tool of the app's."""
+    return None if call_id is None else f"tool call {call_id}"
 
 
 class Trail:

@@ -105,6 +105,17 @@ async def test_each_question(mode: Mode, granularity: str, sink: Sink) -> None:
     assert_nothing_left()
 
 
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke", "stream", "astream"])
+async def test_what_it_is_configured_with(mode: Mode, sink: Sink) -> None:
+    """Who asks, and where, may be said in `configurable`, as with any other runnable."""
+    about: Any = {"callbacks": [TrubricsCallbackHandler()]}
+    about["configurable"] = {"user_id": "ada", "thread_id": "t-1"}
+    await drive(mode, executor(), {"input": QUESTION}, about)
+    assert len(turns_told(sink)) == 1
+    places = [(one["user_id"], one["properties"]["$thread_id"]) for one in sink.events]
+    assert places == [("ada", "t-1")] * 2
+
+
 async def test_left_at_the_tool(sink: Sink) -> None:
     """A stream that is left when the tool is called is one question, with no answer yet."""
     next(executor(look_up).stream({"input": QUESTION}, config()))

@@ -321,7 +321,7 @@ def test_an_answer_that_the_state_still_has(events: Events) -> None:
     assert texts == ["A fact.", "A chat.", "A fact."]
 
 
-def test_an_earlier_question_run_again(events: Events) -> None:
+def test_earlier_questions_run_again(events: Events) -> None:
     """An answer to an earlier question, from its checkpoint, is told as one to that question."""
     graph = graph_of(
         lambda state: {
@@ -331,14 +331,69 @@ def test_an_earlier_question_run_again(events: Events) -> None:
     config = in_thread("t-1", "ada")
     for asked in ("One?", "Two?"):
         graph.invoke({"messages": [("user", asked)]}, config)
-    first = [one for one in graph.get_state_history(config) if one.next == ("node",)][-1]
+    second, first = [one for one in graph.get_state_history(config) if one.next == ("node",)]
     graph.invoke(None, {**config, **first.config})
+    graph.invoke(None, {**config, **second.config})
     prompts = [one.prompt_id for one in events.named("Prompt")]
     assert [(one.text, one.prompt_id) for one in events.named("Generation")] == [
         ("To One?", prompts[0]),
         ("To Two?", prompts[1]),
         ("To One?", prompts[0]),
+        ("To Two?", prompts[1]),
     ]
+
+
+HOSTED: dict[str, dict[str, Any]] = {
+    "OpenAI's": {"content": [{"type": "web_search_call", "id": "ws_1", "status": "completed"}]},
+    "OpenAI's apart": {
+        "content": [],
+        "additional_kwargs": {"tool_outputs": [{"type": "web_search_call", "id": "ws_1"}]},
+    },
+    "Anthropic's": {
+        "content": [{"type": "server_tool_use", "id": "st_1", "name": "web_search", "input": {}}]
+    },
+    "LangChain's": {
+        "content": [{"type": "server_tool_call", "id": "st_1", "name": "web_search", "args": {}}]
+    },
+    "the app's": {
+        "content": [
+            {"type": "shell_call", "call_id": "call_1"},
+            {"type": "function_call", "id": "fc_1", "name": "web_search", "call_id": "call_2"},
+            {"type": "tool_call", "id": "call_2", "name": "web_search", "args": {}},
+            {"type": "tool_use", "id": "call_2", "name": "web_search", "input": {}},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("granularity", ["turn", "call"])
+@pytest.mark.parametrize("whose", HOSTED)
+def test_a_tool_that_the_provider_runs(whose: str, granularity: Any, events: Events) -> None:
+    """It is told as `patch_openai()` does, whatever form it has; it is no tool of the app's."""
+    shown = HOSTED[whose]
+    content = [*shown["content"], {"type": "text", "text": "It rains."}]
+    said = AIMessage(content, additional_kwargs=shown.get("additional_kwargs", {}))
+    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
+    (TEMPLATE | Scripted(rule=lambda _: said)).invoke(ASKED, {"callbacks": [handler]})
+    names = [one.get("tool_name") for one in events.named("Tool call")]
+    assert names == ([] if whose == "the app's" else ["web_search"])
+    told = events.one("Generation")
+    assert (told.text, told.get("tool_calls")) == ("It rains.", len(names) or None)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"type": "image_generation_call", "result": "aGk="}, "image:1"),
+        ({"type": "text-plain", "text": "aGk=", "mime_type": "text/plain"}, "file:1"),
+    ],
+)
+def test_what_an_answer_shows(part: dict[str, Any], kind: str, events: Events) -> None:
+    """Pictures that OpenAI has drawn, and files of text, are counted."""
+    said = AIMessage([part, {"type": "text", "text": "Here."}])
+    Scripted(rule=lambda _: said).invoke("Draw it!", HANDLED)
+    told = events.one("Generation")
+    assert (told.text, told.get("attachments")) == ("Here.", kind)
 
 
 def test_a_key_of_the_apps_own_output(events: Events) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
-from openai_wire import Answer, chat_chunks, chat_completion
+from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_events, response_object
 
 from tests.openai.asking import client_of, needs
@@ -64,6 +65,13 @@ def ran(number: int) -> list[Json]:
     ]
 
 
+def only_calls(number: int) -> list[Json]:
+    """Return an answer that is a call of two tools of the app's, with what they say."""
+    names = [f"call_{number}", f"call_{number}_b"]
+    function = {"type": "function_call", "name": "show", "arguments": "{}", "status": "completed"}
+    return [function | {"id": f"fc_{name}", "call_id": name} for name in names]
+
+
 def in_two_messages(number: int) -> list[Json]:
     """Return an answer that says first what it is going to do."""
     return [says(f"Let me look {number}.", 2 * number), says(f"Answer {number}.", number)]
@@ -101,7 +109,9 @@ def assert_two_threads(threads: list[str | None]) -> None:
 
 @USERS
 @needs("responses")
-@pytest.mark.parametrize("output", [searched, ran, in_two_messages, in_two_parts, refused])
+@pytest.mark.parametrize(
+    "output", [searched, ran, only_calls, in_two_messages, in_two_parts, refused]
+)
 def test_the_items_of_a_response(
     output: Callable[[int], list[Json]], user: str | None, events: Events, server: Loopback
 ) -> None:
@@ -270,3 +280,76 @@ def test_an_answer_that_was_not_told(end: str, events: Events, server: Loopback)
     prompts = events.named("Prompt")
     assert [one.text for one in prompts] == ["A report!", "Shorter!"]
     assert len({one.thread_id for one in prompts}) == 1
+
+
+SHOW = ToolCall("show", "{}", "call_1")
+
+
+class Chat:
+    """A chatbot with a tool, which keeps its messages."""
+
+    def __init__(self, server: Loopback, client: Any) -> None:
+        self.messages: list[Json] = []
+        self._server, self._client = server, client
+
+    def ask(self, text: str | None, answer: Answer) -> None:
+        """Ask, or send the results of tools if there is no text, and get this answer."""
+        if text:
+            self.messages.append({"role": "user", "content": text})
+        self._server.script(json_reply(chat_completion(answer)))
+        self.send()
+
+    def send(self) -> None:
+        """Send all that was said, and keep what comes back, with what its tools say."""
+        said = self._client.chat.completions.create(model="m", messages=self.messages)
+        message = said.choices[0].message
+        self.messages.append(message.model_dump(exclude_none=True))
+        for call in message.tool_calls or ():
+            result = {"role": "tool", "tool_call_id": call.id, "content": "Shown."}
+            self.messages.append(result)
+
+
+@pytest.fixture
+def chats(server: Loopback) -> Iterator[tuple[Chat, Chat]]:
+    """Give two chatbots of one process."""
+    with client_of(server, "sync") as client:
+        yield Chat(server, client), Chat(server, client)
+
+
+@USERS
+def test_an_answer_that_is_a_tool_call(
+    user: str | None, chats: tuple[Chat, Chat], events: Events
+) -> None:
+    """It ends the turn where the tool shows the answer, and then names the conversation."""
+    numbers = count(1)
+    with context(user_id=user):
+        for turn in range(3):
+            for place, chat in enumerate(chats):
+                text = f"Question {turn} of tab {place}?" if turn else "Hi"
+                call = SHOW._replace(id=f"call_{next(numbers)}")
+                chat.ask(text, Answer(tool_calls=(call,), usage=None))
+    assert_two_threads([one.thread_id for one in events.named("Prompt")])
+
+
+@pytest.mark.parametrize("again", ["tool", "retry"])
+def test_a_call_more_takes_nobody_elses_place(
+    again: str, chats: tuple[Chat, Chat], server: Loopback, events: Events
+) -> None:
+    """Strangers who begin alike part with their next question, whatever calls that one needs."""
+    one, other = chats
+    for chat in chats:
+        chat.ask("Hi", Answer("Hello.", usage=None))
+    if again == "tool":
+        one.ask("The weather?", Answer(tool_calls=(SHOW,), usage=None))
+        one.ask(None, Answer("Rain.", usage=None))
+    else:
+        server.script(Reply(400))
+        with pytest.raises(openai.BadRequestError):
+            one.ask("The weather?", Answer("Rain.", usage=None))
+        one.send()
+    other.ask("Open?", Answer("Yes.", usage=None))
+    one.ask("Thanks", Answer("Bye.", usage=None))
+    other.ask("Thanks", Answer("See you.", usage=None))
+    threads = [prompt.thread_id for prompt in events.named("Prompt")]
+    assert threads[2:4] == threads[4:]
+    assert threads[2] != threads[3]

@@ -40,7 +40,12 @@ _ATTACHMENTS = {
     "input_file": "file",
     "document": "file",
     "media": "file",
+    "text-plain": "file",
+    "image_generation_call": "image",
 }
+# What OpenAI calls those that the app runs ends like those that it runs itself.
+_SERVER_TOOLS = frozenset({"server_tool_call", "server_tool_use"})
+_OWN_TOOLS = frozenset({"function_call", "custom_tool_call", "tool_call", "invalid_tool_call"})
 
 
 def field(value: Any, name: str) -> Any:
@@ -123,6 +128,18 @@ def tool_uses(message: Any) -> tuple[ToolUse, ...]:
     return tuple(found)
 
 
+def hosted_tools(message: Any) -> tuple[ToolUse, ...]:
+    """Return the tools that the provider itself has run for an answer.
+
+    Source: langchain-openai 0.3 to 1.7 (`responses/v1`, and `tool_outputs` in `v0`),
+    langchain-anthropic 1.0 to 1.7, and the `content_blocks` of langchain-core 1.0 to 1.8.
+    """
+    parts = each(content(message))
+    outputs = each(mapping(field(message, "additional_kwargs")).get("tool_outputs"))
+    found = (_hosted(part) for part in (*parts, *outputs)) if parts or outputs else ()
+    return tuple([use for use in found if use])
+
+
 def attachments(message: Any) -> str | None:
     """Return what a message holds besides text, such as "image:2,file:1"."""
     parts = each(content(message))
@@ -191,6 +208,17 @@ def _role(name: Any) -> Role:
 
 def _part_text(part: Any) -> str | None:
     return first_text([field(part, "text")]) if field(part, "type") in _TEXT_PARTS else None
+
+
+def _hosted(part: Any) -> ToolUse | None:
+    kind = field(part, "type")
+    if not isinstance(kind, str):
+        return None
+    if kind in _SERVER_TOOLS:
+        return ToolUse(str(field(part, "name") or kind), first_text([field(part, "id")]), True)
+    if not kind.endswith("_call") or kind in _OWN_TOOLS or field(part, "call_id"):
+        return None
+    return ToolUse(first_text([field(part, "name")]) or kind.removesuffix("_call"), hosted=True)
 
 
 def _refusal(message: Any) -> str | None:

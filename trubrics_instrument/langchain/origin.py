@@ -30,7 +30,10 @@ _MODEL_KEYS = ("model", "model_name", "model_id", "deployment_name", "azure_depl
 _NOT_THE_APPS = ("ls_", "lc_", "langgraph_", "checkpoint_", "__")
 _LANGGRAPHS = frozenset({"run_id", "task_id", "graph_id", "assistant_id"})
 _GRAPHS = "langgraph.pregel"
-_RUNNERS = (_GRAPHS, "langchain_core.runnables", "langchain_core.language_models")
+_RUNNERS = (
+    *(_GRAPHS, "langchain_core.runnables", "langchain_core.language_models"),
+    *("langchain_core.retrievers", "langchain_classic.", "langchain.chains", "langchain.agents"),
+)
 # From a run's start up to who runs it; some of LangChain's own lie between.
 _MAX_FRAMES = 16
 _TOLD_TO_OPENAI = frozenset({"safety_identifier", "user", "conversation"})

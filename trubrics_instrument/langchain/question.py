@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._reader import TurnKey
 from trubrics_instrument._shield import shield
-from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, NO_HISTORY, History, tail_of
+from trubrics_instrument._trail import (
+    MOST_BEHIND,
+    MOST_SPOKEN,
+    NO_HISTORY,
+    History,
+    called,
+    tail_of,
+)
 from trubrics_instrument.langchain.messages import (
     answered,
     attachments,
@@ -190,8 +197,13 @@ def _history(messages: Sequence[Any], asked_at: int) -> History:
         opening=said(first),
         begins=first is messages[asked_at],
         tail=tail_of(
-            (role(one) == "ai", answered(one) if role(one) == "ai" else said(one))
-            for one in behind
-            if role(one) in _SPEAKERS and not tool_uses(one)
+            (role(one) == "ai", _words_of(one)) for one in behind if role(one) in _SPEAKERS
         ),
     )
+
+
+def _words_of(message: Any) -> str | None:
+    if role(message) != "ai":
+        return said(message)
+    uses = tool_uses(message)
+    return called(uses[-1].id) if uses else answered(message)

@@ -11,6 +11,7 @@ from trubrics_instrument.langchain.messages import (
     each,
     field,
     first_text,
+    hosted_tools,
     mapping,
     tool_uses,
 )
@@ -58,8 +59,9 @@ class ResultReader:
 
     def turn_keys(self, asked: Asked, answer: Answer) -> tuple[TurnKey, ...]:
         """Return the ids of the tool calls, whose results may come with the question or without."""
-        uses = [use.id or use.name for choice in answer.choices for use in choice.tool_uses]
-        return tuple([TurnKey(use, text) for use in uses for text in {asked.text, None}])
+        uses = [use for choice in answer.choices for use in choice.tool_uses if not use.hosted]
+        names = [use.id or use.name for use in uses]
+        return tuple([TurnKey(name, text) for name in names for text in {asked.text, None}])
 
 
 def _choice(generation: Any) -> Choice:
@@ -74,7 +76,7 @@ def _choice(generation: Any) -> Choice:
         )
     return Choice(
         text=answered(message),
-        tool_uses=tool_uses(message),
+        tool_uses=tool_uses(message) + hosted_tools(message),
         finish_reason=reason,
         attachments=attachments(message),
         complete=complete,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,6 +81,13 @@ class Tools:
         caller = self._caller(tool.call_id) or was_open[1]
         own |= caller.properties() if caller else {}
         self._untold.append((tool.time_s, own, caller.assistant() if caller else None))
+
+    def hosted(self, answer: ModelAnswer) -> None:
+        """Take note of the tools that the provider has run for an answer: no run shows them."""
+        for use in answer.choice.tool_uses:
+            if use.hosted:
+                own = {"tool_name": use.name, "tool_call_id": use.id, **answer.properties()}
+                self._untold.append((time.time(), own, answer.assistant()))
 
     def abandon(self) -> None:
         """Take note that the turn is over: what still runs is no part of it any more.

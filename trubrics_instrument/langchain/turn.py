@@ -137,6 +137,8 @@ class RunTurn:
             self._answers.append(answer)
             if self._call is not None:
                 self._call.note(answer.properties(), answer.assistant())
+            self._tools.hosted(answer)
+            self._tell_tools()
         self._models_open.pop(key, None)
         self._finish_when_done()
 

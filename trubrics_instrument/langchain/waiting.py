@@ -93,11 +93,13 @@ class Stop:
     def turn_keys(self, thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:
         """Return the names of the turn that goes on here; none if it is one of elsewhere.
 
-        Another process may have begun a turn since; such a turn has gone on by several steps.
+        Another process may have begun a turn since; such a turn has gone on by several steps, and
+        is only known by what its first model was asked: as one of an earlier checkpoint is.
         """
         last, step = _last_steps.get(thread_id), self._step
         near = last is not None and (last == inf or (step is not None and step <= last + _SOON))
-        return _names(thread_id, asked) if near else ()
+        names = _names(thread_id, asked)
+        return names if near else names[:1]
 
 
 def _names(thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._reader import TurnKey
-from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, History, tail_of
+from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, History, called, tail_of
 from trubrics_instrument.providers.openai._fields import content_text, each, get, get_text
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ _SPEAKERS = frozenset({"user", "assistant"})
 def history_of(messages: list[Any], asked_at: int | None) -> History:
     """Return what comes before the question: its last messages, and how it began.
 
-    Instructions, tool calls and their results are no part of it: apps leave them out, or change
-    them, when they resend a conversation.
+    Instructions and the results of tools are no part of it: apps leave them out, or change them,
+    when they resend a conversation. So are tool calls that are followed by words.
     """
     opens_at = _first_question(messages)
     opening = None if opens_at is None else content_text(get(messages[opens_at], "content"))
@@ -52,17 +52,23 @@ def _tail(messages: list[Any], asked_at: int) -> tuple[str, ...]:
 def _spoken(messages: list[Any]) -> Iterator[tuple[bool, str | None]]:
     """Yield what was said, the latest first, and whether the assistant said it.
 
-    An answer may be several messages, of which the last one counts.
+    A message that calls tools may be all that an answer is.
     """
-    answering = False
     for message in reversed(messages):
         speaker = _speaker(message)
-        if speaker not in _SPEAKERS or each(get(message, "tool_calls")):
-            continue
-        by_assistant = speaker == "assistant"
-        if not (by_assistant and answering):
-            yield by_assistant, said_in(message)
-        answering = by_assistant
+        calls = each(get(message, "tool_calls"))
+        if calls:
+            yield True, called(get_text(calls[-1], "id"))
+        elif speaker in _SPEAKERS:
+            yield speaker == "assistant", said_in(message)
+        elif speaker is None and _is_call(message):
+            yield True, called(get_text(message, "call_id"))
+
+
+def _is_call(item: Any) -> bool:
+    """Whether an item of Responses calls a tool that the app runs."""
+    kind = get_text(item, "type") or ""
+    return kind.endswith("_call") and get_text(item, "call_id") is not None
 
 
 def said_in(message: Any) -> str | None:
