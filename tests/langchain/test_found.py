@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import pytest
 from langchain_core.callbacks import CallbackManager
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
 
 from tests.langchain.driving import assert_nothing_left
-from tests.langchain.models import Scripted, calls, says
+from tests.langchain.models import Refused, Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler, patch_langchain, unpatch_langchain
 from trubrics_instrument.testing import capture
 
@@ -319,6 +319,61 @@ def test_an_answer_that_the_state_still_has(events: Events) -> None:
         graph.invoke({"messages": [("user", asked)]}, in_thread("t-1", "ada"))
     texts = [one.text for one in events.named("Generation")]
     assert texts == ["A fact.", "A chat.", "A fact."]
+
+
+class Lame:
+    """A model that breaks down each time that it is to answer something of this list."""
+
+    def __init__(self, *breaks: str) -> None:
+        self._breaks = list(breaks)
+
+    def __call__(self, messages: list[Any]) -> AIMessage:
+        """Answer, or raise."""
+        asked: str = messages[-1].content
+        if asked in self._breaks:
+            self._breaks.remove(asked)
+            raise Refused
+        return says(f"To {asked}")(messages)
+
+
+def as_chain(talker: Any) -> Callable[[str], Any]:
+    """Return how a chain is asked, which gets the history."""
+    place = MessagesPlaceholder("history")
+    chain = ChatPromptTemplate.from_messages([place, ("human", "{question}")]) | talker
+    history = [HumanMessage("Hi"), AIMessage("Hello.")]
+    return lambda asked: chain.invoke({"history": history, "question": asked}, HANDLED)
+
+
+def as_graph(talker: Any) -> Callable[[str], Any]:
+    """Return how a graph is asked, which keeps all, but whose model gets the question alone."""
+    graph = graph_of(lambda state: {"messages": [talker.invoke(state["messages"][-1:])]})
+    config = in_thread("t-1", "ada")
+    return lambda asked: graph.invoke({"messages": [("user", asked)]}, config)
+
+
+@pytest.mark.parametrize("kind", [as_chain, as_graph])
+def test_asked_again_after_a_failure(
+    kind: Callable[[Any], Callable[[str], Any]], events: Events
+) -> None:
+    """What an app, or its user, asks again because it failed is one question."""
+    ask = kind(Scripted(rule=Lame("Go?", "Go?")))
+    for _ in range(2):
+        with pytest.raises(Refused):
+            ask("Go?")
+    ask("Go?")
+    names = ["Prompt", "Generation failed", "Generation failed", "Generation"]
+    assert [one.event for one in events] == names
+    assert len({one.prompt_id for one in events}) == 1
+
+
+def test_the_same_words_to_something_else(events: Events) -> None:
+    """What failed once may be said again later, to another answer, where nothing shows that."""
+    ask = as_graph(Scripted(rule=Lame("Yes")))
+    with pytest.raises(Refused):
+        ask("Yes")
+    ask("No")
+    ask("Yes")
+    assert [one.text for one in events.named("Prompt")] == ["Yes", "No", "Yes"]
 
 
 def test_earlier_questions_run_again(events: Events) -> None:

@@ -104,14 +104,14 @@ def test_a_left_stream_of_events(events: Events) -> None:
             super().__init__(*args)
             made.append(weakref.ref(self))
 
-    async def main() -> None:
+    async def main(question: str) -> None:
         config: Any = {"callbacks": [HANDLER]}
-        await _left(chain.astream_events(ASKED, config, version="v2"))
+        await _left(chain.astream_events({"question": question}, config, version="v2"))
 
     with pytest.MonkeyPatch.context() as patching:
         patching.setattr("trubrics_instrument.langchain.start.RunTurn", Watched)
-        for _ in range(3):
-            asyncio.run(main())
+        for question in ("When?", "Where?", "Why?"):
+            asyncio.run(main(question))
     gc.collect()
     assert [one.event for one in events] == ["Prompt", "Generation"] * 3
     assert [one() for one in made] == [None] * 3

@@ -215,7 +215,7 @@ class RunTurn:
                 if resumed
                 else asked.turn_keys()
             ),
-            question=("run", self.key),
+            question=("run", asked.attachments, self._stop.last_told),
             claim=claim,
             previous_id=origin.previous_id,
             metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
@@ -317,7 +317,8 @@ class RunTurn:
         surely = bool(uses or interrupts)
         if thread_id and (surely or self._first.framework == "langgraph"):
             call.keep(self._stop.stand(thread_id, self._first_asked, surely=surely))
-        self._stop.tell(answer.choices[0].text)
+        if answer.status == "ok":
+            self._stop.tell(answer.choices[0].text)
         call.end(answer)
 
 

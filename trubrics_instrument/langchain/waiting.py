@@ -53,14 +53,25 @@ class Stop:
         """Note what the graph has answered."""
         if self._place is not None and text:
             number = number_of(text)
-            before = [one for one in _last_told.get(self._place) or () if one != number]
+            before = [one for one in self._told if one != number]
             _last_told.put(self._place, (*before, number)[-_TOLD_KEPT:])
+
+    @property
+    def last_told(self) -> tuple[int, ...]:
+        """What the graph answered last: the question after that is another one, if it is the same.
+
+        Its state has the history, which its first model need not get.
+        """
+        return self._told[-1:]
 
     def told_at(self, text: str) -> int | None:
         """Return when that was the answer to an earlier question, if it was; greater is later."""
-        told = (_last_told.get(self._place) if self._place else None) or ()
-        number = number_of(text)
+        told, number = self._told, number_of(text)
         return told.index(number) if number in told else None
+
+    @property
+    def _told(self) -> tuple[int, ...]:
+        return (_last_told.get(self._place) if self._place else None) or ()
 
     def edited(self) -> None:
         """Note that the app has changed the state of the graph, which takes a step of it."""
