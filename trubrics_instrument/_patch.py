@@ -12,7 +12,7 @@ import wrapt
 
 from trubrics_instrument._observer import Observer
 from trubrics_instrument._shield import shield
-from trubrics_instrument._wrapper import wrapped
+from trubrics_instrument._wrapper import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,7 +139,7 @@ class Patch:
         inherited = attribute not in vars(parent)
         wrapped_by = self._late(point.wrapper, parent, attribute) if inherited else point.wrapper
         enabled = None if inherited else lambda: self._on
-        wrapper = wrapped(original, wrapped_by, enabled=enabled)
+        wrapper = stand_in(original, wrapped_by, enabled=enabled)
         wrapper._self_trubrics_patch = self  # wrapt keeps such names on the wrapper
         known = weakref.ref(wrapper, lambda _: self._thrown_away(point))
         setattr(parent, attribute, wrapper)

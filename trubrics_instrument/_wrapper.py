@@ -44,7 +44,7 @@ _FUNCTION = _with_hints(wrapt.FunctionWrapper, __bound_function_wrapper__=_METHO
 _UNBOUND = _with_hints(wrapt.FunctionWrapper, __get__=_itself)
 
 
-def wrapped(
+def stand_in(
     function: Callable[..., Any], wrapper: Wrapper, enabled: Callable[[], bool] | None = None
 ) -> Any:
     """Return what stands in for a function while `enabled()`, and looks like it."""

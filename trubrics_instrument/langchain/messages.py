@@ -43,8 +43,8 @@ _ATTACHMENTS = {
     "text-plain": "file",
     "image_generation_call": "image",
 }
-# What OpenAI calls those that the app runs ends like those that it runs itself.
 _SERVER_TOOLS = frozenset({"server_tool_call", "server_tool_use"})
+# Their names end like those of what OpenAI runs itself.
 _OWN_TOOLS = frozenset({"function_call", "custom_tool_call", "tool_call", "invalid_tool_call"})
 
 

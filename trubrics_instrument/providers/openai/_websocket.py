@@ -15,7 +15,7 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._call import ModelCall
 from trubrics_instrument._patch import PatchPoint
 from trubrics_instrument._shield import shield
-from trubrics_instrument._wrapper import around, around_async, wrapped
+from trubrics_instrument._wrapper import around, around_async, stand_in
 from trubrics_instrument.providers.openai._fields import get, get_text, mapping
 from trubrics_instrument.providers.openai._line import (
     Line,
@@ -211,7 +211,7 @@ def _follow(connection: Any) -> None:
         method = getattr(socket, name, None)
         if method is not None:  # a stand-in of a test's may do one of the two
             wrap = around_async if inspect.iscoroutinefunction(method) else around
-            setattr(socket, name, wrapped(method, wrap(watch)))
+            setattr(socket, name, stand_in(method, wrap(watch)))
 
 
 def _tell(question: Question, event: Any, wire: Wire | None) -> None:
