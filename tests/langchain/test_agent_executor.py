@@ -31,10 +31,12 @@ from tests.langchain.driving import (
     tool_call,
     turns_told,
 )
-from tests.langchain.models import Scripted, calls
-from trubrics_instrument import TrubricsCallbackHandler
+from tests.langchain.models import Scripted, calls, says
+from trubrics_instrument import TrubricsCallbackHandler, patch_langchain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.sink import Sink
 
 pytestmark = [
@@ -138,4 +140,49 @@ async def test_failing_tool(mode: Mode, sink: Sink) -> None:
     assert [asked, called] == [prompt(QUESTION), tool_call("broken", **failure)]
     told = (ended["event"], ended["error_type"], ended["total_tokens"])
     assert told == ("Generation failed", "LookupError", 5)
+    assert_nothing_left()
+
+
+def with_memory() -> Any:
+    """Return a chain whose memory has a model that sums up what was said."""
+    chains: Any = pytest.importorskip("langchain_classic.chains")
+    memories: Any = pytest.importorskip("langchain_classic.memory")
+    talker = Scripted(rule=says(ANSWER))
+    return chains.ConversationChain(
+        llm=talker, memory=memories.ConversationSummaryMemory(llm=talker)
+    )
+
+
+def of_ones_own() -> Any:
+    """Return a chain of an app's own, that asks two models."""
+    base: Any = pytest.importorskip("langchain_classic.chains.base")
+
+    def call(_: Any, inputs: Any, run_manager: Any = None) -> Any:
+        talker = Scripted(rule=says(ANSWER))
+        found = talker.invoke(f"Rewrite: {inputs['input']}").content
+        return {"output": talker.invoke(f"Context: {found}").content}
+
+    async def acall(_: Any, inputs: Any, run_manager: Any = None) -> Any:
+        return call(_, inputs)
+
+    names = {"input_keys": property(lambda _: ["input"]), "_call": call, "_acall": acall}
+    return type("Own", (base.Chain,), {**names, "output_keys": property(lambda _: ["output"])})()
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDeprecationWarning")
+@pytest.mark.parametrize(
+    ("build", "mode"),  # asynchronously, such a memory sums nothing up
+    [(with_memory, "invoke"), (of_ones_own, "invoke"), (of_ones_own, "ainvoke")],
+)
+async def test_what_an_older_chain_asks_by_itself(
+    build: Callable[[], Any], mode: Mode, sink: Sink
+) -> None:
+    """It is a part of the turn, though the chain hands no callbacks on."""
+    chain = build()
+    with patch_langchain("ada", thread_id="t-1"):
+        await drive(mode, chain, {"input": QUESTION}, {})
+    [[asked, told]] = turns_told(sink)
+    assert (asked["event"], asked["$text"]) == ("Prompt", QUESTION)
+    assert (told["event"], told["$text"]) == ("Generation", ANSWER)
+    assert (told["model_calls"], told["total_tokens"]) == (2, 10)
     assert_nothing_left()

@@ -17,6 +17,8 @@ _MODELS = "langchain_core.language_models"
 _TOLD_BY = (_CALLBACKS, "trubrics_instrument.")
 # Whose code holds the callback manager that tells of a start, for as long as the run lasts.
 _HOLDERS = (_MODELS, "langchain_core.tools", "langchain_core.retrievers")
+# Chains that do not tell LangChain where their code runs.
+_OLD_CHAINS = ("langchain_classic.chains.base", "langchain.chains.base")
 _CALLING = frozenset({"_generate", "_stream", "_call", "_agenerate", "_astream", "_acall"})
 
 _TRANSFORM = "_transform_stream_with_config"
@@ -63,12 +65,27 @@ def caller() -> Hashable:
 
     A router or a wrapper answers with what another model says: that is one answer, and no two.
     """
-    if not _open:
+    return _on_stack(_teller())[0] if _open else None
+
+
+def old_chain() -> Hashable:
+    """Return the key of the run of an older chain whose code starts a run here; None if none.
+
+    Its memory, and a subclass of the app's, ask models without handing their callbacks on.
+    Source: langchain 0.3 and langchain-classic 1.0, `Chain.invoke`.
+    """
+    if sys.modules.keys().isdisjoint(_OLD_CHAINS):
         return None
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _module_of(frame).startswith(_TOLD_BY):
+    frame = _teller()
+    for _ in range(_MAX_FRAMES):
+        if frame is None or _module_of(frame) == _CALLBACKS:
+            break
+        if _module_of(frame) in _OLD_CHAINS:
+            run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
+            if run_id is not None:
+                return key_of(run_id)
         frame = frame.f_back
-    return _on_stack(frame)[0]
+    return None
 
 
 def life_of(run_id: Any) -> Any:
@@ -122,6 +139,14 @@ def left_stream(run_id: Any) -> bool:
             return own and getattr(names.get("iterator"), "gi_frame", None) is not None
         frame = frame.f_back
     return False
+
+
+def _teller() -> FrameType | None:
+    """Return the frame that tells our handler of a run."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _module_of(frame).startswith(_TOLD_BY):
+        frame = frame.f_back
+    return frame
 
 
 def _module_of(frame: FrameType) -> str:

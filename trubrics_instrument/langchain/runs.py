@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from trubrics_instrument._memory import Memory
 from trubrics_instrument._observer import start_now
 from trubrics_instrument._shield import shield
-from trubrics_instrument.langchain.observed import key_of
+from trubrics_instrument.langchain.observed import key_of, old_chain
 from trubrics_instrument.langchain.origin import enclosing_run_id
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def around(parent_run_id: Any) -> Run | None:
     parent = None if parent_run_id is None else _turn_or_run(key_of(parent_run_id))
     if parent is None:
         enclosing = enclosing_run_id()
-        parent = None if enclosing is None else _open_run(key_of(enclosing))
+        key = old_chain() if enclosing is None else key_of(enclosing)
+        parent = None if key is None else _open_run(key)
     return parent
 
 
