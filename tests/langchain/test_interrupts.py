@@ -368,23 +368,23 @@ def test_words(words: Any) -> None:
 
 @pytest.mark.parametrize("mode", SINGLE)
 async def test_two_ask_at_once(mode: Mode, sink: Sink) -> None:
-    """What answers two at once, by their ids, is one prompt."""
+    """What two ask at once is one answer; what answers both, by their ids, is one prompt."""
     builder: Any = StateGraph(Trip)
     builder.add_node("agent", lambda _: {"notes": [str(model("Well?").invoke("?").content)]})
     builder.add_edge(START, "agent")
-    for name in ("left", "right"):
-        builder.add_node(name, lambda _: {"notes": [interrupt("Which?")]})
+    for name in ("left", "right", "left again"):
+        shown = f"{name.split()[0].title()}?"
+        builder.add_node(name, lambda _, shown=shown: {"notes": [interrupt(shown)]})
         builder.add_edge("agent", name)
     builder.add_node("end", lambda _: {"answer": str(model().invoke("?").content)})
-    builder.add_edge(["left", "right"], "end")
+    builder.add_edge(["left", "right", "left again"], "end")
     graph = builder.compile(checkpointer=MemorySaver())
     await drive(mode, graph, {"question": QUESTION}, config())
     waits = graph.get_state(config()).interrupts
     ids = [getattr(one, "id", None) or one.interrupt_id for one in waits]
-    resume = dict(zip(ids, ("this", "that"), strict=True))
+    resume = dict(zip(ids, ("this", "that", "both"), strict=True))
     await drive(mode, graph, Command(resume=resume), config())
-    assert [(turn[0][1], turn[-1][1]) for turn in brief(sink)] == [
-        (QUESTION, "Which?"),
-        ("this\nthat", ANSWER),
-    ]
+    [[asked, shown], [answered, told]] = [(turn[0][1], turn[-1][1]) for turn in brief(sink)]
+    assert (asked, sorted(shown.splitlines())) == (QUESTION, ["Left?", "Right?"])
+    assert (answered, told) == ("this\nthat\nboth", ANSWER)
     assert_nothing_left()

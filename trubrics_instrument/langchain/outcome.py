@@ -74,7 +74,7 @@ def answer_of(
     reply = outcome.reply
     if interrupts and reply is not None and reply.text != given.text:
         reply = None  # the state may still have the answer to an earlier question
-    shown = next((text for text in interrupts if text), None)
+    shown = "\n".join(dict.fromkeys(text for text in interrupts if text))
     text = shown or (reply.text if reply else None)
     called = reply.tool_uses if reply and not interrupts else ()
     uses = tuple([use for use in called if use.id is None or use.id not in ran])
