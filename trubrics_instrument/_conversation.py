@@ -180,7 +180,7 @@ class Conversation:
     def _retry_key(self) -> RetryKey:
         history = self._asked.history
         # What it answers to, too: to say yes to another thing is another question.
-        before = (history.tail[-1:], self._asked.previous_id)
+        before = (history.begins, history.tail[-1:], self._asked.previous_id)
         return RetryKey(self._claim, hash((self._text, self._asked.question)), hash(before))
 
     def _is_shortened(self, failed: RetryKey | None) -> bool:

@@ -351,7 +351,18 @@ def as_graph(talker: Any) -> Callable[[str], Any]:
     return lambda asked: graph.invoke({"messages": [("user", asked)]}, config)
 
 
-@pytest.mark.parametrize("kind", [as_chain, as_graph])
+def as_agent(talker: Any) -> Callable[[str], Any]:
+    """Return how a graph is asked whose model says something before anything breaks."""
+
+    def node(state: Any) -> Any:
+        thought = model("Let me see.").invoke(state["messages"])
+        return {"messages": [thought, talker.rule(state["messages"])]}
+
+    graph, config = graph_of(node), in_thread("t-1", "ada")
+    return lambda asked: graph.invoke({"messages": [("user", asked)]}, config)
+
+
+@pytest.mark.parametrize("kind", [as_chain, as_graph, as_agent])
 def test_asked_again_after_a_failure(
     kind: Callable[[Any], Callable[[str], Any]], events: Events
 ) -> None:
@@ -415,6 +426,7 @@ HOSTED: dict[str, dict[str, Any]] = {
             {"type": "shell_call", "call_id": "call_1"},
             {"type": "function_call", "id": "fc_1", "name": "web_search", "call_id": "call_2"},
             {"type": "tool_call", "id": "call_2", "name": "web_search", "args": {}},
+            {"type": "invalid_tool_call", "id": "call_3", "name": "web_search", "args": "{"},
             {"type": "tool_use", "id": "call_2", "name": "web_search", "input": {}},
         ]
     },

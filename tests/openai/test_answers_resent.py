@@ -66,7 +66,7 @@ def ran(number: int) -> list[Json]:
 
 
 def only_calls(number: int) -> list[Json]:
-    """Return an answer that is a call of two tools of the app's, with what they say."""
+    """Return an answer that calls two tools of the app's, and says nothing."""
     names = [f"call_{number}", f"call_{number}_b"]
     function = {"type": "function_call", "name": "show", "arguments": "{}", "status": "completed"}
     return [function | {"id": f"fc_{name}", "call_id": name} for name in names]

@@ -44,8 +44,8 @@ _ATTACHMENTS = {
     "image_generation_call": "image",
 }
 _SERVER_TOOLS = frozenset({"server_tool_call", "server_tool_use"})
-# Their names end like those of what OpenAI runs itself.
-_OWN_TOOLS = frozenset({"function_call", "custom_tool_call", "tool_call", "invalid_tool_call"})
+# LangChain's names for the app's own, which end like those of what OpenAI runs.
+_OWN_TOOLS = frozenset({"tool_call", "invalid_tool_call"})
 
 
 def field(value: Any, name: str) -> Any:

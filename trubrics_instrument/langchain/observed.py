@@ -78,7 +78,7 @@ def old_chain() -> Hashable:
         return None
     frame = _teller()
     for _ in range(_MAX_FRAMES):
-        if frame is None or _module_of(frame) == _CALLBACKS:
+        if frame is None:
             break
         if _module_of(frame) in _OLD_CHAINS:
             run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)

@@ -32,7 +32,7 @@ _LANGGRAPHS = frozenset({"run_id", "task_id", "graph_id", "assistant_id"})
 _GRAPHS = "langgraph.pregel"
 _RUNNERS = (
     *(_GRAPHS, "langchain_core.runnables", "langchain_core.language_models"),
-    *("langchain_core.retrievers", "langchain_classic.", "langchain.chains", "langchain.agents"),
+    *("langchain_classic.", "langchain.chains", "langchain.agents"),
 )
 # From a run's start up to who runs it; some of LangChain's own lie between.
 _MAX_FRAMES = 16

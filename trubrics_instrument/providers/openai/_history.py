@@ -20,7 +20,7 @@ def history_of(messages: list[Any], asked_at: int | None) -> History:
     """Return what comes before the question: its last messages, and how it began.
 
     Instructions and the results of tools are no part of it: apps leave them out, or change them,
-    when they resend a conversation. So are tool calls that are followed by words.
+    when they resend a conversation. Nor are tool calls that words follow.
     """
     opens_at = _first_question(messages)
     opening = None if opens_at is None else content_text(get(messages[opens_at], "content"))
