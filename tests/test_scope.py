@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ import pytest
 from trubrics_instrument import _ids, _scope, _shield, bind, context, identify, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+    from contextlib import AbstractContextManager
 
 
 @pytest.fixture(autouse=True)
@@ -237,13 +239,26 @@ def test_suppress_wins() -> None:
 
 
 def test_identify_outside_of_a_request() -> None:
-    """It holds for the rest of the task, thread or script; a later word replaces it."""
+    """It holds for the rest of the task, thread or script; a later word adds to it."""
     with context(thread_id="a"):
         identify("ada", properties={"plan": "pro"})
         assert who() == ("ada", "a")
     assert who() == ("ada", None)
-    identify("bob")
-    assert _scope.said() == _scope.Said(user_id="bob", properties={"plan": "pro"})
+    identify("ada", thread_id="b", properties={"page": "home"})
+    identify(None, properties={"plan": "free"})
+    told = {"plan": "free", "page": "home"}
+    assert _scope.said() == _scope.Said(user_id="ada", thread_id="b", properties=told)
+
+
+@pytest.mark.parametrize("request_", [_scope.Request, nullcontext], ids=["request", "script"])
+def test_identify_another_user(request_: Callable[[], AbstractContextManager[object]]) -> None:
+    """Neither the conversation nor the properties of one user are those of the next."""
+    with request_():
+        identify("ada", thread_id="a", properties={"plan": "pro"})
+        identify("bob")
+        assert _scope.said() == _scope.Said(user_id="bob")
+        identify("ada")
+        assert _scope.said() == _scope.Said(user_id="ada")
 
 
 def test_context_wins_over_identify() -> None:
@@ -287,6 +302,27 @@ def test_nothing_shines_into_a_request() -> None:
     assert who() == ("leftover", None)
 
 
+@pytest.mark.parametrize("off", [lambda: context(enabled=False), suppress], ids=["off", "suppress"])
+def test_off_around_a_request(off: Callable[[], AbstractContextManager[object]]) -> None:
+    """Off anywhere is off: an opt-out may be decided before our middleware has its turn."""
+    with off(), _scope.Request():
+        assert not _scope.is_on()
+        with context(enabled=True):
+            assert not _scope.is_on()
+    assert _scope.is_on()
+
+
+def test_the_same_request_again() -> None:
+    """What is entered once more inside of itself knows what was said between, and ends once."""
+    request = _scope.Request()
+    with request, context(user_id="ada"):
+        identify(None, thread_id="t")
+        with request:
+            assert who() == ("ada", "t")
+        assert who() == ("ada", "t")
+    assert who() == (None, None)
+
+
 def test_a_request_left_elsewhere() -> None:
     """Leaving a request in a context where it was not entered changes nothing."""
     request = _scope.Request()
@@ -303,7 +339,9 @@ def test_what_comes_with_a_request_is_asked_late() -> None:
     def came_with() -> _scope.Said:
         return _scope.Said(user_id=known[0] if known else None, thread_id="cookie")
 
-    with _scope.Request(came_with):
+    request = _scope.Request()
+    request.comes_with(came_with)
+    with request:
         assert who() == (None, "cookie")
         known.append("ada")
         assert who() == ("ada", "cookie")
@@ -314,9 +352,12 @@ def test_what_comes_with_a_request_is_asked_late() -> None:
 def test_a_fault_in_what_comes_with_a_request() -> None:
     """A callable that raises says nothing, and is counted."""
     _shield.set_strict(strict=False)
-    with _scope.Request(lambda: _scope.Said(user_id=str(1 // 0))):
+    request = _scope.Request()
+    request.comes_with(lambda: _scope.Said(thread_id="cookie"))
+    request.comes_with(lambda: _scope.Said(user_id=str(1 // 0)))
+    with request:
         identify("ada")
-        assert who() == ("ada", None)
+        assert who() == ("ada", "cookie")
     assert _shield.faults() == {"asking the app whose request this is": 1}
 
 

@@ -105,7 +105,8 @@ def identify(
     """Say who is asking for the rest of this request.
 
     Inside the middleware it holds wherever the request's work is done. Elsewhere it holds for the
-    rest of the current task, thread or script.
+    rest of the current task, thread or script. Said again it adds to what was said before; where
+    it names another user, nothing of that holds any longer.
     """
     word = Said(clean_id(user_id), clean_id(thread_id), properties=_as_dict(properties))
     _scope.identified(word)

@@ -32,28 +32,33 @@ _NOTHING = Said()
 class Request:
     """One request of a web app: what came with it, and what `identify()` says while it lasts.
 
-    Mutable, and shared by everything that works on the request: a plain context variable is lost
-    in thread pools, in synchronous dependencies and in streamed bodies.
+    Mutable, and shared by everything that works on the request, each middleware of ours in an app
+    and in what is mounted in it: a plain context variable is lost in thread pools, in synchronous
+    dependencies and in streamed bodies.
 
     Attributes:
         identified: What `identify()` has said.
         last_call: The last model call that was started in it.
     """
 
-    __slots__ = ("_came_with", "identified", "last_call")
+    __slots__ = ("__weakref__", "_came_with", "identified", "last_call")
 
-    def __init__(self, came_with: Callable[[], Said] | None = None) -> None:
-        self._came_with = came_with
+    def __init__(self) -> None:
+        self._came_with: tuple[Callable[[], Said], ...] = ()
         self.identified = _NOTHING
         self.last_call: Any = None
 
+    def comes_with(self, word: Callable[[], Said]) -> None:
+        """Take note of one more who can say whose request it is; the last one goes first."""
+        self._came_with = (word, *self._came_with)
+
     def said(self) -> Said:
         """Return what is known of it by now: the app may have found out while it works on it."""
-        if self._came_with is None:
-            return self.identified
-        with shield("asking the app whose request this is"):
-            return _within(self.identified, self._came_with())
-        return self.identified
+        known = self.identified
+        for word in self._came_with:
+            with shield("asking the app whose request this is"):
+                known = _within(known, word())
+        return known
 
     def __enter__(self) -> Request:
         _entered(self)
@@ -106,7 +111,11 @@ def is_on() -> bool:
     """Whether nothing around switches observation off."""
     around = _here.get().contexts
     # Mostly there is none, and each call asks.
-    return not around or all(one.said.enabled and one.said.observed for one in around)
+    return not around or not _switching_off(around)
+
+
+def _switching_off(around: tuple[_Entered, ...]) -> tuple[_Entered, ...]:
+    return tuple(one for one in around if not (one.said.enabled and one.said.observed))
 
 
 def note_call(call: object) -> None:
@@ -181,9 +190,15 @@ def identified(word: Said) -> None:
     """Let a word hold for the rest of the request, or of the task, thread or script."""
     here = _here.get()
     if here.request is not None:
-        here.request.identified = _within(word, here.request.identified)
+        here.request.identified = _after(word, here.request.identified)
     else:
-        _here.set(here._replace(identified=_within(word, here.identified)))
+        _here.set(here._replace(identified=_after(word, here.identified)))
+
+
+def _after(word: Said, earlier: Said) -> Said:
+    """Return a word completed by an earlier one; of another user that one says nothing."""
+    is_another = None not in (word.user_id, earlier.user_id) and word.user_id != earlier.user_id
+    return word if is_another else _within(word, earlier)
 
 
 def carrying() -> Callable[[], AbstractContextManager[object]]:
@@ -210,9 +225,10 @@ class _Carried:
 
 
 def _entered(request: Request) -> None:
-    """Be in a request; nothing from outside shines in."""
+    """Be in a request: from outside nothing shines in, but that observation is off."""
     here = _here.get()
-    _here.set(_Here(request=request, outside=here))
+    around = here.contexts if here.request is request else _switching_off(here.contexts)
+    _here.set(_Here(around, request, outside=here))
 
 
 def _left(request: Request) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
+from weakref import ref
 
 from trubrics_instrument._config import check_source
 from trubrics_instrument._ids import clean_id
@@ -13,6 +14,8 @@ from trubrics_instrument._shield import shield
 Source: TypeAlias = str | Callable[[Any], object] | None
 Properties: TypeAlias = Mapping[str, object] | Callable[[Any], Mapping[str, object] | None] | None
 Headers: TypeAlias = Callable[[Any, str], object]
+
+_KEY = "trubrics_instrument.request"
 
 
 class Sources:
@@ -40,12 +43,22 @@ class Sources:
         self._thread_id = thread_id
         self._properties = properties
 
-    def request(self, carrier: Any) -> Request:
-        """Return the scope of one request.
+    def request(self, carrier: Any, notes: MutableMapping[str, Any]) -> Request:
+        """Return the scope of one request, the same for each middleware that it passes.
 
         It is asked again at each model call: whoever signs users in may run after the middleware.
+
+        Args:
+            carrier: What the sources are asked about.
+            notes: What goes with the request to the apps that are mounted inside (an ASGI scope,
+                a WSGI environ). Not a context variable: a server may start the next request of a
+                connection inside of the one before.
         """
-        return Request(lambda: self._said(carrier))
+        note: Callable[[], Request | None] | None = notes.get(_KEY)
+        request = (note and note()) or Request()
+        request.comes_with(lambda: self._said(carrier))
+        notes[_KEY] = ref(request)  # weak: what it came with holds the notes
+        return request
 
     def _said(self, carrier: Any) -> Said:
         return Said(

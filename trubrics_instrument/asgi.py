@@ -63,7 +63,7 @@ class TrubricsMiddleware:
             return
         if self._flush_s is not None:
             send = _flushing(send, self._flush_s)
-        with self._sources.request(scope):
+        with self._sources.request(scope, scope):
             await self.app(scope, receive, send)
 
 

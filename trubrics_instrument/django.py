@@ -73,12 +73,12 @@ class TrubricsMiddleware:
         """Run the rest of Django on one request."""
         if self._is_async:
             return self._respond_async(request)
-        scope = self._sources.request(request)
+        scope = self._sources.request(request, _notes(request))
         with scope:
             return _streaming_inside(self._get_response(request), scope)
 
     async def _respond_async(self, request: Any) -> Any:
-        scope = self._sources.request(request)
+        scope = self._sources.request(request, _notes(request))
         with scope:
             return _streaming_inside(await self._get_response(request), scope)
 
@@ -98,6 +98,11 @@ def _steps(body: Any) -> Iterator[Any]:
 async def _async_steps(body: Any) -> AsyncIterator[Any]:
     async for part in body:
         yield part
+
+
+def _notes(request: Any) -> Any:
+    """Return the ASGI scope or the WSGI environ that the request was made of."""
+    return getattr(request, "scope", None) or getattr(request, "META", {})
 
 
 def _header(request: Any, name: str) -> object:

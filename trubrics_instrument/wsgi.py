@@ -56,7 +56,7 @@ class TrubricsMiddleware:
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Run the app on one request."""
-        request = self._sources.request(environ)
+        request = self._sources.request(environ, environ)
         with request:
             body = self.app(environ, start_response)
         if not _is_ready(body, environ):

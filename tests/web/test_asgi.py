@@ -108,3 +108,40 @@ def test_impossible_arguments(name: str) -> None:
         TrubricsMiddleware(receive, **{name: 7})  # type: ignore[arg-type] # on purpose
     with pytest.raises(ValueError, match=f"{name} must be a plain function"):
         TrubricsMiddleware(receive, **{name: receive})  # type: ignore[arg-type] # the same
+
+
+async def test_a_mounted_app_with_a_middleware_of_its_own() -> None:
+    """It is one request: what the app around knows of it holds inside, and the reverse."""
+    seen: list[_scope.Said] = []
+
+    async def chat(*_: Any) -> None:
+        seen.append(_scope.said())
+        identify(None, properties={"page": "chat"})
+
+    inside = TrubricsMiddleware(chat, thread_id="x-chat", properties={"app": "chat"})
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        identify("ada")
+        await inside({**scope, "root_path": "/chat"}, receive, send)
+        seen.append(_scope.said())
+
+    around = TrubricsMiddleware(app, user_id="x-user", thread_id="x-thread")
+    await around(http(x_user="guest", x_thread="t", x_chat="c"), receive, receive)  # type: ignore[arg-type] # as above
+    known = _scope.Said(user_id="ada", thread_id="c", properties={"app": "chat"})
+    told = known._replace(properties={"app": "chat", "page": "chat"})
+    assert seen == [known, told]
+
+
+async def test_the_next_request_begins_inside_of_the_one_before() -> None:
+    """A server may start it there, where requests wait in line on one connection."""
+    seen: list[_scope.Said] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        seen.append(_scope.said())
+        if scope["headers"]:
+            identify("ada")
+            await ours(http(), receive, receive)  # type: ignore[arg-type] # as above
+
+    ours = TrubricsMiddleware(app, thread_id="x-thread")
+    await ours(http(x_thread="t"), receive, receive)  # type: ignore[arg-type] # as above
+    assert seen == [_scope.Said(thread_id="t"), _scope.Said()]
