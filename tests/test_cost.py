@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ ANSWER: dict[str, object] = {
     "input_tokens": 1000,
     "output_tokens": 100,
 }
+ROOT = Path(__file__).parents[1]
 IN_2025_S = 1_750_000_000.0
 
 
@@ -190,3 +193,31 @@ from trubrics_instrument._shield import faults
 print(cost_of({ANSWER!r}), cost_of({ANSWER!r}, {{"my-deployment": (1, 0)}}), faults())
 """
     assert in_a_fresh_process(program) == "None 0.001 {}"
+
+
+def test_a_fork_while_the_list_is_loading(tmp_path: Path) -> None:
+    """A child gets a list that is loaded as a whole, not one that nobody ever finishes."""
+    (tmp_path / "genai_prices.py").write_text(
+        "import time\n"
+        "time.sleep(0.5)\n"
+        "class price: total_price, model_price = 2.0, None\n"
+        "def calc_price(*_, **__): return price\n"
+    )
+    program = (
+        "import os, signal, sys, threading, time\n"
+        "from trubrics_instrument._cost import cost_of\n"
+        "told = {'model': 'm', 'input_tokens': 1, 'output_tokens': 1}\n"
+        "threading.Thread(target=cost_of, args=(told,)).start()\n"
+        "while 'genai_prices' not in sys.modules: time.sleep(0.001)\n"
+        "if os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "signal.alarm(20)\n"
+        "os._exit(cost_of(told) != 2.0)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, timeout=60, check=False
+    )
+
+    assert ended.returncode == 0

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
-        {"_around", "_folders", "_hosts", "_memory", "_shield", "_trail", "_uuids", "_version"}
+        {
+            "_around",
+            "_folders",
+            "_forks",
+            "_hosts",
+            "_memory",
+            "_shield",
+            "_trail",
+            "_uuids",
+            "_version",
+        }
     ),
     frozenset({"_exit", "_ids", "_wrapper"}),
     frozenset({"_board", "_config", "_events", "_places", "_scope"}),

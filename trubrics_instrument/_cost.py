@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from trubrics_instrument._forks import unfinished
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def _list() -> Callable[..., Any] | None:
     It reads the list that comes with the package. Only its `UpdatePrices` uses the network, and
     nobody here starts that.
     """
-    with shield("loading the list of prices"):
+    # A child that is forked from the middle of an import waits for its end for ever.
+    with unfinished, shield("loading the list of prices"):
         try:
             from genai_prices import calc_price  # noqa: PLC0415 - heavy, and an extra
         except ImportError:
