@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -10,7 +13,7 @@ import pytest
 
 from tests.delivery.children import COUNT, POOL_TASKS
 from tests.delivery.faulty_server import FaultyServer
-from tests.delivery.processes import restart, run
+from tests.delivery.processes import PATIENCE_S, ROOT, restart, run
 from tests.delivery.senders import sending
 
 if TYPE_CHECKING:
@@ -56,6 +59,18 @@ def test_a_joined_pool_delivers_everything(tmp_path: Path) -> None:
     with FaultyServer() as server:
         assert run("join_pool", server, "auto", tmp_path).code == 0
         assert Counter(server.numbers()) == Counter([*range(POOL_TASKS), 1000])
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_child_that_loads_the_app_anew(tmp_path: Path, method: str) -> None:
+    """Multiprocessing throws finalizers away that were registered before its child's work began."""
+    program = str(ROOT / "tests" / "delivery" / "loaded_in_a_child.py")
+    with FaultyServer() as server:
+        command = [sys.executable, "-W", "error", program, method, server.url, str(tmp_path)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(command, env=environment, timeout=PATIENCE_S, check=False)
+        assert ended.returncode == 0
+        assert Counter(server.numbers()) == Counter(range(COUNT))
 
 
 def test_a_terminated_pool_loses_nothing_that_is_strict(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trubrics_instrument._shield import shield
 
@@ -37,6 +37,7 @@ class Mortal(Protocol):
 _all: list[Mortal] = []
 _paused: list[Mortal] = []
 _hooked_pids: set[int] = set()
+_finalizer: Any = None
 
 
 def enlist(mortal: Mortal) -> None:
@@ -52,27 +53,31 @@ def dismiss(mortal: Mortal) -> None:
 
 
 def hook_exit() -> None:
-    """Hook into the end of this process, once; called by the first event in each process.
+    """Hook into the end of this process; called by the first event in each process.
 
     (And before, so that handlers which the app registers later run earlier, and may still track.)
 
     `atexit` does not run in children of multiprocessing (up to 3.12; 3.13 forgets what was
     registered before the fork) nor of Celery: each has a way of its own.
     """
-    if os.getpid() in _hooked_pids:
-        return
-    _hooked_pids.add(os.getpid())
-    atexit.register(_close_all)
-    for hook in (_hook_multiprocessing, _hook_celery):
+    hooks = [_hook_multiprocessing]
+    if os.getpid() not in _hooked_pids:
+        _hooked_pids.add(os.getpid())
+        atexit.register(_close_all)
+        hooks.append(_hook_celery)
+    for hook in hooks:
         with shield("hooking into the end of the process"):
             hook()
 
 
 def _hook_multiprocessing() -> None:
+    """Register a finalizer, again where a child has thrown it away since it loaded the app."""
+    global _finalizer  # noqa: PLW0603 - it belongs to the process
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        # Runs in order of priority; a pool's own finalizers have 15 and less.
-        util.Finalize(None, _close_all, exitpriority=10)
+    if util is None or (_finalizer is not None and _finalizer.still_active()):
+        return
+    # Runs in order of priority; a pool's own finalizers have 15 and less.
+    _finalizer = util.Finalize(None, _close_all, exitpriority=10)
 
 
 def _hook_celery() -> None:
