@@ -17,7 +17,8 @@ def work() -> None:
 
 
 if __name__ == "__main__":
-    child = multiprocessing.get_context(method).Process(target=work)
+    multiprocessing.set_start_method(method)
+    child = multiprocessing.Process(target=work)
     child.start()
     child.join()
     sys.exit(child.exitcode)
