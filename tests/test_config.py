@@ -46,6 +46,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"flush_interval_s": -1}, "flush_interval_s=-1 must be a number from 0 to 60"),
     ({"enabled": "no"}, "enabled='no' must be True or False"),
     ({"properties": [1]}, "properties must be a dict, not list"),
+    ({"properties": {"plan": "pro", "status": "x"}}, "properties: 'status' is a name of ours"),
+    ({"properties": {"$thread_id": "x"}}, "properties: '$thread_id' is a name of ours"),
     ({"prices": {"m": 3}}, "prices: 'm': 3 is no price"),
     ({"event_names": {"Prompt": None}}, "event_names: 'Prompt' can be renamed, but not switched"),
     ({"event_names": {"Feedback": ""}}, "event_names: the name of 'Feedback' must be a str"),

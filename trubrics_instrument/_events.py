@@ -16,6 +16,19 @@ TOOL_CALL = "Tool call"
 GENERATION_FAILED = "Generation failed"
 FEEDBACK = "Feedback"
 EVENT_NAMES = (PROMPT, GENERATION, TOOL_CALL, GENERATION_FAILED, FEEDBACK)
+# What is told of a question and its answer: an app's own property of that name would be a lie,
+# on the event that has no such fact. Trubrics' own begin with "$".
+OUR_NAMES = frozenset(
+    {
+        *("model", "response_model", "provider", "operation", "framework", "stream"),
+        *("latency", "time_to_first_token", "status", "finish_reason", "error_type", "cost_usd"),
+        *("input_tokens", "output_tokens", "total_tokens"),
+        *("cached_input_tokens", "reasoning_tokens"),
+        *("model_calls", "tool_calls", "tool_name", "tool_call_id", "documents", "cached"),
+        *("attachments", "text_truncated", "anonymous", "thread_inferred", "id_truncated"),
+        *("regenerated", "score", "source", "event_id"),
+    }
+)
 
 
 class Event(NamedTuple):
@@ -54,6 +67,29 @@ class WireEvent(TypedDict):
     event: str
     timestamp: str
     properties: dict[str, object]
+
+
+def own_properties(*said: Mapping[str, object] | None) -> dict[str, object]:
+    """Return what an app has said of an event, the last word last, without the names of ours."""
+    return {
+        key: value
+        for properties in said
+        for key, value in (properties or {}).items()
+        if not _is_ours(key)
+    }
+
+
+def check_names(name: str, properties: Mapping[str, object] | None) -> None:
+    """Raise ValueError if the properties of every event have a name of ours."""
+    for key in properties or {}:
+        if _is_ours(key):
+            raise ValueError(
+                f"{name}: {key!r} is a name of ours (docs/reference/events.md): choose another"
+            )
+
+
+def _is_ours(key: object) -> bool:
+    return key in OUR_NAMES or (isinstance(key, str) and key.startswith("$"))
 
 
 def to_wire(

@@ -70,7 +70,8 @@ def _event(
     known = clean_id(user_id) or said.user_id or around.user_id
     known = known or told.user_id or _runtime.config().user_id
     thread_id = told.thread_id or said.thread_id or around.thread_id
-    own: dict[str, object] = {**said.properties, **(properties or {}), "score": score}
+    around_it = _events.own_properties(said.properties)
+    own: dict[str, object] = {**around_it, **(properties or {}), "score": score}
     if known is None:
         known = None if thread_id else anonymous_id(told.generation_id)
         own["anonymous"] = True

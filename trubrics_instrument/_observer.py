@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument import _config, _runtime, _scope
 from trubrics_instrument._conversation import thread_of_answer
+from trubrics_instrument._events import own_properties
 from trubrics_instrument._frameworks import session
 from trubrics_instrument._identity import (
     OWN_KEYS,
@@ -18,7 +19,6 @@ from trubrics_instrument._identity import (
     claimed_by_own_keys,
     current,
 )
-from trubrics_instrument._reader import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,13 +27,8 @@ if TYPE_CHECKING:
     from trubrics_instrument._reader import AnswerReader, Asked
     from trubrics_instrument._scope import Said
 
-# What somebody asks with, and what is told of an answer: no name for the app's own data.
-_NOT_PROPERTIES = OWN_KEYS | {
-    *(*USER_KEYS, *THREAD_KEYS, *Usage._fields),
-    *("latency", "time_to_first_token", "cost_usd", "status", "error_type", "finish_reason"),
-    *("model_calls", "tool_calls", "tool_name", "tool_call_id", "documents", "attachments"),
-    *("response_model", "regenerated", "cached", "text_truncated", "source", "event_id"),
-}
+# What somebody asks with is no property.
+_ASKED_WITH = OWN_KEYS | {*USER_KEYS, *THREAD_KEYS}
 
 
 class Observer(NamedTuple):
@@ -102,15 +97,9 @@ def common(
     reader: AnswerReader, asked: Asked, observer: Observer, said: Said, who: Identity
 ) -> dict[str, object]:
     """Return the properties of every event of a call."""
-    metadata = {
-        key: value
-        for key, value in asked.metadata.items()
-        if key not in _NOT_PROPERTIES and not key.startswith("$")
-    }
+    metadata = {key: value for key, value in asked.metadata.items() if key not in _ASKED_WITH}
     return {
-        **metadata,
-        **(observer.properties or {}),
-        **said.properties,
+        **own_properties(metadata, observer.properties, said.properties),
         "framework": reader.framework,
         "provider": asked.provider,
         "operation": asked.operation,

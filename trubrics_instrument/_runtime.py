@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trubrics_instrument import _config, _cost, _privacy, _scope
+from trubrics_instrument import _config, _cost, _events, _privacy, _scope
 from trubrics_instrument._board import shared_board
 from trubrics_instrument._config import Destination
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
@@ -162,6 +162,7 @@ def start(config: Config) -> _State:
     global _state  # noqa: PLW0603 - this module's purpose
     config = _config.replaced(config, user_id=clean_id(config.user_id))
     _cost.check_prices("prices", config.prices)
+    _events.check_names("properties", config.properties)
     fresh = _State(config, _privacy.rules_of(config))
     if _state is not None:
         fresh.senders = {} if _state.closed else _state.senders

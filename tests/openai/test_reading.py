@@ -11,7 +11,7 @@ from responses_wire import response_events, response_object
 from tests.openai.asking import client_of, needs
 from tests.replies import Reply, chat_stream, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import configure, patch_openai
+from trubrics_instrument import _scope, configure, context, feedback, identify, patch_openai
 from trubrics_instrument.providers.openai._fields import json_or_none
 
 if TYPE_CHECKING:
@@ -627,6 +627,29 @@ def test_metadata_becomes_properties(sink: Sink, server: Loopback, client: Any) 
         assert (event["user_id"], event["$thread_id"], event["plan"]) == ("bob", "thread 1", "pro")
         assert "session_id" not in event
     assert sink.events[0]["properties"]["$thread_id"] == "s-1"
+
+
+OUR_NAMES = {"status": "trial", "total_tokens": 100, "model": "mine", "$text": "?", "source": "x"}
+
+
+@pytest.mark.parametrize("said_by", ["context", "identify", "patch", "metadata"])
+def test_our_own_names(said_by: str, sink: Sink, server: Loopback, client: Any) -> None:
+    """A property of the app's by a name of ours would lie on the event that has no such fact."""
+    configure(host=sink.host)
+    own = {**OUR_NAMES, "plan": "pro"}
+    patch_openai(properties=own if said_by == "patch" else None)
+    server.script(json_reply(chat_completion("Yes")))
+    extra = {"extra_body": {"metadata": own}} if said_by == "metadata" else {}
+    with _scope.Request(), context(properties=own if said_by == "context" else None):
+        if said_by == "identify":
+            identify(None, properties=own)
+        client.chat.completions.create(model="m", messages=[HI], **extra)
+        assert feedback(None, 1, properties={"model": "theirs"})
+    asked, answered, rated = told(sink, 3)
+    assert (asked["plan"], asked["$text"], asked["model"]) == ("pro", "Hi", "m")
+    assert not {"status", "total_tokens"} & set(asked)
+    assert (answered["plan"], answered["$text"], answered["status"]) == ("pro", "Yes", "ok")
+    assert (rated.get("$text"), rated["model"], rated.get("status")) == (None, "theirs", None)
 
 
 @pytest.mark.parametrize("body", [None, 5, "{", b"\xff"], ids=repr)
