@@ -254,11 +254,21 @@ def test_configuring_again(sink: Sink) -> None:
     assert stats().delivered == 2
 
 
+def test_shutdown_before_the_first_event(sink: Sink) -> None:
+    """Where no sender was built yet, none is built after it, and what comes is counted as well."""
+    assert _public.shutdown(5)
+    assert not track("One", user_id="ada")
+    assert _public.stats().dropped == {"closed": 1}
+    assert sink.events == []
+
+
 def test_shutdown(sink: Sink) -> None:
-    """After a shutdown nothing more is accepted, until it is configured again."""
+    """After a shutdown nothing more is accepted, until it is configured again; it is counted."""
     track("One", user_id="ada")
     assert _public.shutdown(5)
     assert not track("Two", user_id="ada")
+    assert not track("Two", user_id="ada")
+    assert _public.stats().dropped == {"closed": 2}
     configure(host=sink.host)
     assert track("Three", user_id="ada")
     assert [event["event"] for event in sink.wait_for(2)] == ["One", "Three"]

@@ -44,10 +44,10 @@ class Stats:
         delivered: Acknowledged by the host.
         queued: Waiting in memory.
         spooled: Waiting on disk.
-        dropped: Given up, by reason; `not_configured` were never accepted.
+        dropped: Given up or refused, by reason (docs/explanation/delivery.md).
         faults: Exceptions of ours that were stopped, by what was being done.
         requests: Requests made to the host.
-        retries: Requests made again.
+        retries: Requests that failed, whose events are sent again.
         last_error: The last trouble with a host, without any content.
     """
 
@@ -182,7 +182,7 @@ def flush(timeout_s: float = 5.0) -> bool:
 
 
 async def aflush(timeout_s: float = 5.0) -> bool:
-    """Do the same without blocking the event loop."""
+    """Wait as `flush()` does, without blocking the event loop."""
     deadline = time.monotonic() + timeout_s
     done = [await one.aflush(max(0.0, deadline - time.monotonic())) for one in _runtime.senders()]
     return all(done)
@@ -201,7 +201,7 @@ def shutdown(timeout_s: float = 3.0) -> bool:
 def stats() -> Stats:
     """Return what has happened in this process since it started."""
     each = [sender.stats() for sender in _runtime.senders()]
-    dropped = Counter(_runtime.state().not_configured)
+    dropped = Counter(_runtime.state().refused)
     for one in each:
         dropped.update(one.dropped)
     return Stats(

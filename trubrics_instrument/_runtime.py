@@ -53,7 +53,7 @@ class _State:
     rules: _privacy.Rules
     senders: dict[SenderOptions, Sender] = field(default_factory=dict[SenderOptions, Sender])
     takers: dict[Destination | None, Taker] = field(default_factory=dict[Destination | None, Taker])
-    not_configured: Counter[str] = field(default_factory=Counter[str])
+    refused: Counter[str] = field(default_factory=Counter[str])
     observers: dict[str, Callable[[], bool]] = field(
         default_factory=dict[str, "Callable[[], bool]"]
     )
@@ -73,7 +73,7 @@ class _State:
 
 # What a new configuration takes over from the one before, besides its senders.
 _KEPT = (
-    *("not_configured", "observers", "patches", "pending", "turns", "threads"),
+    *("refused", "observers", "patches", "pending", "turns", "threads"),
     *("anonymous", "stand_in"),
 )
 _state: _State | None = None
@@ -148,7 +148,7 @@ def accept(now: _State, name: str, target: Destination | None, item: object) -> 
     if taker is not None:
         return taker.put(item)
     if now.config.enabled:
-        now.not_configured["not_configured"] += 1
+        now.refused["closed" if now.closed else "not_configured"] += 1
     return False
 
 

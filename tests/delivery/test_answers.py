@@ -287,7 +287,7 @@ def test_a_single_event_that_is_too_large_is_dropped_and_counted() -> None:
             sender.put(n)
         assert sender.flush(5)
         assert Counter(server.numbers()) == HUNDRED - Counter([7])
-        assert sender.stats().dropped == {"too large": 1}
+        assert sender.stats().dropped == {"too_large": 1}
 
 
 def test_accepted_and_then_cut_gives_duplicates_with_the_same_id() -> None:
@@ -359,7 +359,7 @@ def test_an_item_that_cannot_be_prepared_is_dropped_alone() -> None:
         assert server.numbers() == [0, 3, 5]
         stats = sender.stats()
         assert (stats.accepted, stats.delivered) == (6, 3)
-        assert stats.dropped == {"prepare failed": 2, "sampled": 1}
+        assert stats.dropped == {"prepare_failed": 2, "sampled": 1}
 
 
 def test_each_reason_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -160,7 +160,7 @@ def test_memory_is_bounded_while_the_host_hangs_and_the_newest_is_refused(
             taken += sender.put("x" * 20_000)
         stats = sender.stats()
         assert 10 < taken < 200
-        assert stats.dropped == {"queue full": 200 - taken}
+        assert stats.dropped == {"queue_full": 200 - taken}
         assert stats.accepted == taken
         assert stats.queued_bytes < 1.2 * 1024 * 1024
         wait_until(lambda: bool(caplog.records))

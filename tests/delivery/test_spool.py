@@ -256,7 +256,7 @@ def test_the_quota_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
         assert sum(path.stat().st_size for path in tmp_path.glob("*.sqlite")) < 1_400_000, (
             "rows fill pages by three quarters"
         )
-        assert sender.stats().dropped == {"spool full": len(dropped)}
+        assert sender.stats().dropped == {"spool_full": len(dropped)}
         assert 0 in dropped
         assert 2999 not in dropped
 
@@ -278,7 +278,7 @@ def test_events_past_their_age_are_dropped_and_counted(tmp_path: Path) -> None:
         wait_until(lambda: sender.stats().spooled == 50)
         shift[0] = 73 * 3600.0
         server.mood = take
-        wait_until(lambda: sender.stats().dropped == {"too old": 50})
+        wait_until(lambda: sender.stats().dropped == {"too_old": 50})
         assert sender.flush(10)
         assert server.numbers() == []
 

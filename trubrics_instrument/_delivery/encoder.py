@@ -152,5 +152,5 @@ class Maker:
             raise
         except BaseException as error:  # the app's `before_send` may call `sys.exit`
             text = "An event could not be prepared (%s) and was dropped."
-            self._tally.say(logging.WARNING, "prepare failed", text, type(error).__name__)
-            return Skip("prepare failed")
+            self._tally.say(logging.WARNING, "prepare_failed", text, type(error).__name__)
+            return Skip("prepare_failed")

@@ -133,7 +133,7 @@ class Lane:
     def _halve(self, part: Part, stack: list[Part]) -> None:
         self._host_is_well()
         if len(part.events) == 1:
-            self._drop(part.events, "too large")
+            self._drop(part.events, "too_large")
             return
         with self._outbox.changed:
             self._gate.shrink(sum(len(event.body) + 1 for event in part.events))

@@ -111,9 +111,8 @@ class SenderStats:
         spooled: Events that wait on disk, as last seen.
         requests: Requests made.
         retries: Requests that failed in a way that is worth another try.
-        duplicates_possible: Events sent again after an answer that got lost.
+        duplicates_possible: Requests whose answer got lost: their events are sent again.
         last_error: The last failure, without content or key.
-        healthy: Whether the host took the last request.
     """
 
     accepted: int = 0
@@ -126,4 +125,3 @@ class SenderStats:
     retries: int = 0
     duplicates_possible: int = 0
     last_error: str | None = None
-    healthy: bool = True

@@ -72,11 +72,14 @@ class Run:
         self._in_vain_at = -1
         self._refused = count(1)
         self._refusals = 0
+        self._late = count(1)
+        self._latecomers = 0
         self._owned_up = 0
 
     def admit(self, item: object) -> bool:
         """Decide on an item that found no room: the first of all, or one too many."""
         if self.closed:
+            self._latecomers = next(self._late)
             return False
         if self.room < 0:
             self.start()
@@ -95,7 +98,7 @@ class Run:
         if refusals > self._owned_up:
             self._owned_up = refusals
             text = "Memory is full: the newest events are refused (%d so far). See stats()."
-            self.tally.say(logging.WARNING, "queue full", text, refusals)
+            self.tally.say(logging.WARNING, "queue_full", text, refusals)
 
     def _give_way(self) -> None:
         """Let the worker have the interpreter for a moment, if that is all that it lacks.
@@ -166,11 +169,12 @@ class Run:
         """Return the counters as they stand."""
         with self.outbox.changed:
             held = self.outbox.waiting() + self.outbox.in_flight()
-            held_bytes, healthy = self.outbox.bytes, not self.outbox.gate.failures
+            held_bytes = self.outbox.bytes
         queued = len(self.queue)
         counts, dropped, last_error = self.tally.read()
-        if self._refusals:
-            dropped["queue full"] = self._refusals
+        # Beside the tally: who refuses takes no lock.
+        refused = {"queue_full": self._refusals, "closed": self._latecomers}
+        dropped |= {reason: number for reason, number in refused.items() if number}
         return SenderStats(
             accepted=self.encoder.drained + queued,
             delivered=counts["delivered"],
@@ -182,7 +186,6 @@ class Run:
             retries=counts["retries"],
             duplicates_possible=counts["duplicates_possible"],
             last_error=last_error,
-            healthy=healthy,
         )
 
     def start(self) -> None:
@@ -224,6 +227,6 @@ class Run:
             pass
         self.keeper.park(self.outbox.seize(in_flight=True))
         lost = self.outbox.seize(in_flight=True)
-        self.tally.drop([event.body for event in lost], "undelivered at exit")
+        self.tally.drop([event.body for event in lost], "undelivered_at_exit")
         if self.queue:
-            self.tally.skip("stuck at exit", len(self.queue))
+            self.tally.skip("stuck_at_exit", len(self.queue))

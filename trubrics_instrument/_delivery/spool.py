@@ -74,7 +74,7 @@ class Spool:
             for event in events:
                 event.row = None
             raise
-        self._tally.drop(lost, "spool full")
+        self._tally.drop(lost, "spool_full")
 
     def remove(self, rows: Iterable[int]) -> None:
         """Delete rows whose events are settled."""
@@ -101,13 +101,8 @@ class Spool:
             return rows, old
 
         rows, old = self.file.transact(take)
-        self._tally.drop(old, "too old")
+        self._tally.drop(old, "too_old")
         return rows
-
-    def waiting(self) -> int:
-        """Return how many rows there are, in whoever's hands."""
-        count = "SELECT count(*) FROM event"
-        return self.file.transact(lambda db: int(db.execute(count).fetchone()[0]))
 
     def has_mine(self) -> bool:
         """Tell whether rows that this process wrote are still there."""
