@@ -46,7 +46,8 @@ import sys
 import openai
 import trubrics_instrument
 trubrics_instrument.patch_openai(user_id=sys.argv[1] or None)
-with openai.OpenAI() as client:
+typed = trubrics_instrument.context(prompt=sys.argv[4] or None)
+with openai.OpenAI() as client, typed:
     {"chat": client.chat.completions, "responses": client.responses}[sys.argv[2]].create(
         model="m", **json.loads(sys.argv[3])
     )
@@ -193,12 +194,15 @@ def test_worker_processes(server: Loopback, sink: Sink) -> None:
 
 @pytest.mark.parametrize("user", ["ada", ""], ids=["named", "anonymous"])
 @pytest.mark.parametrize("endpoint", ["chat", pytest.param("responses", marks=needs("responses"))])
-def test_a_tools_result(endpoint: str, user: str, server: Loopback, sink: Sink) -> None:
+@pytest.mark.parametrize("typed", ["", "Delete!"], ids=["as asked", "as typed"])
+def test_a_tools_result(typed: str, endpoint: str, user: str, server: Loopback, sink: Sink) -> None:
     """The process to which the result of a tool comes goes on with the turn of another."""
-    asks = Answer(tool_calls=(ToolCall("confirm", "{}", f"call_{user}_{endpoint}"),), usage=None)
+    asks = Answer(
+        tool_calls=(ToolCall("confirm", "{}", f"call_{user}_{endpoint}_{typed}"),), usage=None
+    )
     done = Answer("Deleted.", usage=None)
     question = {"role": "user", "content": "Delete it!"}
-    result = f"call_{user}_{endpoint}"
+    result = f"call_{user}_{endpoint}_{typed}"
     if endpoint == "chat":
         server.script(*(json_reply(chat_completion(one)) for one in (asks, done)))
         said = chat_completion(asks)["choices"][0]["message"]
@@ -209,7 +213,7 @@ def test_a_tools_result(endpoint: str, user: str, server: Loopback, sink: Sink) 
         output = {"type": "function_call_output", "call_id": result, "output": "yes"}
         requests = [{"input": [question]}, {"input": [output], "previous_response_id": result}]
     for request in requests:
-        command = [sys.executable, "-c", GOES_ON, user, endpoint, json.dumps(request)]
+        command = [sys.executable, "-c", GOES_ON, user, endpoint, json.dumps(request), typed]
         subprocess.run(command, check=True, env=environ(server, sink), timeout=60)
     events = told(sink, 3)
     assert [one["event"] for one in events] == ["Prompt", "Tool call", "Generation"]

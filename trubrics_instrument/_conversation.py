@@ -33,6 +33,7 @@ class Conversation:
         "_answer_id",
         "_asked",
         "_claim",
+        "_goes_on",
         "_place",
         "_text",
         "_threads",
@@ -54,10 +55,11 @@ class Conversation:
         history = asked.history
         if said.prompt and history.begins:
             history = history._replace(opening=said.prompt)
-        if asked.continues:  # the conversation began with what it goes on with
-            history = history._replace(begins=False)
         # What the user typed is what apps keep, and resend, where the model gets something longer.
         self._typed = said.prompt
+        self._goes_on = asked.continues and not self._begins_with_results()
+        if self._goes_on:  # the conversation began with what it goes on with
+            history = history._replace(begins=False)
         self._text = said.prompt or asked.text or ""
         self._trail = Trail(claim.user_id, history, self._text)
         self._words: list[int | None] = []
@@ -79,6 +81,7 @@ class Conversation:
         """
         names = self._named(keys, wide=True)
         self.turn.awaited = frozenset((*names, *self._loosely_named(keys)))
+        names += _barely_named(keys)
         self._turns.remember(self.turn, *names)
         if share:
             self._threads.share_turn(names, self.turn.prompt_id)
@@ -129,15 +132,25 @@ class Conversation:
             key = ("given", self._claim, said.prompt_id)
             turn = new_turn(said.prompt_id)
             first = self._turns.same(turn, key)  # another thread may be asking for it too
-            return first, first is turn and not self._asked.continues
-        if self._asked.turn_keys or self._asked.continues:
+            return first, first is turn and not self._goes_on
+        if self._asked.turn_keys or self._goes_on:
             continued = self._continued()
-            if continued or self._asked.continues:
+            if continued or self._goes_on:
                 return continued or new_turn(prompt_id), False
         retried = self._retried() if self._turns.any_failed() else None
         if retried is not None:
             return retried, False
         return self._asked_again() or (new_turn(prompt_id), True)
+
+    def _begins_with_results(self) -> bool:
+        """Whether an app that says what the user typed has called the tools itself.
+
+        Retrieval may be put before the model like that: nobody here has seen who asked for it.
+        """
+        if not (self._typed and self._asked.brings) or self._asked.previous_id:
+            return False
+        names = _barely_named(self._asked.turn_keys)
+        return not any(map(self._turns.find, names)) and not self._threads.turn_elsewhere(names)
 
     def _continued(self) -> Turn | None:
         """Return the turn that waits for what this call brings.
@@ -247,6 +260,11 @@ class Conversation:
         With the time, or with other documents. They are for the code that runs the steps.
         """
         return [("step", self._claim, hash(key.name)) for key in keys] if any(self._claim) else []
+
+
+def _barely_named(keys: Sequence[TurnKey]) -> list[int]:
+    """Return names without who asks and what: to tell what somebody waits for from what nobody."""
+    return [name_of_turn(("anybody", key.name), None) for key in keys]
 
 
 def thread_of_answer(answer_id: str | None) -> str | None:

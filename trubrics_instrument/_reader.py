@@ -39,6 +39,7 @@ class Asked(NamedTuple):
         stream: Whether the answer comes in pieces.
         continues: Whether it goes on with a turn: only tool calls and their results have come
             since the user spoke.
+        brings: Whether it goes on with the results of tools, which an app may have called itself.
         turn_keys: Names under which the turn that it continues may be known, likeliest first; one
             that does not surely continue a turn asks anew where none is known.
         question: What tells the question from others, besides its text and its history.
@@ -57,6 +58,7 @@ class Asked(NamedTuple):
     attachments: str | None = None
     stream: bool = False
     continues: bool = False
+    brings: bool = False
     turn_keys: tuple[TurnKey, ...] = ()
     question: Hashable = None
     claim: Claim = NO_CLAIM

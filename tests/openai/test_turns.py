@@ -25,7 +25,7 @@ from tests.openai.asking import (
 )
 from tests.replies import chat_stream, error_reply, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import _runtime, _scope, _turns, context, patch_openai
+from trubrics_instrument import _runtime, _scope, _turns, configure, context, patch_openai
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -301,6 +301,55 @@ def test_results_that_nobody_asked_for(sink: Sink, server: Loopback) -> None:
         ("Tool call", "prompt 1"),
         ("Generation", "prompt 2"),
     ]
+
+
+@pytest.mark.parametrize("user_id", ["ada", None], ids=["named", "anonymous"])
+@pytest.mark.parametrize("endpoint", ["chat", pytest.param("responses", marks=needs("responses"))])
+def test_tools_that_the_app_calls_itself(
+    endpoint: str, user_id: str | None, sink: Sink, server: Loopback
+) -> None:
+    """A turn begins behind results that nobody waits for, if the app says what was typed."""
+    configure(host=sink.host, spool="off")  # no other process knows who waits
+    patch_openai()
+    reply = chat_completion if endpoint == "chat" else response_object
+    server.script(*[json_reply(reply(one)) for one in (ANSWER, CALLS, ANSWER, ANSWER)])
+    client = client_of(server, "sync")
+
+    def ask(typed: str, call_id: str) -> None:
+        chat, items = results_of(call_id)
+        messages: list[Any] = [{"role": "user", "content": f"{typed}?"}]
+        with context(user_id=user_id, prompt=typed):
+            if endpoint == "chat":
+                client.chat.completions.create(model="m", messages=[*messages, *chat])
+            else:
+                client.responses.create(model="m", input=[*messages, *items])
+
+    ask("Rain", "call_1")
+    ask("Snow", "call_2")
+    ask("Snow", "call_7")  # the model has called it
+    ask("Rain", "call_3")  # in another conversation
+    client.close()
+    assert brief(sink, 7) == [
+        ("Prompt", "Rain", "prompt 1", "thread 1"),
+        ("Generation", ANSWER.text, "prompt 1", "thread 1"),
+        ("Prompt", "Snow", "prompt 2", "thread 2"),
+        ("Tool call", None, "prompt 2", "thread 2"),
+        ("Generation", ANSWER.text, "prompt 2", "thread 2"),
+        ("Prompt", "Rain", "prompt 3", "thread 3"),
+        ("Generation", ANSWER.text, "prompt 3", "thread 3"),
+    ]
+
+
+def results_of(call_id: str) -> tuple[list[Any], list[Any]]:
+    """Return a tool's call and its result, as messages and as items."""
+    function = {"name": "get_weather", "arguments": "{}"}
+    call = {"type": "function", "id": call_id, "function": function}
+    result = {"role": "tool", "tool_call_id": call_id, "content": "sunny"}
+    items = [
+        {"type": "function_call", "call_id": call_id, **function},
+        {"type": "function_call_output", "call_id": call_id, "output": "sunny"},
+    ]
+    return [{"role": "assistant", "content": None, "tool_calls": [call]}, result], items
 
 
 @needs("responses")

@@ -196,6 +196,7 @@ def _start_call(
             text=asked.text,
             attachments=asked.attachments,
             continues=asked.continues or late is not None,
+            brings=asked.continues and late is None,
             turn_keys=asked.turn_keys(),
             question=asked.attachments,
             claim=first_of([claim_of(configured(sys._getframe(1))[1], metadata), origin.claim]),

@@ -210,6 +210,7 @@ class RunTurn:
             text=asked.text,
             attachments=asked.attachments,
             continues=asked.continues or resumed,
+            brings=asked.continues and not resumed,
             turn_keys=(
                 self._stop.turn_keys(claim.thread_id, question.text)
                 if resumed

@@ -53,6 +53,7 @@ class ChatReader:
             attachments=attachments(parts),
             stream=stream,
             continues=bool(results),
+            brings=bool(results),
             turn_keys=(
                 *[TurnKey(_call_id(one), text) for one in results],
                 *begun_answer(messages, text),

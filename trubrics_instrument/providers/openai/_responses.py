@@ -71,6 +71,7 @@ class ResponsesReader:
             attachments=attachments(parts),
             stream=stream,
             continues=bool(results),
+            brings=bool(results),
             turn_keys=(*[TurnKey(_call_id(one), text) for one in results], *begun),
             question=shown(parts),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
