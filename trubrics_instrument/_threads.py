@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # After so many questions on top of messages that nobody here answered, these are no conversation
 # but examples or a greeting, which the app puts before every question.
-_CONVERSATIONS = 2
+_QUESTIONS = 2
 _NAMESPACE = bytes.fromhex("c1f9a3e20d0b5a559f433f3c1b7f5d28")
 
 
@@ -41,7 +41,7 @@ class Threads:
     def __init__(self, size: int = MAX_REMEMBERED) -> None:
         self._places = Places(size * TAIL_MESSAGES)
         self._openings: Memory[str] = Memory(size)
-        self._unanswered: Memory[int] = Memory(size)
+        self._unanswered: Memory[tuple[int, ...]] = Memory(size)
         self.board: Board | None = None
 
     def find(self, trail: Trail) -> Place | None:
@@ -133,6 +133,8 @@ class Threads:
 
     def _is_no_conversation(self, trail: Trail) -> bool:
         name = trail.names()[-1]
-        seen = self._unanswered.get(name) or 0
-        self._unanswered.put(name, seen + 1)
-        return seen >= _CONVERSATIONS
+        before = self._unanswered.get(name) or ()
+        # A user who asks the same again may want another answer; strangers are several.
+        others = [one for one in before if one != trail.question or not trail.asker]
+        self._unanswered.put(name, (*others[-_QUESTIONS:], trail.question))
+        return len(others) >= _QUESTIONS

@@ -160,6 +160,22 @@ def test_the_same_question_after_examples(bots: Any, sink: Sink) -> None:
     assert [event["event"] for event in told(sink, 4)] == ["Prompt", "Generation"] * 2
 
 
+@pytest.mark.parametrize(("user_id", "threads"), [("ada", 1), (None, 3)])
+def test_the_same_question_after_a_restart(
+    user_id: str | None, threads: int, bots: Any, sink: Sink
+) -> None:
+    """A user may want another answer in a conversation of before; strangers are not all one."""
+    with context(user_id=user_id):
+        for number in range(4):
+            bot = bots()
+            bot.messages = [
+                {"role": "user", "content": "Tell me about Oslo"},
+                {"role": "assistant", "content": "Oslo is the capital of Norway, at a fjord."},
+            ]
+            bot.ask("How many live there?", f"{number} million.")
+    assert len({event["$thread_id"] for event in told(sink, 8)}) == threads
+
+
 def test_a_failed_question(bots: Any, sink: Sink, server: Loopback) -> None:
     """A conversation whose first call failed goes on under the same thread."""
     bot = bots()
