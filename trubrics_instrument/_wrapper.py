@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import wrapt
@@ -31,17 +34,39 @@ class _Hints:
         del wrapper.__wrapped__.__annotations__
 
 
-def _with_hints(kind: type, **more: Any) -> Any:
-    return type(kind.__name__, (kind,), {"__annotations__": _Hints(), **more})
+def _reduced(wrapper: Any, _: object = None) -> tuple[Any, ...]:
+    """Return where it is found again, for a copy or a pickle: as Python does it for a function."""
+    owner = getattr(wrapper, "__self__", None)
+    if owner is not None:
+        return getattr, (owner, wrapper.__name__)
+    return _named, (wrapper.__module__, wrapper.__qualname__)
+
+
+def _named(module: str, name: str) -> Any:
+    return attrgetter(name)(import_module(module))
 
 
 def _itself(function: Any, *_: Any) -> Any:
     return function
 
 
-_METHOD = _with_hints(wrapt.BoundFunctionWrapper)
-_FUNCTION = _with_hints(wrapt.FunctionWrapper, __bound_function_wrapper__=_METHOD)
-_UNBOUND = _with_hints(wrapt.FunctionWrapper, __get__=_itself)
+def _of_the_copy(wrapper: Any, memo: Any) -> Any:
+    """Return an object's own method as that of the object's copy."""
+    owner = getattr(wrapper, "__self__", None)
+    return wrapper if owner is None else getattr(deepcopy(owner, memo), wrapper.__name__)
+
+
+# What wrapt forbids, because it cannot know what it wraps.
+_COPIED = {"__copy__": _itself, "__deepcopy__": _of_the_copy, "__reduce_ex__": _reduced}
+
+
+def _like_a_function(kind: type, **more: Any) -> Any:
+    return type(kind.__name__, (kind,), {"__annotations__": _Hints(), **_COPIED, **more})
+
+
+_METHOD = _like_a_function(wrapt.BoundFunctionWrapper)
+_FUNCTION = _like_a_function(wrapt.FunctionWrapper, __bound_function_wrapper__=_METHOD)
+_UNBOUND = _like_a_function(wrapt.FunctionWrapper, __get__=_itself)
 
 
 def stand_in(

@@ -18,6 +18,7 @@ from responses_wire import response_object
 from tests.openai.asking import MODES, Mode, client_of, close_client, needs, settled
 from tests.replies import chat_stream, error_reply, json_reply
 from trubrics_instrument import flush, patch_openai, stats, unpatch_openai
+from trubrics_instrument._wrapper import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,9 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
     "function": inspect.isfunction,
     "source": inspect.getsource,
     "name": lambda method: (method.__module__, method.__qualname__, method.__doc__),
+    "copy": lambda method: copy.copy(method) == method,
+    "deep copy": lambda method: copy.deepcopy([method]) == [method],
+    "pickle": lambda method: pickle.loads(pickle.dumps(method)) == method,
 }
 
 
@@ -96,6 +100,32 @@ def test_hints_of_a_method(answering: Loopback) -> None:
         assert vars(own)["request"].__annotations__ == {"return": int}
     assert typing.get_type_hints(method) == bare
     client.close()
+
+
+class Greeter:
+    """Has a method that is wrapped."""
+
+    def greet(self) -> int:
+        """Return whose method it is."""
+        return id(self)
+
+
+Greeter.greet = stand_in(Greeter.greet, lambda wrapped, _, args, kwargs: wrapped(*args, **kwargs))  # type: ignore[method-assign]
+
+
+def pickled(value: Any) -> Any:
+    """Return what becomes of a value in another process."""
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, pickled])
+def test_a_copied_method(again: Callable[[Any], Any]) -> None:
+    """A copy of an object's own method is the method of the object's copy."""
+    greeter = Greeter()
+    assert copy.copy(greeter.greet)() == id(greeter)
+    other, greet = again((greeter, greeter.greet))
+    assert other is not greeter
+    assert greet() == id(other)
 
 
 @pytest.mark.parametrize("spec", [openai.OpenAI, openai.Stream])
