@@ -86,6 +86,15 @@ def test_an_unanswered_question_is_a_turn_too(server: Loopback) -> None:
         assert events.one("Generation failed").get("error_type") == "NotFoundError"
 
 
+def test_a_rated_answer_is_the_same_turn(server: Loopback) -> None:
+    """What the user says of an answer is neither a question nor an answer."""
+    server.script(json_reply(ANSWERED))
+    with trubrics_instrument.patch_openai(), capture() as events:
+        ask(server)
+        trubrics_instrument.feedback(None, 1, comment="Great")
+        assert events.turns() == [("When do you open?", "At nine.")]
+
+
 def test_nothing_leaves_the_process(sink: Sink) -> None:
     """Neither the configured host nor one that is configured inside hears of a captured event."""
     with capture() as events:

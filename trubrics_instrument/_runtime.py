@@ -15,7 +15,7 @@ from trubrics_instrument._config import Destination
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._identity import anonymous_id, new_thread_id
 from trubrics_instrument._ids import clean_id
-from trubrics_instrument._memory import Memory
+from trubrics_instrument._memory import MAX_REMEMBERED, Memory
 from trubrics_instrument._prepare import prepare
 from trubrics_instrument._shield import logger, shield
 from trubrics_instrument._threads import Threads
@@ -59,6 +59,7 @@ class _State:
     )
     pending: Memory[Any] = field(default_factory=lambda: Memory[Any](MAX_PENDING))
     patches: dict[str, Any] = field(default_factory=dict[str, Any])
+    memories: dict[str, Memory[Any]] = field(default_factory=dict[str, Memory[Any]])
     turns: Turns = field(default_factory=Turns)
     threads: Threads = field(default_factory=Threads)
     anonymous: str = field(default_factory=lambda: anonymous_id(new_thread_id()))
@@ -73,7 +74,7 @@ class _State:
 
 # What a new configuration takes over from the one before, besides its senders.
 _KEPT = (
-    *("refused", "observers", "patches", "pending", "turns", "threads"),
+    *("refused", "observers", "patches", "pending", "memories", "turns", "threads"),
     *("anonymous", "stand_in"),
 )
 _state: _State | None = None
@@ -87,6 +88,13 @@ def state() -> _State:
 def config() -> Config:
     """Return the configuration in force."""
     return state().config
+
+
+def memory(name: str, size: int = MAX_REMEMBERED) -> Memory[Any]:
+    """Return what an observer remembers of conversations, under a name of its own."""
+    memories = state().memories
+    found = memories.get(name)
+    return memories.setdefault(name, Memory(size)) if found is None else found
 
 
 def observing() -> bool:
@@ -190,7 +198,8 @@ def standing_in(taker: Taker) -> Generator[None, None, None]:
     before = state()
     fresh = start(_config.replaced(before.config, enabled=True, sample_rate=1.0))
     fresh.stand_in, fresh.senders = taker, {}
-    fresh.turns, fresh.threads, fresh.pending = Turns(), Threads(), Memory()
+    fresh.turns, fresh.threads = Turns(), Threads()
+    fresh.pending, fresh.memories = Memory(MAX_PENDING), {}
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trubrics_instrument.langchain import model, observed, runs, waiting
+from trubrics_instrument.langchain import model, observed, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +25,9 @@ def fresh_clients(quick_clients: None) -> None:
 
 @pytest.fixture(autouse=True)
 def no_runs_of_others() -> Iterator[None]:
-    """Forget the runs that a failed test left, and the questions that wait: all have one thread."""
+    """Forget the runs that a failed test left."""
     yield
     runs._open.clear()
     runs._watches.clear()
     observed._open.clear()
     model.awaiting.clear()
-    waiting._questions.clear()
-    waiting._last_steps.clear()

@@ -321,6 +321,31 @@ def test_an_answer_that_the_state_still_has(events: Events) -> None:
     assert texts == ["A fact.", "A chat.", "A fact."]
 
 
+class Canned(TypedDict, total=False):
+    """A state with several fields that an answer may be in."""
+
+    question: str
+    answer: str
+    result: str
+
+
+def test_each_capture_starts_anew() -> None:
+    """What a graph answered in one test is no earlier answer in the next."""
+
+    def node(_: Any) -> Any:
+        model("Seven.").invoke("?")
+        return {"answer": "We open at 7.", "result": "A draft."}
+
+    builder = graphs.StateGraph(Canned)
+    builder.add_node("node", node)
+    builder.add_edge(graphs.START, "node")
+    graph = builder.compile()
+    for _ in range(2):
+        with capture() as taken:
+            graph.invoke({"question": "When?"}, in_thread("t-1", "ada"))
+        assert taken.one("Generation").text == "We open at 7."
+
+
 class Lame:
     """A model that breaks down each time that it is to answer something of this list."""
 

@@ -101,7 +101,7 @@ async def test_two_users_of_one_thread_name(mode: Mode, way: str, sink: Sink) ->
     await bob.drive(mode, of_bob, None)
     assert told(sink) == [pair("ada", QUESTION), pair("bob", OTHER)]
     assert_nothing_left()
-    assert len(waiting._questions) == 0
+    assert len(waiting._questions()) == 0
 
 
 @pytest.mark.parametrize("mode", SINGLE)
@@ -127,7 +127,7 @@ async def test_asked_anew(mode: Mode, sink: Sink) -> None:
     await drive(mode, graph, {"question": OTHER}, about)
     await drive(mode, graph, None, about)
     assert told(sink) == [pair("ada", OTHER)]
-    assert len(waiting._questions) == 0
+    assert len(waiting._questions()) == 0
 
 
 @pytest.fixture
@@ -159,4 +159,4 @@ async def test_no_text_of_chains(mode: Mode, sink: Sink) -> None:
     about: Any = {**config("ada"), "metadata": {"thread_id": "main"}}
     await drive(mode, chain, {"question": QUESTION}, about)
     assert turns_told(sink) == []
-    assert len(waiting._questions) == 0
+    assert len(waiting._questions()) == 0

@@ -6,7 +6,7 @@ import sys
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._memory import Memory
+from trubrics_instrument import _runtime
 from trubrics_instrument._observer import who_asks
 from trubrics_instrument._reader import Asked, TurnKey
 from trubrics_instrument._trail import NO_HISTORY, number_of
@@ -16,13 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trubrics_instrument._identity import Claim
+    from trubrics_instrument._memory import Memory
     from trubrics_instrument._observer import Observer, Start
     from trubrics_instrument.langchain.question import Question
 
-# They hold texts, so fewer than elsewhere.
-_questions: Memory[Question] = Memory(1_000)
-_last_steps: Memory[float] = Memory()
-_last_told: Memory[tuple[int, ...]] = Memory()
 _TOLD_KEPT = 16
 # The next model, perhaps with a tool before it. A new question takes more steps.
 _SOON = 2
@@ -41,20 +38,20 @@ class Stop:
         claim = claim_in(self.configurable, metadata)
         self._place = _place(observer, start, metadata, claim) if is_graph else None
         self._step: int | None = None
-        self.question = _questions.pop(self._place) if self._place and len(_questions) else None
+        self.question = _questions().pop(self._place) if self._place and len(_questions()) else None
 
     def wait(self, question: Question | None) -> None:
         """Keep the question of a run that ended without a model: it may have stopped before one."""
         waits = question or self.question
         if self._place is not None and waits is not None:
-            _questions.put(self._place, waits._replace(history=NO_HISTORY))
+            _questions().put(self._place, waits._replace(history=NO_HISTORY))
 
     def tell(self, text: str | None) -> None:
         """Note what the graph has answered."""
         if self._place is not None and text:
             number = number_of(text)
             before = [one for one in self._told if one != number]
-            _last_told.put(self._place, (*before, number)[-_TOLD_KEPT:])
+            _last_told().put(self._place, (*before, number)[-_TOLD_KEPT:])
 
     @property
     def last_told(self) -> tuple[int, ...]:
@@ -71,15 +68,15 @@ class Stop:
 
     @property
     def _told(self) -> tuple[int, ...]:
-        return (_last_told.get(self._place) if self._place else None) or ()
+        return (_last_told().get(self._place) if self._place else None) or ()
 
     def edited(self) -> None:
         """Note that the app has changed the state of the graph, which takes a step of it."""
         self.wait(None)
         thread_id = self._place.thread_id if self._place else None
-        last = _last_steps.get(thread_id)
+        last = _last_steps().get(thread_id)
         if last is not None:
-            _last_steps.put(thread_id, last + 1)
+            _last_steps().put(thread_id, last + 1)
 
     def pass_step(self, metadata: Mapping[str, Any]) -> None:
         """Note in which step of the graph a model is asked; a graph inside has steps of its own.
@@ -98,7 +95,7 @@ class Stop:
         the first model is asked the same again.
         """
         step = -inf if self._step is None else self._step
-        _last_steps.put(thread_id, inf if surely else step)
+        _last_steps().put(thread_id, inf if surely else step)
         return list(_names(thread_id, asked))
 
     def turn_keys(self, thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:
@@ -107,10 +104,23 @@ class Stop:
         Another process may have begun a turn since; such a turn has gone on by several steps, and
         is only known by what its first model was asked: as one of an earlier checkpoint is.
         """
-        last, step = _last_steps.get(thread_id), self._step
+        last, step = _last_steps().get(thread_id), self._step
         near = last is not None and (last == inf or (step is not None and step <= last + _SOON))
         names = _names(thread_id, asked)
         return names if near else names[:1]
+
+
+def _questions() -> Memory[Question]:
+    """Return what was asked of graphs that stopped before any model: texts, so only so many."""
+    return _runtime.memory("questions of graphs", 1_000)
+
+
+def _last_steps() -> Memory[float]:
+    return _runtime.memory("last steps of graphs")
+
+
+def _last_told() -> Memory[tuple[int, ...]]:
+    return _runtime.memory("last answers of graphs")
 
 
 def _names(thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:
