@@ -7,9 +7,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
-from urllib.parse import urlsplit
 
-from trubrics_instrument._hosts import is_loopback
+from trubrics_instrument._hosts import is_address, is_loopback
 
 if TYPE_CHECKING:
     import re
@@ -134,6 +133,7 @@ _FROM_ENVIRONMENT = (
     "spool",
     "spool_dir",
 )
+OPTIONS = frozenset(field.name for field in fields(Config))
 VARIABLES = frozenset(f"TRUBRICS_{name.upper()}" for name in _FROM_ENVIRONMENT)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -189,15 +189,9 @@ def _check_host(name: str, value: object) -> None:
     _check_text(name, value)
     if value is None:
         return
-    try:
-        parts = urlsplit(str(value))
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        valid = valid and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
     if "@" in str(value):  # which may follow a password, so the value is not shown
         raise ValueError(f"{name} names a user: the key is given as api_key, not in the URL")
-    if not valid:
+    if not is_address(str(value)):
         raise ValueError(f"{name}={value!r} is no http(s) URL, such as {DEFAULT_HOST!r}")
 
 

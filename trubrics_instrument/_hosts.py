@@ -21,6 +21,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is the URL of a host, over HTTP or HTTPS."""
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:
+        return False
+
+
 def proxies_to(host: str) -> dict[str, str]:
     """Return what keeps `requests` from taking a proxy of the environment's to this machine.
 

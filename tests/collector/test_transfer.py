@@ -90,7 +90,7 @@ def test_a_line_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
     refusals = (
         "line 3: line: JSON decode error\n"
         "line 4: event: Field required; timestamp: Field required\n"
-        "2 lines were not taken.\n"
+        "2 lines not taken.\n"
     )
     assert command(tmp_path / "db", "import", str(file)) == (
         1,
@@ -127,6 +127,16 @@ def test_an_export_can_be_one_users(server: Collector) -> None:
     assert exported("--user", "bob") == [event(user_id="bob"), later]
     assert exported("--since", "2024-10-10") == [later]
     assert exported("--user", "ada", "--since", "2024-10-10") == []
+    refused = command(server.db, "export", "--since", "banana")
+    assert (refused.out, refused.err) == ("", "--since banana: write a day, such as 2026-11-22\n")
+
+
+def test_nothing_goes_to_what_is_no_address(server: Collector) -> None:
+    """A host that cannot be one is said at once, and nothing is sent."""
+    to = ("forward", "--to-trubrics", "--to-host", "nonsense", "--api-key", "key")
+    done = command(server.db, *to)
+    known = "https://app.trubrics.com/api/ingestion"
+    assert (done.code, done.err) == (2, f"--to-host nonsense: write a URL, such as {known}\n")
 
 
 def test_a_user_is_deleted_by_command(server: Collector) -> None:

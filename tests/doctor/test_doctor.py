@@ -18,7 +18,7 @@ import wrapt
 import trubrics_instrument
 from tests.homeless import be_homeless
 from tests.replies import json_reply, raw_reply
-from trubrics_instrument import cli, collector
+from trubrics_instrument import _config, cli, collector
 from trubrics_instrument.doctor import Finding, report
 from trubrics_instrument.doctor import delivery as of_delivery
 from trubrics_instrument.doctor.delivery import delivery, send_test_event
@@ -66,9 +66,31 @@ def of_host(host: str, **options: Any) -> list[Finding]:
 def test_a_misspelt_variable() -> None:
     """What nobody reads and was meant to be another is told; what is somebody else's is not."""
     environ = {"TRUBRICS_HOSTS": "x", "TRUBRICS_HOST": "x", "TRUBRICS_COLLECTOR_PASSWORD": "x"}
-    assert [one.line() for one in misspelt({**environ, "TRUBRICS_EMAIL": "x"})] == [
-        "note  configuration   TRUBRICS_HOSTS is not read -> is it TRUBRICS_HOST?"
+    environ |= {"TRUBRICS_EMAIL": "x", "TRUBRICS_FLUSH_INTERVAL_S": "3"}
+    told = "note  configuration   {} is not read -> {}".format
+    assert [one.line() for one in misspelt(environ)] == [
+        told("TRUBRICS_FLUSH_INTERVAL_S", "use configure(flush_interval_s=...)"),
+        told("TRUBRICS_HOSTS", "is it TRUBRICS_HOST?"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({}, "note  enabled         no: nothing is observed -> look for configure(enabled=False)"),
+        (
+            {"ENABLED": "0"},
+            "note  enabled         no: nothing is observed -> remove TRUBRICS_ENABL",
+        ),
+        ({"SAMPLE_RATE": "7"}, "wrong enabled         no, because TRUBRICS_SAMPLE_RATE=7.0 must"),
+    ],
+)
+def test_switched_off(environ: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says who did it; a key that is missing is not what keeps events at home then."""
+    for name, value in environ.items():
+        monkeypatch.setenv(f"TRUBRICS_{name}", value)
+    (finding,) = delivery(_config.Config(enabled=False))
+    assert finding.line().startswith(line)
 
 
 def test_a_user_without_a_home(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:

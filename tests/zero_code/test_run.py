@@ -259,6 +259,17 @@ def test_local_uses_the_collector_that_runs(
         assert beside.takes_events(there.url) is used
 
 
+def test_local_says_whose_collector_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that is there already stays when the app ends."""
+    with collector.running(tmp_path / "db") as there:
+        monkeypatch.setattr(beside, "PORT", int(there.url.rpartition(":")[2]))
+        assert beside.start(0) == {"TRUBRICS_HOST": there.url, "TRUBRICS_API_KEY": ""}
+    line = f"Your conversations: {there.url} (the collector that is running)\n"
+    assert capsys.readouterr().err == line
+
+
 @pytest.mark.parametrize(
     "reply", [json_reply({}), json_reply([], 422), raw_reply(b"Hello"), raw_reply(b"5")]
 )

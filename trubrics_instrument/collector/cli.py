@@ -91,13 +91,23 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
 
     commands = parser.add_subparsers(title="instead of serving", metavar="COMMAND")
     export = commands.add_parser("export", help="write what was collected to standard output")
-    export.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
+    export.add_argument(
+        "--format",
+        choices=("jsonl", "csv"),
+        default="jsonl",
+        help="JSON Lines, which import takes, or a table (%(default)s)",
+    )
     export.add_argument("--user", default="", help="only this user's events")
     export.add_argument("--since", default="", help="only from this day on, as 2026-11-22")
     taking = commands.add_parser("import", help="take in JSON Lines, as export writes them")
-    taking.add_argument("file", type=Path)
+    taking.add_argument("file", type=Path, help="file of JSON Lines")
     forward = commands.add_parser("forward", help="deliver what was collected to Trubrics")
-    forward.add_argument("--to-trubrics", action="store_true", required=True)
+    forward.add_argument(
+        "--to-trubrics",
+        action="store_true",
+        required=True,
+        help="say that the events may leave this machine",
+    )
     forward.add_argument("--api-key", help="the project's key (TRUBRICS_API_KEY)")
     forward.add_argument("--to-host", help="another ingestion address than Trubrics' own")
     forward.add_argument(
@@ -107,7 +117,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
         help="what to do with events that were on their way when an earlier run was cut off",
     )
     delete = commands.add_parser("delete-user", help="delete every event of a user")
-    delete.add_argument("user")
+    delete.add_argument("user", help="the user's id")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     for command in (export, taking, forward, delete):
         _add_db(command, SUPPRESS)

@@ -6,8 +6,10 @@ import os
 import sqlite3
 import sys
 from contextlib import closing
+from datetime import date
 from typing import TYPE_CHECKING
 
+from trubrics_instrument._hosts import is_address
 from trubrics_instrument.collector import transfer
 from trubrics_instrument.collector.cli import fail, say
 from trubrics_instrument.collector.forward import (
@@ -51,6 +53,8 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
 
 def export_events(args: argparse.Namespace) -> int:
     """Write the events to standard output."""
+    if not _is_day(args.since):
+        return fail(f"--since {args.since}: write a day, such as 2026-11-22")
     write = transfer.write_csv if args.format == "csv" else transfer.write_jsonl
     with closing(Store(args.db)) as store, store.reading() as db:
         for part in write(transfer.select(db, user_id=args.user, since=args.since)):
@@ -68,7 +72,7 @@ def import_events(args: argparse.Namespace) -> int:
         fail(f"line {number}: {reason}")
     if not imported.refused:
         return 0
-    fail(f"{len(imported.refused):,} lines were not taken.")
+    fail(f"{counted(len(imported.refused), 'line')} not taken.")
     return _FAILED
 
 
@@ -77,7 +81,10 @@ def forward_events(args: argparse.Namespace) -> int:
     api_key = args.api_key or os.environ.get("TRUBRICS_API_KEY", "")
     if not api_key:
         return fail("A key is needed: set TRUBRICS_API_KEY to the one from the project's settings.")
-    target = Target((args.to_host or TRUBRICS_HOST).rstrip("/"), api_key)
+    host = args.to_host or TRUBRICS_HOST
+    if not is_address(host):
+        return fail(f"--to-host {host}: write a URL, such as {TRUBRICS_HOST}")
+    target = Target(host.rstrip("/"), api_key)
     with closing(Store(args.db)) as store:
         done = forward(store, target, unsure=args.unsure, report=_report)
     if done.total:
@@ -102,6 +109,14 @@ def delete_events(args: argparse.Namespace) -> int:
                 return fail("Nothing was deleted.")
         say(f"{counted(delete_user(store, args.user), 'event')} deleted.")
     return 0
+
+
+def _is_day(text: str) -> bool:
+    """Whether a text is a day, or nothing."""
+    try:
+        return not text or bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _report(progress: Progress) -> None:

@@ -37,7 +37,8 @@ TEST_USER = "trubrics-doctor"
 def delivery(config: Config) -> Iterator[Finding]:
     """Yield what is configured, and whether the host answers."""
     if not config.enabled:
-        yield note("enabled", "no: nothing is observed", "remove TRUBRICS_ENABLED=0")
+        yield _why_off()
+        return
     target = config.destination(api_key=None, host=None)
     yield _key(config)
     if target is not None:
@@ -57,6 +58,16 @@ def send_test_event() -> Finding:
         return ok("test event", f'"{TEST_EVENT}" of user "{TEST_USER}" has arrived')
     why = stats.last_error or ", ".join(stats.dropped) or f"no answer within {_FLUSH_S:.0f} s"
     return wrong("test event", f"not delivered: {why}", "see the line on the host")
+
+
+def _why_off() -> Finding:
+    """Say who has switched observation off, or what."""
+    try:
+        off = not _config.build(os.environ, {}).enabled
+    except ValueError as error:
+        return wrong("enabled", f"no, because {error}", "correct it, or remove it")
+    remedy = "remove TRUBRICS_ENABLED" if off else "look for configure(enabled=False) in the app"
+    return note("enabled", "no: nothing is observed", remedy)
 
 
 def _key(config: Config) -> Finding:

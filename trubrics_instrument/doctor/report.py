@@ -31,6 +31,11 @@ def misspelt(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield the variables that nobody reads, and whose names are nearly those of others."""
     for name in sorted(environ):
         if name.startswith("TRUBRICS_") and name not in _config.VARIABLES:
+            option = name.removeprefix("TRUBRICS_").lower()
+            if option in _config.OPTIONS:
+                remedy = f"use configure({option}=...)"
+                yield note("configuration", f"{name} is not read", remedy)
+                continue
             for meant in get_close_matches(name, _config.VARIABLES, n=1, cutoff=0.85):
                 yield note("configuration", f"{name} is not read", f"is it {meant}?")
 

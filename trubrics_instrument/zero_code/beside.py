@@ -33,13 +33,15 @@ def start(app_pid: int) -> dict[str, str]:
         NotStartedError: It could not be started.
     """
     url = f"http://127.0.0.1:{PORT}"
-    if not takes_events(url):
+    if takes_events(url):
+        _say(f"Your conversations: {url} (the collector that is running)")
+    else:
         missing = missing_extra()
         if missing:
             raise NotStartedError(missing)
         url = _start(app_pid)
-    _say(f"Your conversations: {url} (as long as the app runs)")
-    _say("and afterwards:     trubrics-instrument collector")
+        _say(f"Your conversations: {url} (as long as the app runs)")
+        _say("and afterwards:     trubrics-instrument collector")
     return {"TRUBRICS_HOST": url, "TRUBRICS_API_KEY": ""}
 
 
