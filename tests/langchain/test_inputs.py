@@ -103,6 +103,7 @@ def test_a_content_is_no_message(beside: dict[str, Any]) -> None:
         {"role": "assistant", "content": ANSWER},
         {"type": "ai", "content": ANSWER},
         ("ai", ANSWER),
+        ["ai", ANSWER],  # as JSON has a pair
         AIMessage(ANSWER),
     ],
 )

@@ -253,6 +253,35 @@ async def test_time_travel(mode: Mode, sink: Sink) -> None:
     assert_nothing_left()
 
 
+@pytest.mark.parametrize("inside", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_breakpoint_at_a_graph_inside(
+    mode: Mode, inside: tuple[bool, bool], sink: Sink
+) -> None:
+    """A turn goes on whichever of its models is in a graph inside, which counts its own steps."""
+
+    def asks(words: str, *, within: bool) -> Any:
+        def node(_: Any) -> Any:
+            return {"answer": str(model(words).invoke(f"{words}?").content)}
+
+        return line_of(node, state=Trip) if within else node
+
+    first, second = inside
+    nodes = [asks("A plan.", within=first), asks(ANSWER, within=second)]
+    compiled = {"checkpointer": MemorySaver(), "interrupt_before": ["node-1"]}
+    graph = line_of(*nodes, state=Trip, compiled=compiled)
+    await drive(mode, graph, {"question": QUESTION}, config())
+    await drive(mode, graph, None, config())
+    assert brief(sink) == [
+        [
+            ("Prompt", QUESTION, None, None, None),
+            ("Generation", "A plan.", None, "ok", None),
+            ("Generation", ANSWER, None, "ok", None),
+        ]
+    ]
+    assert_nothing_left()
+
+
 @pytest.mark.parametrize("mode", SINGLE)
 async def test_breakpoint(mode: Mode, sink: Sink) -> None:
     """A graph that was stopped before its tools goes on with the same turn, each tool told once."""

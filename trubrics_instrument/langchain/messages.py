@@ -75,7 +75,7 @@ def first_text(values: Iterable[Any]) -> str | None:
 
 def role(message: Any) -> Role | None:
     """Return who speaks in a message, a `(role, content)` pair or a dict; None if it is none."""
-    if isinstance(message, tuple):
+    if isinstance(message, (tuple, list)):
         return _role_of_pair(each(message))
     if isinstance(message, dict):
         return _role_in(cast("dict[str, Any]", message))
@@ -91,7 +91,7 @@ def role(message: Any) -> Role | None:
 
 def content(message: Any) -> Any:
     """Return the content of whatever `role` knows."""
-    if isinstance(message, tuple):
+    if isinstance(message, (tuple, list)):
         return each(message)[1]
     return field(message, "content")
 

@@ -83,6 +83,7 @@ def start_step(started: Started, given: Any) -> None:
     turn = _turn_of(started, given)
     if turn is not None:
         runs.enter(started.key, turn)
+        turn.step_started(started.metadata)
         if resumes(given):
             turn.went_on()
 

@@ -118,7 +118,7 @@ class RunTurn:
         self, key: Hashable, origin: Origin, question: Question, metadata: Mapping[str, Any]
     ) -> None:
         """Take note of a model's start; the first one settles who asks, and where."""
-        self._stop.pass_step(metadata)
+        self._stop.pass_model(metadata)
         self._interrupts.passed()
         self._models_open[key] = None
         self._models_started.append(key)
@@ -157,6 +157,10 @@ class RunTurn:
     def found_documents(self, count: int) -> None:
         """Take note of how much a retriever found."""
         self._documents.append(count)
+
+    def step_started(self, metadata: Mapping[str, Any]) -> None:
+        """Take note of a step of the graph."""
+        self._stop.pass_node(metadata)
 
     def step_failed(self, error: BaseException, key: Hashable, parent: Hashable) -> None:
         """Take note of an interrupt: a human is to be asked, and nothing has failed."""

@@ -37,6 +37,7 @@ class Stop:
         is_graph, self.configurable = configured(sys._getframe(2))
         claim = claim_in(self.configurable, metadata)
         self._place = _place(observer, start, metadata, claim) if is_graph else None
+        self._node_step: int | None = None
         self._step: int | None = None
         self.question = _questions().pop(self._place) if self._place and len(_questions()) else None
 
@@ -78,15 +79,13 @@ class Stop:
         if last is not None:
             _last_steps().put(thread_id, last + 1)
 
-    def pass_step(self, metadata: Mapping[str, Any]) -> None:
-        """Note in which step of the graph a model is asked; a graph inside has steps of its own.
+    def pass_node(self, metadata: Mapping[str, Any]) -> None:
+        """Note in which step of the graph a node runs."""
+        self._node_step = _step_in(metadata, self._node_step)
 
-        Source: langgraph 0.2 to 1.2.
-        """
-        step = metadata.get("langgraph_step")
-        inside = "|" in str(metadata.get("langgraph_checkpoint_ns"))
-        if isinstance(step, int) and not inside:
-            self._step = step
+    def pass_model(self, metadata: Mapping[str, Any]) -> None:
+        """Note in which step of the graph a model is asked: its own, or its node's."""
+        self._step = _step_in(metadata, self._node_step)
 
     def stand(self, thread_id: str, asked: str | None, *, surely: bool) -> list[TurnKey]:
         """Note that the turn may go on after this step, and return the names to keep it under.
@@ -108,6 +107,16 @@ class Stop:
         near = last is not None and (last == inf or (step is not None and step <= last + _SOON))
         names = _names(thread_id, asked)
         return names if near else names[:1]
+
+
+def _step_in(metadata: Mapping[str, Any], else_step: int | None) -> int | None:
+    """Return the step of the graph, but not one of a graph inside, which counts its own.
+
+    Source: langgraph 0.2 to 1.2.
+    """
+    step = metadata.get("langgraph_step")
+    inside = "|" in str(metadata.get("langgraph_checkpoint_ns"))
+    return step if isinstance(step, int) and not inside else else_step
 
 
 def _questions() -> Memory[Question]:
