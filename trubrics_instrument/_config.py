@@ -180,7 +180,7 @@ def _check_key(name: str, value: object) -> None:
     _check_text(name, value)
     if value is not None and not all("!" <= character <= "~" for character in str(value)):
         raise ValueError(
-            f"{name} holds what no header can carry, such as a space or a line break: "
+            f"{name} has a space, a line break or another sign that no header can carry: "
             "give the key alone"
         )
 

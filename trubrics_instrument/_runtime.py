@@ -1,4 +1,4 @@
-"""What holds for the whole process: the configuration and the senders; the only mutable global."""
+"""What holds for the whole process: the configuration, the senders, and what is remembered."""
 
 from __future__ import annotations
 

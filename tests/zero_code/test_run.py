@@ -211,7 +211,7 @@ def test_what_cannot_be_run_is_one_clear_line(server: Loopback, tmp_path: Path) 
     assert run(environment) == (
         2,
         "",
-        "Run what? For example: trubrics-instrument run python app.py\n",
+        "No command is given. For example: trubrics-instrument run python app.py\n",
     )
 
 

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if command[:1] == ["--"]:
         del command[0]
     if not command:
-        return fail("Run what? For example: trubrics-instrument run python app.py")
+        return fail("No command is given. For example: trubrics-instrument run python app.py")
     try:
         config = _config.build(os.environ, {})
     except ValueError as error:
