@@ -38,7 +38,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "_context",
             "_cost",
             "_delivery",
-            "_frameworks",
+            "_chat_uis",
             "_identity",
             "_privacy",
             "_threads",

@@ -72,7 +72,7 @@ class Conversation:
         # A turn that began elsewhere takes nobody's place: a stranger's may look the same.
         if self._place is not None and self._place.thread_id == self.who.thread_id:
             self._place.go_on(self._trail.question)
-        _scope.note_call(self.turn)
+        _scope.note_turn(self.turn)
 
     def keep(self, keys: Sequence[TurnKey], *, share: bool = False) -> None:
         """Keep the turn open, under names by which a later call will ask for it.
@@ -161,7 +161,7 @@ class Conversation:
         """
         previous_id = self._asked.previous_id
         names = self._named(self._asked.turn_keys, wide=previous_id is not None)
-        last: Turn | None = _scope.last_call()
+        last: Turn | None = _scope.last_turn()
         awaited: frozenset[Hashable] = last.awaited if last else frozenset()
         found = (last if name in awaited else self._turns.find(name) for name in names)
         own = next(filter(None, found), None)
@@ -181,7 +181,7 @@ class Conversation:
         Two anonymous users who ask the same are two: without a name, only the code that failed
         can try again.
         """
-        key, last = self._retry_key(), _scope.last_call()
+        key, last = self._retry_key(), _scope.last_turn()
         if last is not None and self._is_shortened(last.failed_as):
             key = last.failed_as
         failed = self._turns.failed(key)

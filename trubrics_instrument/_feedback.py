@@ -10,8 +10,8 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument import _events, _runtime, _scope
+from trubrics_instrument._chat_uis import session
 from trubrics_instrument._events import Event
-from trubrics_instrument._frameworks import session
 from trubrics_instrument._identity import anonymous_id
 from trubrics_instrument._ids import clean_id
 from trubrics_instrument._shield import shield
@@ -90,7 +90,7 @@ def _event(
 def _told(target: object) -> Told:
     """Return where the answer was told; where this process does not know, only its id."""
     if target is None:
-        turn = _scope.last_call()
+        turn = _scope.last_turn()
         if turn is None or turn.answer is None:
             raise ValueError(
                 "feedback(None, ...) is for the last answer of this request, task or thread, and "

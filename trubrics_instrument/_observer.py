@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument import _config, _runtime, _scope
+from trubrics_instrument._chat_uis import session
 from trubrics_instrument._conversation import thread_of_answer
 from trubrics_instrument._events import own_properties
-from trubrics_instrument._frameworks import session
 from trubrics_instrument._identity import (
     OWN_KEYS,
     THREAD_KEYS,

@@ -13,8 +13,8 @@ from trubrics_instrument._ids import clean_id
 from trubrics_instrument._version import __version__
 
 if TYPE_CHECKING:
+    from trubrics_instrument._chat_uis import Session
     from trubrics_instrument._config import Config
-    from trubrics_instrument._frameworks import Session
 
 SOURCE = f"trubrics-instrument/{__version__}"
 

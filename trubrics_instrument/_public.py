@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument import _config, _runtime, _scope
 from trubrics_instrument._around import decorate
-from trubrics_instrument._frameworks import session
+from trubrics_instrument._chat_uis import session
 from trubrics_instrument._ids import clean_id
 from trubrics_instrument._shield import faults, stopped
 

@@ -38,15 +38,15 @@ class Request:
 
     Attributes:
         identified: What `identify()` has said.
-        last_call: The last model call that was started in it.
+        last_turn: The turn of the last model call that was started in it.
     """
 
-    __slots__ = ("__weakref__", "_came_with", "identified", "last_call")
+    __slots__ = ("__weakref__", "_came_with", "identified", "last_turn")
 
     def __init__(self) -> None:
         self._came_with: tuple[Callable[[], Said], ...] = ()
         self.identified = _NOTHING
-        self.last_call: Any = None
+        self.last_turn: Any = None
 
     def comes_with(self, word: Callable[[], Said]) -> None:
         """Take note of one more who can say whose request it is; the last one goes first."""
@@ -69,17 +69,17 @@ class Request:
 
 
 class _Entered:
-    """A context that was entered: whose it is, its word, and the last model call started in it.
+    """A context that was entered: whose it is, its word, and the turn that was last in it.
 
     Mutable, so that it is seen from outside what was started in a copy of the context variables.
     """
 
-    __slots__ = ("last_call", "owner", "said")
+    __slots__ = ("last_turn", "owner", "said")
 
     def __init__(self, owner: object, word: Said) -> None:
         self.owner = owner
         self.said = word
-        self.last_call: Any = None
+        self.last_turn: Any = None
 
 
 class _Here(NamedTuple):
@@ -88,7 +88,7 @@ class _Here(NamedTuple):
     contexts: tuple[_Entered, ...] = ()
     request: Request | None = None
     identified: Said = _NOTHING
-    last_call: Any = None
+    last_turn: Any = None
     outside: _Here | None = None
 
 
@@ -118,26 +118,26 @@ def _switching_off(around: tuple[_Entered, ...]) -> tuple[_Entered, ...]:
     return tuple(one for one in around if not (one.said.enabled and one.said.observed))
 
 
-def note_call(call: object) -> None:
-    """Take note that a model call starts here, for a feedback that names no answer."""
+def note_turn(turn: object) -> None:
+    """Take note of the turn whose model is called here, for whatever names no turn later."""
     here = _here.get()
     for entered in here.contexts:
-        entered.last_call = call
+        entered.last_turn = turn
     if here.request is not None:
-        here.request.last_call = call
+        here.request.last_turn = turn
     else:
-        _here.set(_Here(here.contexts, None, here.identified, call, here.outside))
+        _here.set(_Here(here.contexts, None, here.identified, turn, here.outside))
 
 
-def last_call() -> Any:
-    """Return the model call that was started last in this scope; None if there was none.
+def last_turn() -> Any:
+    """Return the turn whose model was called last in this scope; None if there was none.
 
-    The scope is the innermost context in which one was started, then the request. Only where there
+    The scope is the innermost context in which one was called, then the request. Only where there
     is neither, it is the task or thread: what that did before may be somebody else's.
     """
     here = _here.get()
-    started = (one.last_call for one in reversed(here.contexts) if one.last_call is not None)
-    outermost = here.last_call if here.request is None else here.request.last_call
+    started = (one.last_turn for one in reversed(here.contexts) if one.last_turn is not None)
+    outermost = here.last_turn if here.request is None else here.request.last_turn
     if here.contexts and here.request is None:
         outermost = None
     return next(started, outermost)

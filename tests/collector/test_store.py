@@ -16,14 +16,14 @@ from tests.collector.conftest import TIMEOUT_S, until
 from trubrics_instrument.collector import log
 from trubrics_instrument.collector.log import Log
 from trubrics_instrument.collector.removal import delete_before, delete_user
-from trubrics_instrument.collector.rows import Row, to_row
+from trubrics_instrument.collector.rows import COLUMNS, Row, to_row
 from trubrics_instrument.collector.schema import (
     APPLICATION_ID,
     ForeignDatabaseError,
     create_events,
     prepare,
 )
-from trubrics_instrument.collector.store import COLUMNS, STEPS, Store
+from trubrics_instrument.collector.store import STEPS, Store
 
 if TYPE_CHECKING:
     from pathlib import Path

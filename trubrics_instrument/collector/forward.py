@@ -10,7 +10,7 @@ import requests
 from urllib3.exceptions import NewConnectionError
 
 from trubrics_instrument._hosts import is_page, proxies_to
-from trubrics_instrument.collector.rows import Row
+from trubrics_instrument.collector.rows import COLUMNS
 from trubrics_instrument.collector.transfer import to_wire
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ TRUBRICS_HOST = "https://app.trubrics.com/api/ingestion"
 EVENTS_PER_REQUEST = 100
 TIMEOUT_S = 30.0
 MOST_ATTEMPTS = 8
-_COLUMNS = ", ".join(Row._fields)
 _OK = range(200, 300)
 _NOT_TAKEN_YET = {429, 503}
 _REFUSES_AN_EVENT = {400, 413, 422}
@@ -172,7 +171,7 @@ def _start(store: Store, target: Target, unsure: str) -> int:
 def _next(store: Store, through: int, newest: int) -> list[sqlite3.Row]:
     with store.reading() as db:
         return db.execute(
-            f"SELECT id, {_COLUMNS} FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",  # noqa: S608 - names from Row
+            f"SELECT id, {COLUMNS} FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",  # noqa: S608 - names from Row
             (through, newest, EVENTS_PER_REQUEST),
         ).fetchall()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trubrics_instrument.collector import sums
 from trubrics_instrument.collector.fields import to_timestamp
-from trubrics_instrument.collector.rows import Row
+from trubrics_instrument.collector.rows import COLUMNS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 TIDY_EVERY_S = 3600
 EVENTS_PER_STEP = 2_000
 _PAGES_PER_MERGE = 500
-_COLUMNS = ", ".join(Row._fields)
 _OF_USER = f"SELECT e.id FROM {sums.OF_USER}"  # noqa: S608 - not a value
 _BEFORE = "SELECT id FROM events WHERE timestamp < :before"
 
@@ -69,7 +68,7 @@ def _delete(store: Store, which: str, values: Mapping[str, str]) -> int:
 def _delete_some(db: sqlite3.Connection, which: str, values: Mapping[str, str]) -> int:
     db.execute("PRAGMA secure_delete = ON")
     found = db.execute(
-        f"SELECT id, {_COLUMNS} FROM events WHERE id IN ({which} LIMIT :most)",  # noqa: S608 - one of two
+        f"SELECT id, {COLUMNS} FROM events WHERE id IN ({which} LIMIT :most)",  # noqa: S608 - one of two
         {**values, "most": EVENTS_PER_STEP},
     ).fetchall()
     db.executemany("DELETE FROM events WHERE id = ?", [(event["id"],) for event in found])

@@ -61,6 +61,10 @@ class Row(NamedTuple):
     properties: str
 
 
+# What a SELECT asks for to get a Row.
+COLUMNS = ", ".join(Row._fields)
+
+
 def to_row(user_id: str, event: str, timestamp: str, properties: Mapping[str, object]) -> Row:
     """Return the row of one valid event.
 

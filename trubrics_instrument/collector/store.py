@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument.collector import sums
 from trubrics_instrument.collector.log import Log
-from trubrics_instrument.collector.rows import Row
+from trubrics_instrument.collector.rows import COLUMNS, Row
 from trubrics_instrument.collector.schema import (
     ForeignDatabaseError,
     create_events,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ", ".join(Row._fields)
 _INSERT = (
     f"INSERT INTO events (id, {COLUMNS}) "  # noqa: S608 - the names are ours
     f"VALUES (?, {', '.join('?' * len(Row._fields))})"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from trubrics_instrument.collector import rows as kinds
 from trubrics_instrument.collector.buckets import to_bucket
-from trubrics_instrument.collector.rows import Row
+from trubrics_instrument.collector.rows import COLUMNS, Row
 from trubrics_instrument.collector.schema import MEASURES, USER_MEASURES
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 TITLE_CHARS = 160
-_COLUMNS = ", ".join(Row._fields)
 _AT = {name: index for index, name in enumerate(MEASURES)}
 _COUNTED_KINDS = {
     kinds.PROMPT: _AT["prompts"],
@@ -150,7 +149,7 @@ def _measure_thread_again(db: sqlite3.Connection, thread_id: str) -> None:
     (number,) = db.execute(query, (thread_id,)).fetchone()
     db.execute("DELETE FROM threads WHERE number = ?", (number,))
     left = db.execute(
-        f"SELECT {_COLUMNS} FROM events WHERE id IN "  # noqa: S608 - names from Row
+        f"SELECT {COLUMNS} FROM events WHERE id IN "  # noqa: S608 - names from Row
         "(SELECT event FROM thread_events WHERE number = ?) ORDER BY timestamp, id",
         (number,),
     )

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from trubrics_instrument.collector.rows import Row, to_properties
+from trubrics_instrument.collector.rows import COLUMNS, Row, to_properties
 from trubrics_instrument.collector.sums import OF_USER
 from trubrics_instrument.collector.validate import InvalidBodyError, read_event
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from trubrics_instrument.collector.store import Store
 
 ROWS_PER_STEP = 500
-_COLUMNS = ", ".join(Row._fields)
 _IS_OF_USER = f"id IN (SELECT e.id FROM {OF_USER})"  # noqa: S608 - not a value
 _TEXT_COLUMNS = ("user_id", "event", "text", "thread_id", "assistant_id", "event_id")
 # A spreadsheet takes such a cell for a formula, and whoever wrote the prompt wrote the formula.
@@ -53,7 +52,7 @@ def select(db: sqlite3.Connection, *, user_id: str = "", since: str = "") -> Ite
     conditions = " AND ".join(["1", *(condition for condition, value in offered if value)])
     return iter(
         db.execute(
-            f"SELECT id, {_COLUMNS} FROM events WHERE {conditions} ORDER BY id",  # noqa: S608 - ours
+            f"SELECT id, {COLUMNS} FROM events WHERE {conditions} ORDER BY id",  # noqa: S608 - ours
             {"user_id": user_id, "since": since},
         )
     )
