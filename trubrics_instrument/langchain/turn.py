@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument._call import ModelCall
 from trubrics_instrument._identity import claimed_by, first_of
 from trubrics_instrument._observer import start_now
-from trubrics_instrument._reader import Asked, Usage
+from trubrics_instrument._reader import Asked
 from trubrics_instrument._trail import NO_HISTORY
 from trubrics_instrument.langchain import runs
 from trubrics_instrument.langchain.interrupts import Interrupts, is_bubble
 from trubrics_instrument.langchain.messages import mapping
+from trubrics_instrument.langchain.models import Models
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
-from trubrics_instrument.langchain.outcome import (
-    ModelAnswer,
-    Outcome,
-    answer_of,
-    failure,
-    the_answering,
-)
-from trubrics_instrument.langchain.question import (
-    Question,
-    goes_on,
-    question_of,
-)
+from trubrics_instrument.langchain.outcome import Outcome, answer_of, failure, the_answering
+from trubrics_instrument.langchain.question import Question, goes_on, question_of
 from trubrics_instrument.langchain.reader import ResultReader
 from trubrics_instrument.langchain.reply import Known, Reply, reply_of
 from trubrics_instrument.langchain.tools import Tools, told_by_answer
@@ -34,11 +24,11 @@ from trubrics_instrument.langchain.waiting import Stop
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
+    from trubrics_instrument._reader import Usage
     from trubrics_instrument.langchain.origin import Origin
+    from trubrics_instrument.langchain.outcome import ModelAnswer
     from trubrics_instrument.langchain.settings import Settings
     from trubrics_instrument.langchain.tools import ToolRun
-
-_ANSWERS_KEPT = 16
 
 
 class Root(NamedTuple):
@@ -81,12 +71,8 @@ class RunTurn:
         self._first_asked: str | None = None
         self._untold = [True]
         self._call: ModelCall | None = None
-        self._models_started: list[Hashable] = []
-        self._models: set[str | None] = set()
-        self._models_open: dict[Hashable, None] = {}
-        self._usages: list[Usage] = []
-        self._answers: deque[ModelAnswer] = deque(maxlen=_ANSWERS_KEPT)
-        self._tools = Tools(self._answers)
+        self._models = Models()
+        self._tools = Tools(self._models.answers)
         self._documents: list[int] = []
         self.steps: dict[Hashable, None] = {}
         self._interrupts = Interrupts()
@@ -106,7 +92,7 @@ class RunTurn:
     @property
     def asking(self) -> bool:
         """Whether a model of it is at work."""
-        return bool(self._models_open)
+        return self._models.at_work
 
     @property
     def late(self) -> runs.Late | None:
@@ -120,9 +106,7 @@ class RunTurn:
         """Take note of a model's start; the first one settles who asks, and where."""
         self._stop.pass_model(metadata)
         self._interrupts.passed()
-        self._models_open[key] = None
-        self._models_started.append(key)
-        self._models.add(origin.model)
+        self._models.started(key, origin.model)
         if self._asked is None:
             self._first, self._first_asked = origin, question.text
             self._asked = self._asks(origin, question, metadata)
@@ -131,15 +115,13 @@ class RunTurn:
 
     def model_ended(self, key: Hashable, usage: Usage | None, answer: ModelAnswer | None) -> None:
         """Take note of a model's end, with what is known of it."""
-        if usage is not None:
-            self._usages.append(usage)
+        self._models.answered(usage, answer)
         if answer is not None:
-            self._answers.append(answer)
             if self._call is not None:
                 self._call.note(answer.properties(), answer.assistant())
             self._tools.hosted(answer)
             self._tell_tools()
-        self._models_open.pop(key, None)
+        self._models.ended(key)
         self._finish_when_done()
 
     def tool_started(self, tool: ToolRun) -> None:
@@ -228,7 +210,7 @@ class RunTurn:
         )
 
     def _reply(self, output: Any) -> Reply | None:
-        texts = [answer.choice.text for answer in reversed(self._answers)]
+        texts = self._models.words()
         asked = self._question or self._stop.question
         known = Known(
             asked=asked.text if asked else None,
@@ -287,7 +269,7 @@ class RunTurn:
 
         A stream that is closed early ends its root before its model.
         """
-        if self._outcome is None or self._models_open:
+        if self._outcome is None or self._models.at_work:
             return
         try:
             self._unfinished.pop()
@@ -301,19 +283,20 @@ class RunTurn:
         runs.outlive(self)
 
     def _finish(self, call: ModelCall, outcome: Outcome) -> None:
-        call.turn.model_calls += len(self._models_started) - 1
-        answering = the_answering(self._answers, outcome)
+        models = self._models
+        call.turn.model_calls += models.asked - 1
+        answering = the_answering(models.answers, outcome)
         if answering is not None:
             call.note(answering.properties(), answering.assistant())
             if answering.first_piece_s is not None:
                 call.first_piece(answering.first_piece_s)
                 call.note({"stream": True})
-        if len(self._models) > 1:
+        if models.are_several:
             call.note({"cost_usd": None})  # the tokens of several models have no one price
         if self._documents:
             call.note({"documents": sum(self._documents)})
         interrupts, ran = self._interrupts.shown(), self._tools.ran
-        answer = answer_of(outcome, answering, self._usages, interrupts, ran)
+        answer = answer_of(outcome, answering, models.usages, interrupts, ran)
         uses = answer.choices[0].tool_uses
         told_by_answer(call.turn.prompt_id, uses)
         assert self._asked is not None
