@@ -54,10 +54,10 @@ class Sources:
                 a WSGI environ). Not a context variable: a server may start the next request of a
                 connection inside of the one before.
         """
-        note: Callable[[], Request | None] | None = notes.get(_KEY)
-        request = (note and note()) or Request()
+        request = Request()
+        with shield("knowing a request again"):
+            request = _noted(notes)
         request.comes_with(lambda: self._said(carrier))
-        notes[_KEY] = ref(request)  # weak: what it came with holds the notes
         return request
 
     def _said(self, carrier: Any) -> Said:
@@ -81,6 +81,14 @@ class Sources:
         with shield("asking the app for a request's properties"):
             return dict(self._properties(carrier) or {})
         return {}
+
+
+def _noted(notes: MutableMapping[str, Any]) -> Request:
+    """Return the request that the notes are of."""
+    note: Callable[[], Request | None] | None = notes.get(_KEY)
+    request = (note and note()) or Request()
+    notes[_KEY] = ref(request)  # weak: what it came with holds the notes
+    return request
 
 
 def _check(name: str, value: object, kind: type, wanted: str) -> None:

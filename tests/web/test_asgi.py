@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trubrics_instrument import _public, _scope, identify
+from trubrics_instrument import _public, _scope, _shield, identify
 from trubrics_instrument.asgi import TrubricsMiddleware
 
 if TYPE_CHECKING:
@@ -130,6 +131,20 @@ async def test_a_mounted_app_with_a_middleware_of_its_own() -> None:
     known = _scope.Said(user_id="ada", thread_id="c", properties={"app": "chat"})
     told = known._replace(properties={"app": "chat", "page": "chat"})
     assert seen == [known, told]
+
+
+async def test_a_scope_that_takes_no_notes() -> None:
+    """A server's odd scope costs the app nothing, and each middleware has its own request."""
+    _shield.set_strict(strict=False)
+    seen: list[_scope.Said] = []
+
+    async def app(*_: Any) -> None:
+        seen.append(_scope.said())
+
+    ours = TrubricsMiddleware(app, user_id="x-user")
+    await ours(MappingProxyType(http(x_user="ada")), receive, receive)  # type: ignore[arg-type] # as above
+    assert seen == [_scope.Said(user_id="ada")]
+    assert _shield.faults() == {"knowing a request again": 1}
 
 
 async def test_the_next_request_begins_inside_of_the_one_before() -> None:
