@@ -172,6 +172,19 @@ async def test_callable_is_asked_at_the_start(sink: Sink) -> None:
     assert asked == [threading.get_ident()]
 
 
+async def test_a_thread_that_changes_before_the_model(sink: Sink) -> None:
+    """So is one for the thread, whoever the user is: the app may serve another one by then."""
+    threads = ["first"]
+
+    def prepare(given: Any) -> Any:
+        threads.append("second")
+        return given
+
+    handler = TrubricsCallbackHandler("ada", thread_id=lambda: threads[-1])
+    (RunnableLambda(prepare) | model()).invoke(QUESTION, {"callbacks": [handler]})
+    assert who(sink) == [("ada", "first")]
+
+
 def echoing() -> Any:
     """Return a chain whose answer repeats the question."""
     rule = lambda messages: AIMessage(f"Re: {messages[-1].content}")  # noqa: E731 - a rule

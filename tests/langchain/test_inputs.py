@@ -195,6 +195,13 @@ def test_an_array_beside_an_answer(name: str) -> None:
     assert not _shield.faults()
 
 
+async def test_nothing_is_given(sink: Sink) -> None:
+    """A chain that is given nothing has the question that it asks itself: only graphs go on."""
+    joke: Any = RunnableLambda(lambda _: "Tell me a joke") | model()
+    await drive("invoke", joke, None, config())
+    assert texts(sink) == [["Tell me a joke", ANSWER]]
+
+
 @pytest.mark.parametrize(
     "pair", [(ANSWER, ["of", "sources"]), (ANSWER, "session-1"), ("Title", "A page")]
 )

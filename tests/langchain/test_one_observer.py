@@ -295,6 +295,31 @@ async def test_inside_another_handler(world: World, sink: Sink) -> None:
     ]
 
 
+async def test_inside_another_handler_of_a_stream(world: World, sink: Sink) -> None:
+    """So is one that it makes while the model's own code streams the answer."""
+
+    class Judge(BaseCallbackHandler):
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def on_llm_new_token(self, token: Any, **_: Any) -> None:
+            if not self.seen:
+                world.ask("Is this polite?")
+            self.seen.append(token)
+
+        def on_llm_end(self, *_: Any, **__: Any) -> None:
+            world.ask("Is this true?")
+
+    judge = Judge()
+    list(world.llm.stream("On time?", {"callbacks": [world.handler, judge]}))
+    assert "".join(judge.seen) == ANSWER
+    assert told_by(sink) == [
+        ("langchain", "On time?"),
+        ("openai", "Is this polite?"),
+        ("openai", "Is this true?"),
+    ]
+
+
 async def test_skipped(world: World, sink: Sink) -> None:
     """A run that is to be skipped is left alone by the patch too."""
     config = {**world.config, "tags": ["trubrics:skip"]}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.base import BaseTracer
 
 from tests.langchain.driving import LOST_IN_NODES, assert_nothing_left
@@ -49,15 +50,19 @@ class Keeping(BaseTracer):
         """Keep nothing else."""
 
 
-def stuck() -> Any:
-    """Return a model that never answers."""
-    return Stuck(rule=says("Never."))
-
-
 @pytest.mark.parametrize("what", ["model", "chain", pytest.param("agent", marks=LOST_IN_NODES)])
 def test_cancelled_beside_a_tracer(what: str, events: Events) -> None:
     """A cancelled model has an end, though a tracer keeps all that it was told of it."""
-    tracer = Keeping()
+    tracer, asked_of = Keeping(), list[Any]()
+
+    class Asked(Stuck):
+        async def _agenerate(self, *given: Any, **more: Any) -> Any:
+            asked_of.append(given)
+            return await super()._agenerate(*given, **more)
+
+    def stuck() -> Any:
+        return Asked(rule=says("Never."))
+
     built: dict[str, Any] = {"model": stuck(), "chain": TEMPLATE | stuck()}
     if what == "agent":
         agents: Any = pytest.importorskip("langgraph.graph")
@@ -70,12 +75,16 @@ def test_cancelled_beside_a_tracer(what: str, events: Events) -> None:
         builder.add_edge(agents.START, "node")
         built["agent"] = builder.compile()
 
+    async def until_asked(number: int) -> None:
+        while len(asked_of) < number:
+            await asyncio.sleep(0.001)
+
     async def disconnect(asked: str) -> None:
         given = {"model": asked, "chain": {"question": asked}}.get(what) or {
             "messages": [("user", asked)]
         }
         task = asyncio.create_task(built[what].ainvoke(given, {"callbacks": [HANDLER, tracer]}))
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(until_asked(len(asked_of) + 1), PATIENCE_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -117,9 +126,15 @@ def test_a_left_stream_of_events(events: Events) -> None:
     assert [one() for one in made] == [None] * 3
 
 
+def rewriting(talker: Any) -> Any:
+    """Return a chain whose text to the model is nobody's question."""
+    return RunnableLambda(lambda asked: f"Context: a secret. {asked}") | talker
+
+
 @LOST_IN_NODES
+@pytest.mark.parametrize("then", ["a model", "a chain"])
 @pytest.mark.parametrize("left", ["before the model", "in the model"])
-def test_a_thread_that_goes_on(left: str, events: Events) -> None:
+def test_a_thread_that_goes_on(left: str, then: str, events: Events) -> None:
     """A node's thread goes on when the client has gone: what it asks is of the same question."""
     graphs: Any = pytest.importorskip("langgraph.graph")
     begun, gone, done = threading.Event(), threading.Event(), threading.Event()
@@ -138,7 +153,8 @@ def test_a_thread_that_goes_on(left: str, events: Events) -> None:
             if left == "before the model":
                 wait()
             Waiting(rule=says("Rewritten.")).invoke("Rewrite: On time?")
-            Scripted(rule=says("Yes.")).invoke("Context: a secret. Rewritten.")
+            last = Scripted(rule=says("Yes."))
+            (rewriting(last) if then == "a chain" else last).invoke("Rewritten.")
         finally:
             done.set()
         return {}
