@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -272,3 +273,19 @@ def test_shutdown(sink: Sink) -> None:
     configure(host=sink.host)
     assert track("Three", user_id="ada")
     assert [event["event"] for event in sink.wait_for(2)] == ["One", "Three"]
+
+
+def test_flush_in_before_send(sink: Sink) -> None:
+    """A `before_send` that flushes would wait for itself: it is told at once that this failed."""
+    flushed: list[tuple[bool, bool]] = []
+
+    def before_send(event: dict[str, Any]) -> dict[str, Any]:
+        began = time.monotonic()
+        done = _public.flush(4)
+        flushed.append((done, time.monotonic() - began < 2))
+        return event
+
+    configure(host=sink.host, before_send=before_send)
+    track("One", user_id="ada")
+    assert [event["event"] for event in sink.wait_for(1, 10)] == ["One"]
+    assert flushed == [(False, True)]

@@ -34,6 +34,7 @@ from tests.langchain.driving import (
 from tests.langchain.lines import line_of
 from tests.langchain.models import USAGE, Scripted
 from trubrics_instrument import TrubricsCallbackHandler
+from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -266,3 +267,55 @@ async def test_a_history_beside_the_question(form: str, user: str | None, sink: 
     assert len(threads) == 6
     assert threads == threads[:2] * 3
     assert threads[0] != threads[1]
+
+
+async def test_openings_alike_that_call_tools(sink: Sink) -> None:
+    """Conversations that open alike are told apart by the calls that answered their openings."""
+    talks: list[list[Any]] = [
+        [
+            HumanMessage("Hello"),
+            AIMessage("", tool_calls=[{"name": "weather", "args": {}, "id": f"call_{number}"}]),
+            ToolMessage("dry", tool_call_id=f"call_{number}"),
+        ]
+        for number in range(2)
+    ]
+    calls = iter([talk[1] for talk in talks])
+    for talk in talks:
+        await drive("invoke", Scripted(rule=lambda _: next(calls)), talk[:1], config())
+    for talk in talks:
+        await drive("invoke", model(), [*talk, HumanMessage("Next?")], config())
+    threads = [turn[0]["$thread_id"] for turn in turns_told(sink)]
+    assert threads == threads[:2] * 2
+    assert threads[0] != threads[1]
+
+
+async def test_an_unknown_history_twice(sink: Sink) -> None:
+    """A history that nobody has seen begin is one conversation, also when it comes again."""
+    history = [HumanMessage("Hello"), AIMessage("Hi."), HumanMessage("Trams?")]
+    for _ in range(2):
+        await drive("invoke", model(), history, config())
+    assert {turn[0]["$thread_id"] for turn in turns_told(sink)} == {"thread 1"}
+
+
+def test_an_empty_history_beside_the_question() -> None:
+    """The first question opens the conversation, as its history shows later in another process."""
+    stuffed = ChatPromptTemplate.from_template("Context: docs. {input}") | model("One.")
+    told: list[Any] = []
+    for history in ([], [HumanMessage("Trams?"), AIMessage("One.")]):
+        with capture() as events:  # as in a process that has just started
+            stuffed.invoke({"input": "Trams?", "chat_history": history}, config())
+        told.append(events[0].thread_id)
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("beside", [{"chat_history": None}, {"documents": []}], ids=str)
+async def test_no_history_beside_the_question(beside: dict[str, Any], sink: Sink) -> None:
+    """Where an input has no history, or something else that is empty, the model's messages tell."""
+    said = "The tram leaves at nine from the stop behind the station, and every ten minutes then."
+    before: list[BaseMessage] = []
+    typed: Any = RunnableLambda(itemgetter("input"))
+    asks = typed | (lambda text: [*before, HumanMessage(text)]) | model(said)
+    await drive("invoke", asks, {"input": "Trams?"}, config())
+    before += [HumanMessage("Trams?"), AIMessage(said)]
+    await drive("invoke", asks, {"input": "Why?", **beside}, config())
+    assert [turn[0]["$thread_id"] for turn in turns_told(sink)] == ["thread 1", "thread 1"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 from pydantic import Field
 
@@ -32,7 +32,7 @@ from tests.langchain.driving import (
     turns_told,
 )
 from tests.langchain.models import Scripted, calls, says
-from trubrics_instrument import TrubricsCallbackHandler, feedback, flush, suppress
+from trubrics_instrument import TrubricsCallbackHandler, _shield, feedback, flush, suppress
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -365,3 +365,83 @@ def test_what_langchain_asks_handlers_for() -> None:
         assert not hasattr(TrubricsCallbackHandler, name)
     handler.on_interrupt(object())
     handler.on_resume(object())
+
+
+async def test_a_stream_of_inputs_without_a_model(sink: Sink) -> None:
+    """Where the input of a run comes with its end, and no model was asked, there is no fault."""
+    echo: Any = RunnablePassthrough() | RunnableLambda(str)
+    assert list(echo.transform(iter([QUESTION]), config())) == [QUESTION]
+    assert turns_told(sink) == []
+    assert not _shield.faults()
+
+
+async def test_who_called_a_tool(sink: Sink) -> None:
+    """A tool is told as an act of the model that called it, whichever model was asked since."""
+
+    @tool
+    def look(x: str) -> str:
+        """Look."""
+        return x
+
+    @tool
+    def find(x: str) -> str:
+        """Find."""
+        return x
+
+    def asked(text: str) -> str:
+        callers = {"model-1": look, "model-2": find}
+        said = [
+            Scripted(rule=calls(used.name), model=name).invoke(text)
+            for name, used in callers.items()
+        ]
+        for message, used in zip(said, callers.values(), strict=True):
+            used.invoke({**message.tool_calls[0], "type": "tool_call"})
+        return str(model().invoke(text).content)
+
+    await drive("invoke", RunnableLambda(asked), QUESTION, config())
+    [[_, *used, _]] = turns_told(sink)
+    assert [(one["tool_name"], one["$assistant_id"]) for one in used] == [
+        ("look", "model-1"),
+        ("find", "model-2"),
+    ]
+
+
+class Nameless(Scripted):
+    """A model that does not say its name."""
+
+    def _get_ls_params(self, stop: list[str] | None = None, **_: Any) -> Any:
+        return {"ls_provider": "local", "ls_model_type": "chat"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name"), [({"model_name": "model-x-1"}, "model-x-1"), ({}, "scripted")]
+)
+async def test_a_model_without_a_name(metadata: dict[str, str], name: str, sink: Sink) -> None:
+    """The assistant is whom the answer names, else its kind: not the model asked before it."""
+    last = Nameless(rule=says(ANSWER, response_metadata=metadata), model="")
+    await drive("invoke", model("Rewritten") | WORDS | last, QUESTION, config())
+    [[_, told]] = turns_told(sink)
+    assert (told["$text"], told["$assistant_id"]) == (ANSWER, name)
+
+
+async def test_tools_around_a_model_without_a_name(sink: Sink) -> None:
+    """A tool that the app runs itself is an act of the assistant of the turn, before and after."""
+
+    @tool
+    def look(x: str) -> str:
+        """Look."""
+        return x
+
+    def asked(text: str) -> str:
+        look.invoke({"x": "1"})
+        said = str(Nameless(rule=says(ANSWER), model="").invoke(text).content)
+        look.invoke({"x": "2"})
+        return said
+
+    await drive("invoke", RunnableLambda(asked), QUESTION, config())
+    [[_, *told]] = turns_told(sink)
+    assert [(one["event"], one.get("$assistant_id")) for one in told] == [
+        ("Tool call", "scripted"),
+        ("Tool call", "scripted"),
+        ("Generation", "scripted"),
+    ]

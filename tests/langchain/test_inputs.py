@@ -18,9 +18,12 @@ from langchain_core.runnables import RunnableLambda
 
 from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, chain, model
 from tests.langchain.driving import drive, turns_told
+from tests.langchain.models import Scripted
 from trubrics_instrument import TrubricsCallbackHandler, _shield
+from trubrics_instrument._trail import NO_HISTORY
 from trubrics_instrument.langchain.question import question_of
 from trubrics_instrument.langchain.reply import Known, reply_of
+from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -36,6 +39,7 @@ ANSWER_KEYS = (
     *("reply", "generation", "completion", "final_answer", "messages"),
 )
 BESIDE = {"a": "Nothing", "b": "of interest"}
+PICTURE = {"type": "image_url", "image_url": {"url": "https://a.example/cat.png"}}
 
 
 def config(**more: Any) -> Any:
@@ -230,3 +234,39 @@ def test_the_only_text_of_what_has_a_name() -> None:
     own = {"input": {"user": 1}, "words": QUESTION}
     found = [question_of(given) for given in (beside, inside, alone, own)]
     assert [one.text for one in found if one] == [QUESTION] * 4
+
+
+def test_a_history_of_another_kind() -> None:
+    """What is called a history, but holds no pairs of texts, does not hide the question."""
+    question = question_of({"input": QUESTION, "chat_history": [("a", "b", "c")]})
+    assert question is not None
+    assert (question.text, question.history) == (QUESTION, NO_HISTORY)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        HumanMessage([{"type": "text", "text": QUESTION}, PICTURE]),
+        {"role": "user", "content": [{"type": "text", "text": QUESTION}, PICTURE]},
+    ],
+    ids=["object", "dict"],
+)
+def test_a_message_alone(given: Any) -> None:
+    """A run may be given one message: its words are the question, and its picture is counted."""
+    question = question_of(given)
+    assert question is not None
+    assert (question.text, question.attachments) == (QUESTION, "image:1")
+
+
+def test_a_question_beside_an_empty_text() -> None:
+    """A question is told before its answer, though an empty text stands first in the input."""
+    seen: list[str | None] = []
+
+    def rule(_: Any) -> AIMessage:
+        seen.extend(one.text for one in events)
+        return AIMessage(ANSWER)
+
+    asked: Any = RunnableLambda(itemgetter("question")) | Scripted(rule=rule)
+    with capture() as events:
+        asked.invoke({"input": "", "question": QUESTION}, config())
+    assert seen == [QUESTION]

@@ -417,3 +417,21 @@ async def test_two_ask_at_once(mode: Mode, sink: Sink) -> None:
     assert (asked, sorted(shown.splitlines())) == (QUESTION, ["Left?", "Right?"])
     assert (answered, told) == ("this\nthat\nboth", ANSWER)
     assert_nothing_left()
+
+
+async def test_a_stop_that_shows_nothing(sink: Sink) -> None:
+    """Where a stop has no words, the answer is what the model said last, under its message's id."""
+
+    def ask(state: Any) -> Any:
+        said = model("Shall I?").invoke(state["messages"])
+        return {"messages": [said.model_copy(update={"id": "msg-1"})]}
+
+    compiled = {"checkpointer": MemorySaver()}
+    graph = line_of(ask, lambda _: interrupt({"image": 1, "n": 2}), compiled=compiled)
+    await drive("invoke", graph, {"messages": [("user", QUESTION)]}, config())
+    [[_, told]] = turns_told(sink)
+    assert (told["$text"], told["$generation_id"], told["finish_reason"]) == (
+        "Shall I?",
+        "msg-1",
+        "interrupt",
+    )

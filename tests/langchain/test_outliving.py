@@ -53,11 +53,11 @@ class Keeping(BaseTracer):
 @pytest.mark.parametrize("what", ["model", "chain", pytest.param("agent", marks=LOST_IN_NODES)])
 def test_cancelled_beside_a_tracer(what: str, events: Events) -> None:
     """A cancelled model has an end, though a tracer keeps all that it was told of it."""
-    tracer, asked_of = Keeping(), list[Any]()
+    tracer, asked = Keeping(), list[asyncio.Event]()
 
     class Asked(Stuck):
         async def _agenerate(self, *given: Any, **more: Any) -> Any:
-            asked_of.append(given)
+            asked[-1].set()
             return await super()._agenerate(*given, **more)
 
     def stuck() -> Any:
@@ -75,16 +75,13 @@ def test_cancelled_beside_a_tracer(what: str, events: Events) -> None:
         builder.add_edge(agents.START, "node")
         built["agent"] = builder.compile()
 
-    async def until_asked(number: int) -> None:
-        while len(asked_of) < number:
-            await asyncio.sleep(0.001)
-
-    async def disconnect(asked: str) -> None:
-        given = {"model": asked, "chain": {"question": asked}}.get(what) or {
-            "messages": [("user", asked)]
+    async def disconnect(question: str) -> None:
+        asked.append(asyncio.Event())
+        given = {"model": question, "chain": {"question": question}}.get(what) or {
+            "messages": [("user", question)]
         }
         task = asyncio.create_task(built[what].ainvoke(given, {"callbacks": [HANDLER, tracer]}))
-        await asyncio.wait_for(until_asked(len(asked_of) + 1), PATIENCE_S)
+        await asyncio.wait_for(asked[-1].wait(), PATIENCE_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

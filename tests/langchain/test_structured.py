@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("langchain_openai")
 
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 from openai_wire import Answer, ToolCall, Usage, chat_chunks, chat_completion
@@ -39,6 +40,7 @@ from tests.langchain.driving import (
 from tests.replies import chat_stream, json_reply
 from trubrics_instrument import TrubricsCallbackHandler, configure, patch_openai
 from trubrics_instrument.langchain import runs
+from trubrics_instrument.langchain.reply import Known, reply_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -264,3 +266,44 @@ async def test_agent(mode: Mode, strategy: str, world: World, sink: Sink) -> Non
     kind = told["$generation_id"]
     assert told == answered(JOKE, mode, method, **{**more, "$generation_id": kind})
     assert_nothing_left()
+
+
+class Riddle(pydantic.BaseModel):
+    """A joke that need not be told to its end."""
+
+    setup: str
+    punchline: str = "Because."
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_defaults(method: str, world: World, sink: Sink) -> None:
+    """Beside the raw message, too, the answer is the structure: with all that the app gets."""
+    world.words = '{"setup": "Why?"}'
+    asked = world.asks("invoke", method, Riddle, raw=True)
+    await drive("invoke", asked, QUESTION, config())
+    told = answered(JOKE, "invoke", method, **{"$generation_id": "message"})
+    assert turns_told(sink) == [[ASKED, told]]
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (
+            AIMessage("Not me.", tool_calls=[{"name": "Joke", "args": {"setup": 1}, "id": "c"}]),
+            "Not me.",
+        ),
+        (
+            AIMessage(
+                "",
+                invalid_tool_calls=[{"name": "Joke", "args": '{"set', "id": "c", "error": "cut"}],
+            ),
+            '{"set',
+        ),
+    ],
+    ids=["words beside it", "cut off"],
+)
+def test_no_structure(raw: AIMessage, text: str) -> None:
+    """Where no structure came of it, the answer is what the model said, else what it began."""
+    reply = reply_of({"raw": raw, "parsed": None, "parsing_error": ValueError()}, Known())
+    assert reply is not None
+    assert reply.text == text

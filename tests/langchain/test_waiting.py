@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from tests.langchain.chains import ANSWER, QUESTION, model
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
 from tests.langchain.lines import line_of
-from trubrics_instrument import TrubricsCallbackHandler, context
+from trubrics_instrument import TrubricsCallbackHandler, _shield, context, suppress
 from trubrics_instrument.langchain import waiting
 
 if TYPE_CHECKING:
@@ -159,4 +159,28 @@ async def test_no_text_of_chains(mode: Mode, sink: Sink) -> None:
     about: Any = {**config("ada"), "metadata": {"thread_id": "main"}}
     await drive(mode, chain, {"question": QUESTION}, about)
     assert turns_told(sink) == []
+    assert len(waiting._questions()) == 0
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_asked_quietly_meanwhile(mode: Mode, sink: Sink) -> None:
+    """What the app asks inside of `suppress()` takes the place of no question that waits."""
+    graph, title = stopping(), line_of(answer, state=State)
+    about = config("ada")
+    await drive(mode, graph, {"question": QUESTION}, about)
+    with suppress():
+        await drive(mode, title, {"question": "Make a title"}, about)
+    await drive(mode, graph, None, about)
+    assert told(sink) == [pair("ada", QUESTION)]
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", SINGLE)
+async def test_nothing_that_waits(mode: Mode, sink: Sink) -> None:
+    """A graph that is asked nothing, and asks no model, leaves no question behind."""
+    compiled = {"checkpointer": memory.MemorySaver()}
+    graph = line_of(lambda _: {"answers": []}, state=State, compiled=compiled)
+    await drive(mode, graph, {"answers": []}, config("ada"))
+    assert turns_told(sink) == []
+    assert not _shield.faults()
     assert len(waiting._questions()) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -246,3 +247,20 @@ def test_a_kind_of_str(events: Events, server: Loopback) -> None:
         client.chat.completions.create(model=Model.BIG, messages=[user("Hi")])
     assistant_id = events.one("Generation").assistant_id
     assert (type(assistant_id), assistant_id) == (str, "gpt-4o")
+
+
+def test_put_anew_in_another_request(events: Events, server: Loopback) -> None:
+    """What was typed goes on with its turn in the next request, whatever is put around it there."""
+    call = chat_completion(Answer(tool_calls=(ToolCall("look", "{}", "call_1"),)))
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
+    server.script(json_reply(call), said("Sunny."))
+
+    def step(time: str, *results: Message) -> None:
+        with context(prompt="Weather?"):
+            ask(client, user(f"Weather? (It is {time}.)"), *results)
+
+    with client_of(server, "sync") as client:
+        Context().run(step, "12:00")
+        Context().run(step, "12:01", call["choices"][0]["message"], result)
+    assert questions(events) == [("Weather?", "Sunny.")]
+    assert events.one("Generation").get("model_calls") == 2

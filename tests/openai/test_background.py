@@ -181,3 +181,35 @@ async def test_a_stream_that_fails(sink: Sink, server: Loopback) -> None:
         assert list(client.responses.create(**ASK, stream=True))
     await close_client(client)
     assert [event[0] for event in brief(sink)] == ["Prompt", "Generation failed"]
+
+
+@pytest.mark.parametrize("breaks", [True, False], ids=["breaks", "ends early"])
+async def test_a_stream_without_an_id(breaks: bool, sink: Sink, server: Loopback) -> None:
+    """A background stream that ends before it names its answer ends its turn: nobody can ask on."""
+    patch_openai()
+    queued = {"type": "response.queued", "sequence_number": 0}
+    rest: list[Any] = [0.05, RESET] if breaks else []
+    server.script(response_stream([queued, *rest]))
+    client = client_of(server, "sync")
+    with pytest.raises(Exception, match=r"\A") if breaks else nullcontext():
+        assert list(client.responses.create(**ASK, stream=True))
+    await close_client(client)
+    end = ("Generation failed", None, "error") if breaks else ("Generation", None, "incomplete")
+    assert [event[:3] for event in brief(sink)] == [PROMPT[:3], end]
+
+
+async def test_a_stream_that_breaks_at_once(sink: Sink, server: Loopback) -> None:
+    """An answer that is asked for by its id stays awaited, though its stream breaks at once."""
+    patch_openai()
+    server.script(
+        json_reply(response_object(ANSWER, status="queued")),
+        response_stream([0.05, RESET]),
+        json_reply(response_object(ANSWER)),
+    )
+    client = client_of(server, "sync")
+    client.responses.create(**ASK)
+    with pytest.raises(Exception, match=r"\A"):
+        list(client.responses.retrieve("resp_9", stream=True))
+    client.responses.retrieve("resp_9")
+    await close_client(client)
+    assert brief(sink) == [PROMPT, GENERATION]

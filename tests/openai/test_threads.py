@@ -312,3 +312,18 @@ def test_another_response(bots: Any, sink: Sink, server: Loopback) -> None:
         ("Generation", "Three", "prompt 2"),
     ]
     assert {one["$thread_id"] for one in events} == {"thread 1"}
+
+
+def test_a_rewritten_question_before_a_short_answer(bots: Any, sink: Sink) -> None:
+    """A known user's short answer is enough to go on from, where the app rewrote its question."""
+    bot = bots()
+    with context(user_id="ada"):
+        bot.ask("Is it open?", "Yes.")
+        bot.messages[0] = {"role": "user", "content": "The museum: is it open?"}
+        bot.ask("And tomorrow?", "No.")
+    assert prompts(sink, 4) == [
+        ("Is it open?", "prompt 1", "thread 1"),
+        ("Yes.", "prompt 1", "thread 1"),
+        ("And tomorrow?", "prompt 2", "thread 1"),
+        ("No.", "prompt 2", "thread 1"),
+    ]

@@ -546,3 +546,67 @@ async def test_an_answer_that_the_app_begins(
     events = brief(sink, 5 if fails else 3)
     assert [one[0] for one in events].count("Prompt") == 1
     assert {one[2] for one in events} == {"prompt 1"}
+
+
+@needs("responses")
+def test_the_same_words_after_each_response(sink: Sink, server: Loopback) -> None:
+    """The same words are a question of their own each time, as they answer to another response."""
+    patch_openai(user_id="ada")
+    ids = [f"resp_{number}" for number in range(4)]
+    server.script(*(json_reply(response_object(Answer(f"To {one}", id=one))) for one in ids))
+    asked = ["Tell me a story", "Go on", "Go on", "Go on"]
+    with client_of(server, "sync") as client:
+        for text, previous in zip(asked, [None, *ids], strict=False):
+            chained: Any = {"previous_response_id": previous} if previous else {}
+            client.responses.create(model="gpt-4o", input=text, **chained)
+    assert brief(sink, 8) == [
+        line
+        for number, text in enumerate(asked)
+        for line in (
+            ("Prompt", text, f"prompt {number + 1}", "thread 1"),
+            ("Generation", f"To resp_{number}", f"prompt {number + 1}", "thread 1"),
+        )
+    ]
+
+
+def test_counted_tool_calls_of_two_questions(sink: Sink, server: Loopback) -> None:
+    """Results go on with the question before them, where a host gives all calls the same id."""
+    patch_openai()
+    counted = Answer(tool_calls=(ToolCall("get_weather", "{}", "call_0"),), usage=None)
+    server.script(
+        *[json_reply(chat_completion(counted))] * 2, *[json_reply(chat_completion(ANSWER))] * 2
+    )
+    chat, _ = results_of("call_0")
+    with client_of(server, "sync") as client:
+        for results in ([], chat):
+            for city in ("Lyon", "Nice"):
+                messages: list[Any] = [{"role": "user", "content": f"Rain in {city}?"}, *results]
+                copy_context().run(
+                    client.chat.completions.create, model="gpt-4o", messages=messages
+                )
+    assert [(event, prompt, thread) for event, _, prompt, thread in brief(sink, 6)] == [
+        ("Prompt", "prompt 1", "thread 1"),
+        ("Tool call", "prompt 1", "thread 1"),
+        ("Prompt", "prompt 2", "thread 2"),
+        ("Tool call", "prompt 2", "thread 2"),
+        ("Generation", "prompt 1", "thread 1"),
+        ("Generation", "prompt 2", "thread 2"),
+    ]
+
+
+@needs("responses")
+def test_what_a_turn_counts(sink: Sink, server: Loopback) -> None:
+    """An answer counts the calls of its whole turn, though an id alone names the one before."""
+    patch_openai(user_id="ada")
+    asks = Answer(tool_calls=CALLS.tool_calls, id="resp_a")
+    server.script(*(json_reply(response_object(one)) for one in (asks, ANSWER)))
+    result: Any = {"type": "function_call_output", "call_id": "call_7", "output": "sunny"}
+    with client_of(server, "sync") as client:
+        client.responses.create(model="gpt-4o", input="Rain?")
+        client.responses.create(model="gpt-4o", input=[result], previous_response_id="resp_a")
+    answered = told(sink, 3)[-1]
+    assert (answered["event"], answered["model_calls"], answered["tool_calls"]) == (
+        "Generation",
+        2,
+        1,
+    )
