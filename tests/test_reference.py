@@ -10,6 +10,7 @@ import pytest
 import trubrics_instrument
 from tests.test_layers import FLOORS
 from trubrics_instrument import _config, _events, configure
+from trubrics_instrument._reader import Usage
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -31,6 +32,14 @@ def test_options(name: str) -> None:
 def test_events(name: str) -> None:
     """Each event that we send by ourselves is in the table."""
     assert f"| `{name}` | " in (DOCS / "reference/events.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(_events.OUR_NAMES | {*Usage._fields}))
+def test_our_names(name: str) -> None:
+    """Each name that is ours is in the table, the counts of tokens among them."""
+    assert name in _events.OUR_NAMES
+    lines = (DOCS / "reference/events.md").read_text().splitlines()
+    assert any(f"`{name}`" in line.split(" | ")[0] for line in lines if line.startswith("| "))
 
 
 @pytest.mark.parametrize("room", sorted(frozenset[str]().union(*FLOORS) - {"_version"}))

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from trubrics_instrument._forks import unfinished
+from trubrics_instrument._forks import forks
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _list() -> Callable[..., Any] | None:
     nobody here starts that.
     """
     # A child that is forked from the middle of an import waits for its end for ever.
-    with unfinished, shield("loading the list of prices"):
+    with forks.held_back(), shield("loading the list of prices"):
         try:
             from genai_prices import calc_price  # noqa: PLC0415 - heavy, and an extra
         except ImportError:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _PATIENCE_S = 5.0
 
 
-class _Unfinished:
-    """Holds forks back while it is entered; for work that is short and happens once."""
+class Forks:
+    """The forks of a process, and what must not be cut in two by one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_ours = False
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    @contextmanager
+    def held_back(self) -> Generator[None]:
+        """Let no fork happen in here; for work that is short and happens once."""
+        with self._lock:
+            yield
 
     def await_end(self) -> None:
         """Wait until nothing is unfinished, and let nothing begin; but not for ever."""
@@ -27,7 +32,7 @@ class _Unfinished:
 
     def go_on(self) -> None:
         """Let work begin again, in the parent."""
-        if self._is_ours:
+        if self._is_ours:  # else it took too long, and goes on
             self._lock.release()
 
     def begin_in_child(self) -> None:
@@ -35,11 +40,11 @@ class _Unfinished:
         self._lock = threading.Lock()
 
 
-unfinished = _Unfinished()
+forks = Forks()
 
 if hasattr(os, "register_at_fork"):  # absent on Windows, where nothing forks
     os.register_at_fork(
-        before=unfinished.await_end,
-        after_in_parent=unfinished.go_on,
-        after_in_child=unfinished.begin_in_child,
+        before=forks.await_end,
+        after_in_parent=forks.go_on,
+        after_in_child=forks.begin_in_child,
     )

@@ -75,10 +75,8 @@ class Events(Sequence[Captured]):
 
         A question that was not answered is paired with None.
         """
-        rated = [one for one in self._taken if "score" in one.properties]
-        of_turns = [
-            (one.prompt_id, one) for one in self._taken if one.prompt_id and one not in rated
-        ]
+        told = [one for one in self._taken if "score" not in one.properties]  # no feedback
+        of_turns = [(one.prompt_id, one) for one in told if one.prompt_id]
         asked = {turn: one.text for turn, one in of_turns if not one.assistant_id}
         answers = [(turn, one.text) for turn, one in of_turns if one.generation_id]
         answered = {turn for turn, _ in answers}

@@ -274,6 +274,11 @@ def test_tool_calls_without_ids_of_their_own(sink: Sink, server: Loopback) -> No
             with stranger:
                 client.chat.completions.create(model="gpt-4o", messages=list[Any](messages))
     client.close()
+    assert_each_has_its_own(sink)
+
+
+def assert_each_has_its_own(sink: Sink) -> None:
+    """See that two who ask and bring results by turns have a turn and a conversation each."""
     assert [(event, prompt, thread) for event, _, prompt, thread in brief(sink, 6)] == [
         ("Prompt", "prompt 1", "thread 1"),
         ("Tool call", "prompt 1", "thread 1"),
@@ -584,14 +589,7 @@ def test_counted_tool_calls_of_two_questions(sink: Sink, server: Loopback) -> No
                 copy_context().run(
                     client.chat.completions.create, model="gpt-4o", messages=messages
                 )
-    assert [(event, prompt, thread) for event, _, prompt, thread in brief(sink, 6)] == [
-        ("Prompt", "prompt 1", "thread 1"),
-        ("Tool call", "prompt 1", "thread 1"),
-        ("Prompt", "prompt 2", "thread 2"),
-        ("Tool call", "prompt 2", "thread 2"),
-        ("Generation", "prompt 1", "thread 1"),
-        ("Generation", "prompt 2", "thread 2"),
-    ]
+    assert_each_has_its_own(sink)
 
 
 @needs("responses")

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,15 @@ from django.core.asgi import get_asgi_application
 from django.core.exceptions import (
     SynchronousOnlyOperation,
 )
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.wsgi import get_wsgi_application
 from django.http import (
     FileResponse,
     HttpResponse,
     StreamingHttpResponse,
 )
+from django.test import AsyncRequestFactory, RequestFactory
 from django.test.utils import override_settings
 from django.urls import path
 from django.utils.decorators import (
@@ -32,6 +36,7 @@ from django.utils.decorators import (
 from django.utils.functional import SimpleLazyObject
 
 from tests.web.serving import Model, asgi_server, check, visit_all, wsgi_server
+from trubrics_instrument import _scope, asgi, wsgi
 from trubrics_instrument.django import TrubricsMiddleware, signed_in_user
 
 if TYPE_CHECKING:
@@ -132,6 +137,33 @@ def test_users_at_once(
     models.append(model)
     with serving(application()) as address:
         check(sink, visit_all(address, where))
+
+
+@pytest.mark.parametrize("outside", ["asgi", "wsgi"])
+def test_a_middleware_around_django(outside: str) -> None:
+    """It is one request: what the middleware outside knows of it holds in Django as well."""
+    seen: list[str | None] = []
+
+    def view(_: Any) -> HttpResponse:
+        seen.append(_scope.said().user_id)
+        return HttpResponse()
+
+    inside = TrubricsMiddleware(view)
+    if outside == "wsgi":
+        around = wsgi.TrubricsMiddleware(
+            lambda environ, _: [inside(WSGIRequest(environ)).content], user_id="x-user"
+        )
+        around({**RequestFactory().get("/").META, "HTTP_X_USER": "ada"}, lambda *_: None)
+    else:
+
+        async def app(scope: Any, *_: Any) -> None:
+            inside(ASGIRequest(scope, io.BytesIO()))
+
+        request: Any = AsyncRequestFactory().get("/")
+        scope = {**request.scope, "headers": [(b"x-user", b"ada")]}
+        call: Any = asgi.TrubricsMiddleware(app, user_id="x-user")
+        asyncio.run(call(scope, None, None))
+    assert seen == ["ada"]
 
 
 def test_nobody_is_signed_in() -> None:

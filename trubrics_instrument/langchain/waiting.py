@@ -115,8 +115,9 @@ def _step_in(metadata: Mapping[str, Any], else_step: int | None) -> int | None:
     Source: langgraph 0.2 to 1.2.
     """
     step = metadata.get("langgraph_step")
-    inside = "|" in str(metadata.get("langgraph_checkpoint_ns"))
-    return step if isinstance(step, int) and not inside else else_step
+    if not isinstance(step, int) or "|" in str(metadata.get("langgraph_checkpoint_ns")):
+        return else_step
+    return step
 
 
 def _questions() -> Memory[Question]:
