@@ -52,6 +52,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_observer"}),
     frozenset({"_call"}),
     frozenset({"_patch", "_stream", "serverless"}),
+    frozenset({"_watched"}),
     frozenset({"_feedback", "asgi", "django", "langchain", "providers", "wsgi"}),
     frozenset({"collector", "spool_cli", "testing", "ui"}),
     frozenset({"doctor", "pytest_plugin", "zero_code"}),

@@ -1,6 +1,7 @@
 """What a provider must tell of a request and of its answer, in no provider's words.
 
-To add a provider, write one file in `providers/` with a `Reader` and a table of patch points.
+To add a provider, write one file in `providers/` with a `Reader` and a table of patch points, as
+`tests/provider/one_file.py` does it.
 """
 
 from __future__ import annotations

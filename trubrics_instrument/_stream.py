@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import wrapt
+
 from trubrics_instrument._exit import end_at_exit
 from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from trubrics_instrument._call import ModelCall
     from trubrics_instrument._reader import Gathering
@@ -159,3 +161,73 @@ class AsyncPieces:
 
     def __del__(self) -> None:
         self._recording.leave(quiet=True)
+
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:  # not generic in the older ones
+    _Proxy = wrapt.ObjectProxy
+
+
+class _Stream(_Proxy):
+    """What stands in for a stream that is itself the iterator, such as a generator."""
+
+    def __init__(self, stream: Any, recording: Recording) -> None:
+        super().__init__(stream)
+        self._self_recording = recording
+        self._self_pieces = Pieces(stream, recording)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._self_pieces)
+
+    def close(self) -> None:
+        """Close it, and tell the answer so far."""
+        self.__wrapped__.close()
+        self._self_recording.leave()
+
+
+class _AsyncStream(_Proxy):
+    """The same for an asynchronous stream."""
+
+    def __init__(self, stream: Any, recording: Recording) -> None:
+        super().__init__(stream)
+        self._self_recording = recording
+        self._self_pieces = AsyncPieces(stream, recording)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, Any]:
+        return self._self_pieces.__anext__()
+
+    async def aclose(self) -> None:
+        """Close it, and tell the answer so far."""
+        await self.__wrapped__.aclose()
+        self._self_recording.leave()
+
+
+def is_stream(result: object) -> bool:
+    """Whether a result comes in pieces: it is an iterator, or has one inside."""
+    # Where it has its fields: a model is slow to say what it has not.
+    if _INSIDE in getattr(result, "__dict__", ()):
+        return True
+    kind = type(result)
+    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+
+
+def recorded(stream: Any, recording: Recording) -> Any:
+    """Return what the app gets of a stream: the same object, where its iterator lies inside."""
+    if _INSIDE not in getattr(stream, "__dict__", ()):
+        kind = _AsyncStream if hasattr(stream, "__anext__") else _Stream
+        return kind(stream, recording)
+    pieces = AsyncPieces if hasattr(stream._iterator, "__anext__") else Pieces
+    stream._iterator = pieces(stream._iterator, recording)
+    stream._trubrics_recording = recording
+    return stream
+
+
+# Of each stream of the SDKs that one generator makes: OpenAI's, Anthropic's, Groq's.
+_INSIDE = "_iterator"

@@ -99,8 +99,8 @@ class Watched(Protocol):
         """Take note that it raised."""
         ...
 
-    def returned(self, result: object) -> None:
-        """Take note of what it returned."""
+    def returned(self, result: Any) -> Any:
+        """Take note of what it returned, and return what the app gets."""
         ...
 
 
@@ -121,8 +121,7 @@ def around(watch: Watch) -> Wrapper:
         except BaseException as error:
             watched.fail(error)
             raise
-        watched.returned(result)
-        return result
+        return watched.returned(result)
 
     return wrapper
 
@@ -141,8 +140,7 @@ def around_async(watch: Watch) -> Wrapper:
         except BaseException as error:
             watched.fail(error)
             raise
-        watched.returned(result)
-        return result
+        return watched.returned(result)
 
     return wrapper
 

@@ -30,7 +30,7 @@ TEST_TOOLS = (
     "trio>=0.22",
     "websockets>=13",
 )
-OPENAI = ("tests/openai",)
+OPENAI = ("tests/openai", "tests/provider")
 LANGCHAIN = ("tests/langchain",)
 # The oldest of all that `pyproject.toml` asks for, at once.
 OLDEST = (

@@ -20,7 +20,7 @@ from trubrics_instrument._call import ModelCall
 from trubrics_instrument._exit import end_at_exit
 from trubrics_instrument._reader import Answer
 from trubrics_instrument._shield import shield, stopped
-from trubrics_instrument._stream import AsyncPieces, Pieces, Recording
+from trubrics_instrument._watched import WatchedCall
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
 from trubrics_instrument.providers.openai._fields import json_or_none, mapping
@@ -43,7 +43,7 @@ _LATER = re.compile(r"get .*/responses/([^/]+)|post .*/responses/([^/]+)/cancel"
 _LONGER = re.compile("/.+?(" + "|".join(READERS) + ")")
 
 
-class Request:
+class Request(WatchedCall):
     """One request, between the app and the SDK.
 
     One that asks for an answer to an earlier request begins nothing, and its failure ends nothing:
@@ -63,14 +63,13 @@ class Request:
         stream: bool,
         asks: bool = True,
     ) -> None:
-        self._call = call
-        self._reader = reader
+        options, args, kwargs = _own_options(args, kwargs)
+        super().__init__(call, reader, args, kwargs)
         self._stream = stream
         self._asks = asks
         self._parsed = False
         self._raw: Any = None
         self._pid = 0
-        options, self.args, self.kwargs = _own_options(args, kwargs)
         self._parser: object = options.post_parser
         options.post_parser = self.parse
 
@@ -81,20 +80,20 @@ class Request:
     def begin(self) -> None:
         """Tell the prompt."""
         if self._asks:
-            self._call.begin()
+            super().begin()
 
     def fail(self, error: BaseException) -> None:
         """Tell that the request raised."""
         self._open_circle()
         if self._asks:
-            with shield("reading a failure"):
-                self._call.fail(error)
+            super().fail(error)
 
-    def returned(self, result: Any) -> None:
+    def returned(self, result: Any) -> Any:
         """Tell the answer, if the SDK has not handed it to `parse` by now."""
         self._open_circle()
         if not self._parsed:
-            self._read(self._take_raw, result)
+            self._guarded(self._take_raw, result)
+        return result
 
     def _open_circle(self) -> None:
         # The options hold our parser: only the garbage collector could free the two.
@@ -103,31 +102,8 @@ class Request:
     def parse(self, parsed: Any) -> Any:
         """Take the answer on its way, before the app's own parser may refuse it."""
         self._parsed = True
-        self._read(self._take, parsed)
+        parsed = self._guarded(self._take, parsed)
         return self._parser(parsed) if callable(self._parser) else parsed
-
-    def _read(self, take: Callable[[Any], None], result: Any) -> None:
-        if self._call.closed:
-            return
-        guard = shield("reading the answer")
-        with guard:
-            take(result)
-        if guard.failed:
-            with shield("telling that an answer is unread"):
-                self._call.end(Answer(status="unread"))
-
-    def _take(self, parsed: Any) -> None:
-        # Where it has its fields: a model is slow to say what it has not.
-        if "_iterator" in getattr(parsed, "__dict__", ()):
-            self._record(parsed)
-        else:
-            self._call.read(parsed)
-
-    def _record(self, stream: Any) -> None:
-        recording = Recording(self._call, self._reader.gathering())
-        pieces = AsyncPieces if hasattr(stream._iterator, "__anext__") else Pieces
-        stream._iterator = pieces(stream._iterator, recording)
-        stream._trubrics_recording = recording
 
     def _take_raw(self, result: Any) -> None:
         """Read a raw response whose body is in memory; one that is still to come is the app's.

@@ -51,8 +51,9 @@ class _Watched:
     def fail(self, error: BaseException) -> None:
         """Take note that it raised."""
 
-    def returned(self, result: object) -> None:
+    def returned(self, result: Any) -> Any:
         """Take note of what it returned."""
+        return result
 
 
 class _Asking(_Watched):
@@ -89,11 +90,12 @@ class _Asking(_Watched):
             if not self._question.sent:
                 self._line.failed(self._question, error, told=True)
 
-    def returned(self, result: object) -> None:  # noqa: ARG002 - the protocol's
+    def returned(self, result: Any) -> Any:
         """Take note that it is on its way, or queued."""
         asking.set(self._before)
         with shield("reading what was sent"):
             self._line.lost(self._question)
+        return result
 
 
 class _Flushing(_Watched):
@@ -111,10 +113,11 @@ class _Flushing(_Watched):
         """Tell what is lost: whatever could be sent of it, is."""
         self.returned(None)
 
-    def returned(self, result: object) -> None:  # noqa: ARG002 - the protocol's
+    def returned(self, result: Any) -> Any:
         """Tell what is lost, also where the SDK keeps quiet about it."""
         with shield("reading what was sent"):
             line_of(self._connection).settle()
+        return result
 
 
 class _Sent(_Watched):
@@ -137,9 +140,10 @@ class _Sent(_Watched):
             self._question.error = error
             self._line.put(self._question)
 
-    def returned(self, result: object) -> None:  # noqa: ARG002 - the protocol's
+    def returned(self, result: Any) -> Any:
         """Take note that it was sent."""
         self._wire.sent(self._question)
+        return result
 
 
 class _Received(_Watched):
@@ -154,9 +158,10 @@ class _Received(_Watched):
         with shield("reading a failure"):
             self._wire.break_off(error)
 
-    def returned(self, result: object) -> None:
+    def returned(self, result: Any) -> Any:
         """Read what was received."""
         self._wire.receive(result)
+        return result
 
 
 def ask(sender: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asking | None:

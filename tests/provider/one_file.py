@@ -1,0 +1,112 @@
+"""All that it takes to observe an SDK: a reader, and a table of patch points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument import _runtime
+from trubrics_instrument._call import ModelCall
+from trubrics_instrument._observer import Observer
+from trubrics_instrument._patch import Patch, PatchPoint
+from trubrics_instrument._reader import Answer, Asked, Choice, TurnKey, Usage
+from trubrics_instrument._trail import History, tail_of
+from trubrics_instrument._watched import WatchedCall
+from trubrics_instrument._wrapper import around, around_async
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SDK = "tests.provider.parrot"
+
+
+class ParrotReader:
+    """Reads what the parrot is asked, and what it says."""
+
+    framework = "parrot"
+
+    def asked(self, request: Mapping[str, Any], *, stream: bool) -> Asked:
+        """Return what the arguments of `chat` ask."""
+        *before, question = request["messages"]
+        first = request["messages"][0]["content"]
+        said = ((message["role"] == "assistant", message["content"]) for message in before[::-1])
+        return Asked(
+            operation="chat",
+            model=request["model"],
+            text=question["content"],
+            stream=stream,
+            history=History(first, begins=not before, tail=tail_of(said)),
+            provider="parrot",
+        )
+
+    def answer(self, body: Any) -> Answer:
+        """Return what a `Reply` says."""
+        return _answer(body.words, body)
+
+    def gathering(self) -> ParrotGathering:
+        """Return an empty gathering."""
+        return ParrotGathering()
+
+    def turn_keys(self, asked: Asked, answer: Answer) -> tuple[TurnKey, ...]:
+        """Return nothing: a parrot has no tools."""
+        return ()
+
+
+class ParrotGathering:
+    """The pieces of one reply."""
+
+    def __init__(self) -> None:
+        self._words: list[str] = []
+        self._last: Any = None
+
+    def speaks(self, piece: Any) -> bool:
+        """Whether a piece has words."""
+        return bool(piece.words)
+
+    def add(self, piece: Any) -> bool:
+        """Take a piece; the one with the count is the last."""
+        self._words.append(piece.words)
+        self._last = piece
+        return self.over()
+
+    def over(self) -> bool:
+        """Whether the count has come, behind which nothing comes."""
+        return self._last is not None and self._last.said is not None
+
+    def answer(self, *, ended: bool) -> Answer:
+        """Return the answer so far."""
+        answer = _answer("".join(self._words).strip(), self._last)
+        return answer if ended else answer._replace(status="incomplete")
+
+
+def _answer(words: str, last: Any) -> Answer:
+    """Return an answer of these words, whose model and count are those of the last piece."""
+    return Answer(
+        model=last.model if last else None,
+        choices=(Choice(words),),
+        usage=Usage(output_tokens=last.said if last else None),
+    )
+
+
+READER = ParrotReader()
+
+
+def watch(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> WatchedCall | None:
+    """Return the call to watch."""
+    if not _runtime.observing():
+        return None
+    asked = READER.asked(kwargs, stream=kwargs.get("stream") is True)
+    call = ModelCall(READER, asked, _runtime.state().patches["parrot"].observer)
+    return WatchedCall(call, READER, args, kwargs)
+
+
+POINTS = (
+    PatchPoint(_SDK, "Parrot.chat", around(watch)),
+    PatchPoint(_SDK, "AsyncParrot.chat", around_async(watch)),
+)
+
+
+def patch_parrot() -> Patch:
+    """Observe every question that a parrot is asked."""
+    patch: Patch = _runtime.state().patches.setdefault("parrot", Patch(POINTS))
+    patch.put_on(Observer())
+    return patch

@@ -1,0 +1,60 @@
+"""An SDK that the package does not know: it answers at once, and streams as plain generators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+Messages = list[dict[str, str]]
+
+
+class ParrotError(Exception):
+    """The parrot does not want to."""
+
+
+@dataclass
+class Reply:
+    """An answer, or a piece of one; the last piece says how many words there were."""
+
+    words: str
+    model: str
+    said: int | None = None
+
+
+class Parrot:
+    """The client."""
+
+    def chat(self, *, model: str, messages: Messages, stream: bool = False) -> Any:
+        """Return the answer, or a generator of its pieces."""
+        reply = _reply(model, messages)
+        return _pieces(reply) if stream else reply
+
+
+class AsyncParrot:
+    """The same client, asynchronous."""
+
+    async def chat(self, *, model: str, messages: Messages, stream: bool = False) -> Any:
+        """Return the answer, or an asynchronous generator of its pieces."""
+        reply = _reply(model, messages)
+        return _async_pieces(reply) if stream else reply
+
+
+def _reply(model: str, messages: Messages) -> Reply:
+    heard = messages[-1]["content"]
+    if heard == "Silence!":
+        raise ParrotError(heard)
+    return Reply(f"You said: {heard}", f"{model}-2", len(heard.split()) + 2)
+
+
+def _pieces(reply: Reply) -> Iterator[Reply]:
+    for word in reply.words.split():
+        yield Reply(f"{word} ", reply.model)
+    yield Reply("", reply.model, reply.said)
+
+
+async def _async_pieces(reply: Reply) -> AsyncIterator[Reply]:
+    for piece in _pieces(reply):
+        yield piece

@@ -1,0 +1,63 @@
+"""One call of a method that asks a model: sync, async, whole and in pieces are one road here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trubrics_instrument._reader import Answer
+from trubrics_instrument._shield import shield
+from trubrics_instrument._stream import Recording, is_stream, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trubrics_instrument._call import ModelCall
+    from trubrics_instrument._reader import Reader
+
+
+class WatchedCall:
+    """A call from its arguments to its answer, as `around` and `around_async` watch it.
+
+    Attributes:
+        args: What the method is called with.
+        kwargs: The same for its keyword arguments.
+    """
+
+    def __init__(
+        self, call: ModelCall, reader: Reader, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self._call = call
+        self._reader = reader
+
+    def begin(self) -> None:
+        """Tell the prompt."""
+        self._call.begin()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that it raised."""
+        with shield("reading a failure"):
+            self._call.fail(error)
+
+    def returned(self, result: Any) -> Any:
+        """Tell the answer, and return what the app gets: a stream is recorded on its way."""
+        return self._guarded(self._take, result)
+
+    def _guarded(self, take: Callable[[Any], Any], result: Any) -> Any:
+        """Return what the app gets of a result, which is the result itself if reading it fails."""
+        if self._call.closed:
+            return result
+        guard = shield("reading the answer")
+        with guard:
+            return take(result)
+        if guard.failed:
+            with shield("telling that an answer is unread"):
+                self._call.end(Answer(status="unread"))
+        return result
+
+    def _take(self, result: Any) -> Any:
+        if is_stream(result):
+            return recorded(result, Recording(self._call, self._reader.gathering()))
+        self._call.read(result)
+        return result
