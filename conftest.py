@@ -18,7 +18,7 @@ import model_server
 
 import trubrics_instrument
 from tests.sink import Sink
-from trubrics_instrument import _shield
+from trubrics_instrument._base import shield
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def a_users_machine(request: pytest.FixtureRequest) -> Iterator[Sink]:
             "TRUBRICS_HOST": sink.host,
             "TRUBRICS_SPOOL": "off",
         }
-        _shield.forget_faults()  # those of a test that ran before, in the same process
+        shield.forget_faults()  # those of a test that ran before, in the same process
         trubrics_instrument.configure()
         yield sink
         trubrics_instrument.unpatch_openai()

@@ -18,11 +18,11 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument import _config, _runtime
-from trubrics_instrument._board import BOARD_BYTES, Board
-from trubrics_instrument._conversation import Conversation
-from trubrics_instrument._identity import Claim
-from trubrics_instrument._reader import Answer, Choice
-from trubrics_instrument._scope import Said
+from trubrics_instrument._context.identity import Claim
+from trubrics_instrument._context.scope import Said
+from trubrics_instrument._conversations.board import BOARD_BYTES, Board
+from trubrics_instrument._observing.conversation import Conversation
+from trubrics_instrument._observing.reader import Answer, Choice
 from trubrics_instrument.providers.openai._chat import ChatReader
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import pytest
 
 from tests.loopback import Loopback
 from tests.sink import Sink
-from trubrics_instrument import _public, _runtime, _shield, unpatch_langchain, unpatch_openai
+from trubrics_instrument import _public, _runtime, unpatch_langchain, unpatch_openai
+from trubrics_instrument._base import shield
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,14 +37,14 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("TRUBRICS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TRUBRICS_SPOOL", "off")
-    _shield.forget_faults()
-    _shield.set_strict(strict=True)
+    shield.forget_faults()
+    shield.set_strict(strict=True)
     yield
     unpatch_openai()
     unpatch_langchain()
     _public.shutdown(timeout_s=2)
     _runtime.forget()
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trubrics_instrument import _board, _config, _runtime
-from trubrics_instrument._board import BOARD_BYTES, Board, shared_board
-from trubrics_instrument._trail import number_of
+from trubrics_instrument import _config, _runtime
+from trubrics_instrument._conversations import board
+from trubrics_instrument._conversations.board import BOARD_BYTES, Board, shared_board
+from trubrics_instrument._conversations.trail import number_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 PROGRAM = """
 import sys
 from pathlib import Path
-from trubrics_instrument._board import shared_board
+from trubrics_instrument._conversations.board import shared_board
 board = shared_board("project", Path(sys.argv[1]))
 print(board.get(hash((1, 2))))
 board.put([hash((3, 4))], sys.argv[2])
@@ -39,7 +40,7 @@ import random
 import sys
 import uuid
 from pathlib import Path
-from trubrics_instrument._board import shared_board
+from trubrics_instrument._conversations.board import shared_board
 board = shared_board("project", Path(sys.argv[1]))
 names = [hash((1, number)) for number in range(64)]
 for _ in range(20_000):
@@ -52,7 +53,7 @@ for _ in range(20_000):
 FULL = """
 import sys
 from pathlib import Path
-from trubrics_instrument._board import shared_board
+from trubrics_instrument._conversations.board import shared_board
 board = shared_board("project", Path(sys.argv[1]))
 if board:
     board.put([hash((1, number)) for number in range(10_000)], sys.argv[2])
@@ -161,7 +162,7 @@ def test_processes_that_write_the_same_places(tmp_path: Path) -> None:
 def test_another_layout_has_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two versions of this library that lay entries out differently do not meet."""
     mine = shared_board("project", tmp_path)
-    monkeypatch.setattr(_board, "_LAYOUT", _board._LAYOUT + 1)
+    monkeypatch.setattr(board, "_LAYOUT", board._LAYOUT + 1)
     theirs = shared_board("project", tmp_path)
     assert mine is not None
     assert theirs is not None

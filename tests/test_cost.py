@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trubrics_instrument import _shield
+from trubrics_instrument._base import shield
 from trubrics_instrument._cost import check_prices, cost_of
 
 ANSWER: dict[str, object] = {
@@ -131,10 +131,10 @@ def test_a_callable_that_raises_costs_the_cost_only() -> None:
     def broken(_: object) -> float:
         raise RuntimeError
 
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
 
     assert cost_of(ANSWER, broken) is None
-    assert _shield.faults() == {"computing a cost": 1}
+    assert shield.faults() == {"computing a cost": 1}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_without_the_extra_only_own_prices_are_known() -> None:
 import sys
 sys.modules["genai_prices"] = None
 from trubrics_instrument._cost import cost_of
-from trubrics_instrument._shield import faults
+from trubrics_instrument._base.shield import faults
 print(cost_of({ANSWER!r}), cost_of({ANSWER!r}, {{"my-deployment": (1, 0)}}), faults())
 """
     assert in_a_fresh_process(program) == "None 0.001 {}"

@@ -19,12 +19,12 @@ from tests.told import told
 from trubrics_instrument import (
     TrubricsCallbackHandler,
     _public,
-    _scope,
     context,
     feedback,
     patch_openai,
     suppress,
 )
+from trubrics_instrument._context import scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +38,11 @@ QUESTION: Any = [{"role": "user", "content": "Hi"}]
 @pytest.fixture
 def client(server: Loopback) -> Iterator[Any]:
     """Give an observed client, in a scope of its own."""
-    before = _scope._here.get()
+    before = scope._here.get()
     patch_openai()
     with client_of(server, "sync") as ready:
         yield ready
-    _scope._here.set(before)
+    scope._here.set(before)
 
 
 def ask(client: Any, server: Loopback, **answer: Any) -> Any:
@@ -160,10 +160,10 @@ def test_on_the_last_answer_of_a_chain(sink: Sink) -> None:
 
 def test_on_the_last_answer_of_a_request(client: Any, sink: Sink, server: Loopback) -> None:
     """In a request it is that request's last answer, never the one before it."""
-    with _scope.Request():
+    with scope.Request():
         ask(client, server, id="answer-1")
         assert feedback(None, 1)
-    with _scope.Request(), pytest.raises(ValueError, match="there is none"):
+    with scope.Request(), pytest.raises(ValueError, match="there is none"):
         feedback(None, 1)
     assert told(sink, 3)[-1]["$generation_id"] == "answer-1"
 

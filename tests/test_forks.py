@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from trubrics_instrument import _forks
-from trubrics_instrument._forks import Forks
+from trubrics_instrument._base.forks import Forks
 
 if TYPE_CHECKING:
     import pytest
@@ -38,7 +37,7 @@ def test_no_work_begins_while_a_process_forks() -> None:
 
 def test_work_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps no fork for ever, and is as far as it was in the parent."""
-    monkeypatch.setattr(_forks, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr("trubrics_instrument._base.forks._PATIENCE_S", 0.01)
     forks = Forks()
     with forks.held_back():
         forks.await_end()

@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,47 +15,18 @@ import pytest
 import trubrics_instrument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 ROOT = Path(trubrics_instrument.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset(
-        {
-            "_around",
-            "_folders",
-            "_forks",
-            "_hosts",
-            "_memory",
-            "_shield",
-            "_trail",
-            "_uuids",
-            "_version",
-        }
-    ),
-    frozenset({"_exit", "_ids", "_wrapper"}),
-    frozenset({"_board", "_config", "_events", "_places", "_scope"}),
-    frozenset(
-        {
-            "_context",
-            "_cost",
-            "_delivery",
-            "_chat_uis",
-            "_identity",
-            "_privacy",
-            "_threads",
-            "_turns",
-            "_web",
-        }
-    ),
-    frozenset({"_prepare", "_reader"}),
+    frozenset({"_base", "_version"}),
+    frozenset({"_config", "_events"}),
+    frozenset({"_context", "_conversations", "_cost", "_delivery", "_privacy"}),
+    frozenset({"_prepare"}),
     frozenset({"_runtime"}),
-    frozenset({"_conversation", "_public"}),
-    frozenset({"_observer"}),
-    frozenset({"_call"}),
-    frozenset({"_patch", "_stream", "serverless"}),
-    frozenset({"_watched"}),
-    frozenset({"_feedback", "asgi", "django", "langchain", "providers", "wsgi"}),
-    frozenset({"collector", "spool_cli", "testing", "ui"}),
+    frozenset({"_feedback", "_observing", "_public"}),
+    frozenset({"django", "langchain", "providers", "serverless"}),
+    frozenset({"asgi", "collector", "spool_cli", "testing", "ui", "wsgi"}),
     frozenset({"doctor", "pytest_plugin", "zero_code"}),
     frozenset({"cli"}),
 )
@@ -66,7 +38,7 @@ FOREIGN = {
     "langchain_core": "langchain",
     "starlette": "collector",
 }
-COLLECTOR_MAY_IMPORT = frozenset({"_events", "_folders", "_hosts", "_version", "collector"})
+COLLECTOR_MAY_IMPORT = frozenset({"_base", "_events", "_version", "collector"})
 
 
 def sources() -> list[Path]:
@@ -79,16 +51,38 @@ def room(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[str]:
+def full_name(path: Path) -> str:
+    """Return the name by which a file is imported."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imports(path: Path, *, types: bool = True) -> Iterator[str]:
     """Yield each module that a file imports, by its full name; those for types alone too."""
     package = [FRONT_DOOR, *path.relative_to(ROOT).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    typed = {inner for node in ast.walk(tree) if for_types(node) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if node in typed and not types:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) + 1 - node.level] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def for_types(node: ast.AST) -> bool:
+    """Whether it is what only type checkers run."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def module_of(name: str, modules: Collection[str]) -> str:
+    """Return the module of ours in which a name is to be found, "" if in none."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
 
 
 def floor(name: str) -> int:
@@ -112,6 +106,23 @@ def test_imports_go_downward(path: Path) -> None:
         there = parts[1]
         assert there == here or floor(there) < floor(here), f"{path.name} imports {module}"
         assert here != "collector" or there in COLLECTOR_MAY_IMPORT
+
+
+def test_no_circles() -> None:
+    """Inside a room, too, no file imports one that imports it."""
+    modules = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in sources()
+    }
+    # An import of a file in a package runs the package's `__init__`, which is then there.
+    below = {
+        name: {module_of(imported, modules) for imported in imports(path, types=False)} - {name, ""}
+        for name, path in modules.items()
+        if name != FRONT_DOOR
+    }
+    TopologicalSorter(below).prepare()
 
 
 def test_every_room_has_a_floor() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.interleaving import meanwhile
-from trubrics_instrument import _memory
-from trubrics_instrument._memory import Memory
-from trubrics_instrument._threads import Threads
-from trubrics_instrument._trail import History, Trail, number_of
-from trubrics_instrument._turns import RetryKey, Told, Turns, new_turn
+from trubrics_instrument._base import memory as room
+from trubrics_instrument._base.memory import Memory
+from trubrics_instrument._conversations.threads import Threads
+from trubrics_instrument._conversations.trail import History, Trail, number_of
+from trubrics_instrument._conversations.turns import RetryKey, Told, Turns, new_turn
 
 STEPS = pytest.mark.parametrize("step", range(12))
 
@@ -33,10 +33,10 @@ def test_forgotten_meanwhile(step: int) -> None:
     """What another thread forgets in the middle of a look-up or a note raises nothing."""
     memory: Memory[int] = Memory(1)
     memory.put("k", 1)
-    with meanwhile(_memory, step, memory.clear):
+    with meanwhile(room, step, memory.clear):
         assert memory.get("k") in {1, None}
     memory.put("k", 1)
-    with meanwhile(_memory, step, memory.clear):
+    with meanwhile(room, step, memory.clear):
         memory.put("j", 2)
     memory.put("k", 3)
     assert memory.latest() == [3]
@@ -47,7 +47,7 @@ def test_the_first_counts(step: int) -> None:
     """Of two threads that note the same key at once, both get what the first one noted."""
     memory: Memory[str] = Memory()
     other: list[str] = []
-    with meanwhile(_memory, step, lambda: other.append(memory.first("k", "the other's"))):
+    with meanwhile(room, step, lambda: other.append(memory.first("k", "the other's"))):
         mine = memory.first("k", "mine")
     assert memory.get("k") == mine
     assert other in ([mine], [])

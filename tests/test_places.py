@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trubrics_instrument._places import Places
-from trubrics_instrument._trail import History, Trail
+from trubrics_instrument._conversations.places import Places
+from trubrics_instrument._conversations.trail import History, Trail
 
 
 def go_on(places: Places, text: str, *, name: int = 1) -> str:

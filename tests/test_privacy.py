@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from trubrics_instrument import _shield
+from trubrics_instrument._base import shield
 from trubrics_instrument._config import Config
 from trubrics_instrument._delivery import Skip
 from trubrics_instrument._events import Event, to_wire
@@ -57,7 +57,7 @@ def failing(text: str) -> str:
 @pytest.fixture
 def lenient() -> None:
     """Let the shield stop exceptions, as it does in an app."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
 
 
 def test_text_and_properties_are_redacted_alike() -> None:
@@ -182,7 +182,7 @@ def test_a_failing_redactor_costs_the_text_only(
         kept = [protected(event, redactors=(redactor,)) for _ in range(3)]
 
     assert kept == [EVENT._replace(text=None, properties={"status": "ok"})] * 3
-    assert _shield.faults() == {"redacting a text": 3, "redacting a property": 3}
+    assert shield.faults() == {"redacting a text": 3, "redacting a property": 3}
     assert len(caplog.records) == 2
     assert "private" not in caplog.text
     assert "mine" not in caplog.text

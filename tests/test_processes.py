@@ -17,8 +17,8 @@ from tests.openai.asking import client_of, needs
 from tests.replies import json_reply
 from tests.told import told
 from trubrics_instrument import _config, _runtime, context, patch_openai
-from trubrics_instrument._board import BOARD_BYTES, Board
-from trubrics_instrument._trail import History, Trail, number_of
+from trubrics_instrument._conversations.board import BOARD_BYTES, Board
+from trubrics_instrument._conversations.trail import History, Trail, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

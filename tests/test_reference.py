@@ -10,7 +10,7 @@ import pytest
 import trubrics_instrument
 from tests.test_layers import FLOORS
 from trubrics_instrument import _config, _events, configure
-from trubrics_instrument._reader import Usage
+from trubrics_instrument._observing.reader import Usage
 
 DOCS = Path(__file__).parent.parent / "docs"
 

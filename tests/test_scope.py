@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trubrics_instrument import _ids, _scope, _shield, bind, context, identify, suppress
+from trubrics_instrument import bind, context, identify, suppress
+from trubrics_instrument._base import ids, shield
+from trubrics_instrument._context import scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -23,28 +25,28 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def own_context() -> Iterator[None]:
     """Leave no scope behind: `identify()` holds for the rest of the thread."""
-    before = _scope._here.get()
+    before = scope._here.get()
     yield
-    _scope._here.set(before)
+    scope._here.set(before)
 
 
 def who() -> tuple[str | None, str | None]:
     """Return the user and the thread that hold here."""
-    said = _scope.said()
+    said = scope.said()
     return said.user_id, said.thread_id
 
 
 def test_nothing_said() -> None:
     """Where the app has said nothing, nothing holds, and observation is on."""
-    assert _scope.said() == _scope.Said()
-    assert _scope.is_on()
+    assert scope.said() == scope.Said()
+    assert scope.is_on()
 
 
 def test_nested_contexts() -> None:
     """The inner word wins, what it leaves out holds on from outside, and leaving takes it back."""
     with context(user_id="ada", thread_id="a", properties={"plan": "pro", "page": 1}):
         with context(thread_id="b", prompt="Typed", properties={"page": 2}):
-            assert _scope.said() == _scope.Said(
+            assert scope.said() == scope.Said(
                 user_id="ada",
                 thread_id="b",
                 prompt="Typed",
@@ -231,11 +233,11 @@ def test_one_object_inside_itself() -> None:
 def test_suppress_wins() -> None:
     """Off anywhere around is off, whatever is said inside."""
     with suppress():
-        assert not _scope.is_on()
+        assert not scope.is_on()
         with context(enabled=True, user_id="ada"):
-            assert not _scope.is_on()
-            assert not _scope.said().enabled
-    assert _scope.is_on()
+            assert not scope.is_on()
+            assert not scope.said().enabled
+    assert scope.is_on()
 
 
 def test_identify_outside_of_a_request() -> None:
@@ -247,18 +249,18 @@ def test_identify_outside_of_a_request() -> None:
     identify("ada", thread_id="b", properties={"page": "home"})
     identify(None, properties={"plan": "free"})
     told = {"plan": "free", "page": "home"}
-    assert _scope.said() == _scope.Said(user_id="ada", thread_id="b", properties=told)
+    assert scope.said() == scope.Said(user_id="ada", thread_id="b", properties=told)
 
 
-@pytest.mark.parametrize("request_", [_scope.Request, nullcontext], ids=["request", "script"])
+@pytest.mark.parametrize("request_", [scope.Request, nullcontext], ids=["request", "script"])
 def test_identify_another_user(request_: Callable[[], AbstractContextManager[object]]) -> None:
     """Neither the conversation nor the properties of one user are those of the next."""
     with request_():
         identify("ada", thread_id="a", properties={"plan": "pro"})
         identify("bob")
-        assert _scope.said() == _scope.Said(user_id="bob")
+        assert scope.said() == scope.Said(user_id="bob")
         identify("ada")
-        assert _scope.said() == _scope.Said(user_id="ada")
+        assert scope.said() == scope.Said(user_id="ada")
 
 
 def test_context_wins_over_identify() -> None:
@@ -285,7 +287,7 @@ async def test_identify_in_tasks() -> None:
 
 def test_identify_in_a_request() -> None:
     """It fills the request's scope, so that it is seen where a context variable is lost."""
-    request = _scope.Request()
+    request = scope.Request()
     with request:
         contextvars.copy_context().run(identify, "ada", thread_id="a")
         assert who() == ("ada", "a")
@@ -297,7 +299,7 @@ def test_identify_in_a_request() -> None:
 def test_nothing_shines_into_a_request() -> None:
     """What a worker thread said before is not this request's; afterwards it holds again."""
     identify("leftover")
-    with context(thread_id="leftover"), _scope.Request():
+    with context(thread_id="leftover"), scope.Request():
         assert who() == (None, None)
     assert who() == ("leftover", None)
 
@@ -305,16 +307,16 @@ def test_nothing_shines_into_a_request() -> None:
 @pytest.mark.parametrize("off", [lambda: context(enabled=False), suppress], ids=["off", "suppress"])
 def test_off_around_a_request(off: Callable[[], AbstractContextManager[object]]) -> None:
     """Off anywhere is off: an opt-out may be decided before our middleware has its turn."""
-    with off(), _scope.Request():
-        assert not _scope.is_on()
+    with off(), scope.Request():
+        assert not scope.is_on()
         with context(enabled=True):
-            assert not _scope.is_on()
-    assert _scope.is_on()
+            assert not scope.is_on()
+    assert scope.is_on()
 
 
 def test_the_same_request_again() -> None:
     """What is entered once more inside of itself knows what was said between, and ends once."""
-    request = _scope.Request()
+    request = scope.Request()
     with request, context(user_id="ada"):
         identify(None, thread_id="t")
         with request:
@@ -325,7 +327,7 @@ def test_the_same_request_again() -> None:
 
 def test_a_request_left_elsewhere() -> None:
     """Leaving a request in a context where it was not entered changes nothing."""
-    request = _scope.Request()
+    request = scope.Request()
     contextvars.copy_context().run(request.__enter__)
     with context(user_id="ada"):
         request.__exit__(None, None, None)
@@ -336,10 +338,10 @@ def test_what_comes_with_a_request_is_asked_late() -> None:
     """The app may know the user only after its own middleware ran; `identify()` goes first."""
     known: list[str] = []
 
-    def came_with() -> _scope.Said:
-        return _scope.Said(user_id=known[0] if known else None, thread_id="cookie")
+    def came_with() -> scope.Said:
+        return scope.Said(user_id=known[0] if known else None, thread_id="cookie")
 
-    request = _scope.Request()
+    request = scope.Request()
     request.comes_with(came_with)
     with request:
         assert who() == (None, "cookie")
@@ -351,14 +353,14 @@ def test_what_comes_with_a_request_is_asked_late() -> None:
 
 def test_a_fault_in_what_comes_with_a_request() -> None:
     """A callable that raises says nothing, and is counted."""
-    _shield.set_strict(strict=False)
-    request = _scope.Request()
-    request.comes_with(lambda: _scope.Said(thread_id="cookie"))
-    request.comes_with(lambda: _scope.Said(user_id=str(1 // 0)))
+    shield.set_strict(strict=False)
+    request = scope.Request()
+    request.comes_with(lambda: scope.Said(thread_id="cookie"))
+    request.comes_with(lambda: scope.Said(user_id=str(1 // 0)))
     with request:
         identify("ada")
         assert who() == ("ada", "cookie")
-    assert _shield.faults() == {"asking the app whose request this is": 1}
+    assert shield.faults() == {"asking the app whose request this is": 1}
 
 
 def test_bind() -> None:
@@ -373,7 +375,7 @@ def test_bind() -> None:
 
 def test_bind_shares_the_request() -> None:
     """What is identified in a bound function is known to the request."""
-    with ThreadPoolExecutor(1) as pool, _scope.Request():
+    with ThreadPoolExecutor(1) as pool, scope.Request():
         pool.submit(bind(partial(identify, "ada"))).result()
         assert who() == ("ada", None)
 
@@ -416,26 +418,26 @@ LONG = "x" * 600
 )
 def test_ids(given: object, clean: str | None) -> None:
     """An id becomes its `str`; an empty one is absent."""
-    assert _ids.clean_id(given) == clean
+    assert ids.clean_id(given) == clean
 
 
 def test_long_ids() -> None:
     """Over 512 characters an id is cut and marked, and two that begin alike stay two."""
-    one, other = _ids.clean_id(LONG), _ids.clean_id(LONG + "y")
+    one, other = ids.clean_id(LONG), ids.clean_id(LONG + "y")
     assert one is not None
     assert other is not None
     assert (len(one), one[:496]) == (512, "x" * 495 + "…")
     assert one != other
-    assert _ids.is_cut(one)
-    assert not _ids.is_cut("x" * 512)
-    assert _ids.clean_id("\ud800" * 600) is not None
+    assert ids.is_cut(one)
+    assert not ids.is_cut("x" * 512)
+    assert ids.clean_id("\ud800" * 600) is not None
 
 
 def test_an_id_without_words() -> None:
     """An id that cannot be read is absent, and counted."""
-    _shield.set_strict(strict=False)
-    assert _ids.clean_id(_Unprintable()) is None
-    assert _shield.faults() == {"reading an id": 1}
+    shield.set_strict(strict=False)
+    assert ids.clean_id(_Unprintable()) is None
+    assert shield.faults() == {"reading an id": 1}
 
 
 async def _late() -> tuple[str | None, str | None]:

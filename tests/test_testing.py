@@ -13,7 +13,8 @@ from openai import NotFoundError, OpenAI
 
 import trubrics_instrument
 from tests.replies import error_reply, json_reply
-from trubrics_instrument import _runtime, _shield
+from trubrics_instrument import _runtime
+from trubrics_instrument._base import shield
 from trubrics_instrument.testing import Captured, Events, capture
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def test_an_event_of_a_thread_is_waited_for() -> None:
 
 def test_a_fault_in_preparing_is_counted() -> None:
     """A `before_send` that raises costs its event, as it does in production."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
 
     def raises(_: dict[str, object]) -> None:
         raise ZeroDivisionError
@@ -207,7 +208,7 @@ def test_a_fault_in_preparing_is_counted() -> None:
     trubrics_instrument.configure(before_send=raises)
     with capture() as events:
         trubrics_instrument.track("Sign in")
-    assert (list(events), _shield.faults()) == ([], {"preparing an event for a test": 1})
+    assert (list(events), shield.faults()) == ([], {"preparing an event for a test": 1})
 
 
 def test_the_fixture_is_there_for_everybody(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from trubrics_instrument._uuids import random_uuid, uuid_bytes, uuid_of, uuid_text
+from trubrics_instrument._base.uuids import random_uuid, uuid_bytes, uuid_of, uuid_text
 
 NAMESPACE = uuid.UUID("6a8f2f3c-51c5-5d0e-9a0b-0e6a2d1f7c11")
 

@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trubrics_instrument._context import bind, context, identify, suppress
+    from trubrics_instrument._context.blocks import bind, context, identify, suppress
     from trubrics_instrument._feedback import feedback
-    from trubrics_instrument._patch import Patch
+    from trubrics_instrument._observing.patch import Patch
     from trubrics_instrument._public import (
         Stats,
         aflush,
@@ -54,22 +54,22 @@ if TYPE_CHECKING:
     ]
 
 _HOMES = {
-    "Patch": "_patch",
+    "Patch": "_observing.patch",
     "Stats": "_public",
     "TrubricsCallbackHandler": "langchain",
     "__version__": "_version",
     "aflush": "_public",
-    "bind": "_context",
+    "bind": "_context.blocks",
     "configure": "_public",
-    "context": "_context",
+    "context": "_context.blocks",
     "feedback": "_feedback",
     "flush": "_public",
-    "identify": "_context",
+    "identify": "_context.blocks",
     "patch_langchain": "langchain",
     "patch_openai": "providers.openai",
     "shutdown": "_public",
     "stats": "_public",
-    "suppress": "_context",
+    "suppress": "_context.blocks",
     "track": "_public",
     "unpatch_langchain": "langchain",
     "unpatch_openai": "providers.openai",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
-from trubrics_instrument._hosts import is_address, is_loopback
+from trubrics_instrument._base.hosts import is_address, is_loopback
 
 if TYPE_CHECKING:
     import re

@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from trubrics_instrument._forks import forks
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.forks import forks
+from trubrics_instrument._base.shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,13 +9,14 @@ from contextlib import suppress
 from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
 
-from trubrics_instrument import _events, _runtime, _scope
-from trubrics_instrument._chat_uis import session
+from trubrics_instrument import _events, _runtime
+from trubrics_instrument._base.ids import clean_id
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._context import scope
+from trubrics_instrument._context.chat_uis import session
+from trubrics_instrument._context.identity import anonymous_id
+from trubrics_instrument._conversations.turns import Told
 from trubrics_instrument._events import Event
-from trubrics_instrument._identity import anonymous_id
-from trubrics_instrument._ids import clean_id
-from trubrics_instrument._shield import shield
-from trubrics_instrument._turns import Told
 
 if TYPE_CHECKING:
     from trubrics_instrument._config import Destination
@@ -65,7 +66,7 @@ def _event(
     user_id: object,
     properties: Mapping[str, object] | None,
 ) -> Event:
-    said = _scope.said()
+    said = scope.said()
     around = session()
     known = clean_id(user_id) or said.user_id or around.user_id
     known = known or told.user_id or _runtime.config().user_id
@@ -90,7 +91,7 @@ def _event(
 def _told(target: object) -> Told:
     """Return where the answer was told; where this process does not know, only its id."""
     if target is None:
-        turn = _scope.last_turn()
+        turn = scope.last_turn()
         if turn is None or turn.answer is None:
             raise ValueError(
                 "feedback(None, ...) is for the last answer of this request, task or thread, and "

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
-from trubrics_instrument import _cost, _events, _privacy, _scope
+from trubrics_instrument import _cost, _events, _privacy
+from trubrics_instrument._base.ids import clean_id
+from trubrics_instrument._context.identity import anonymous_id
 from trubrics_instrument._delivery import Outgoing, Skip
 from trubrics_instrument._delivery.encode import plain
 from trubrics_instrument._events import Event
-from trubrics_instrument._identity import anonymous_id
-from trubrics_instrument._ids import clean_id
 from trubrics_instrument._version import __version__
 
 if TYPE_CHECKING:
-    from trubrics_instrument._chat_uis import Session
     from trubrics_instrument._config import Config
+    from trubrics_instrument._context.chat_uis import Session
+    from trubrics_instrument._context.scope import Said
 
 SOURCE = f"trubrics-instrument/{__version__}"
 
@@ -35,9 +36,7 @@ class Origin(Protocol):
 
 # What `track()` was told: the state, name, properties, user, time, scope and session of its time.
 # A bare tuple, because a named one takes the app's thread four times as long to make.
-Tracked: TypeAlias = (
-    "tuple[Origin, str, dict[str, object], str | None, float, _scope.Said, Session]"
-)
+Tracked: TypeAlias = "tuple[Origin, str, dict[str, object], str | None, float, Said, Session]"
 
 
 def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:

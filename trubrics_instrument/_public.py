@@ -8,11 +8,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from trubrics_instrument import _config, _runtime, _scope
-from trubrics_instrument._around import decorate
-from trubrics_instrument._chat_uis import session
-from trubrics_instrument._ids import clean_id
-from trubrics_instrument._shield import faults, stopped
+from trubrics_instrument import _config, _runtime
+from trubrics_instrument._base.around import decorate
+from trubrics_instrument._base.ids import clean_id
+from trubrics_instrument._base.shield import faults, stopped
+from trubrics_instrument._context import scope
+from trubrics_instrument._context.chat_uis import session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,7 +134,7 @@ def _unobserved(option: Any) -> Any:
     """
     if isinstance(option, (list, tuple)):
         return [_unobserved(one) for one in cast("Sequence[Any]", option)]
-    return decorate(option, _scope.Unobserved) if callable(option) else option
+    return decorate(option, scope.Unobserved) if callable(option) else option
 
 
 def track(
@@ -157,7 +158,7 @@ def track(
         Whether it was accepted for delivery.
     """
     try:
-        said = _scope.said()
+        said = scope.said()
         if not said.enabled:
             return False
         # All that may change until the worker reads it is read now, and nothing else is done.

@@ -9,23 +9,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trubrics_instrument import _config, _cost, _events, _privacy, _scope
-from trubrics_instrument._board import shared_board
+from trubrics_instrument import _config, _cost, _events, _privacy
+from trubrics_instrument._base.ids import clean_id
+from trubrics_instrument._base.memory import MAX_REMEMBERED, Memory
+from trubrics_instrument._base.shield import logger, shield
 from trubrics_instrument._config import Destination
+from trubrics_instrument._context import scope
+from trubrics_instrument._context.identity import anonymous_id, new_thread_id
+from trubrics_instrument._conversations.board import shared_board
+from trubrics_instrument._conversations.threads import Threads
+from trubrics_instrument._conversations.turns import Turns
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
-from trubrics_instrument._identity import anonymous_id, new_thread_id
-from trubrics_instrument._ids import clean_id
-from trubrics_instrument._memory import MAX_REMEMBERED, Memory
 from trubrics_instrument._prepare import prepare
-from trubrics_instrument._shield import logger, shield
-from trubrics_instrument._threads import Threads
-from trubrics_instrument._turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from trubrics_instrument._board import Board
     from trubrics_instrument._config import Config
+    from trubrics_instrument._conversations.board import Board
     from trubrics_instrument._events import Event
 
 # Background work holds its question until its answer is fetched, so fewer than elsewhere.
@@ -99,7 +100,7 @@ def memory(name: str, size: int = MAX_REMEMBERED) -> Memory[Any]:
 
 def observing() -> bool:
     """Whether anything is to be observed here and now."""
-    return state().config.enabled and _scope.is_on()
+    return state().config.enabled and scope.is_on()
 
 
 def observed_elsewhere() -> bool:

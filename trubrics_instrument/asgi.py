@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trubrics_instrument import _public
-from trubrics_instrument._shield import shield
-from trubrics_instrument._web import Sources
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._context.web import Sources
 from trubrics_instrument.serverless import flush_budget_s
 
 if TYPE_CHECKING:
-    from trubrics_instrument._web import Properties, Source
+    from trubrics_instrument._context.web import Properties, Source
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

@@ -11,13 +11,13 @@ from django.core.exceptions import (  # type: ignore[import-untyped] # as above
     SynchronousOnlyOperation,
 )
 
-from trubrics_instrument._around import decorate
-from trubrics_instrument._web import Sources
+from trubrics_instrument._base.around import decorate
+from trubrics_instrument._context.web import Sources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from trubrics_instrument._scope import Request
+    from trubrics_instrument._context.scope import Request
 
 GetResponse: TypeAlias = Callable[[Any], Any]
 

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from trubrics_instrument import _public
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

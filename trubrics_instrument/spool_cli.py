@@ -5,25 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trubrics_instrument import _config
+from trubrics_instrument._base.console import fail, say
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions
 from trubrics_instrument._delivery.leftovers import Leftover, clear, leftovers, look, own_path
 
 if TYPE_CHECKING:
     import argparse
 
+    from trubrics_instrument._base.console import Subparsers
+
 GLANCE_S = 0.1
 BAR = 30
-
-
-class Subparsers(Protocol):
-    """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
-
-    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's name
-        """Add a command."""
-        ...
+_FAILED = 1
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -59,32 +55,30 @@ def run(args: argparse.Namespace) -> int:
     try:
         config = _config.build(os.environ, {})
     except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+        return fail(str(error))
     try:
         found = [each for each in leftovers(args.dir or config.spool_dir) if each.events]
     except OSError as error:
-        sys.stderr.write(f"Cannot look into {error.filename}: {error.strerror}\n")
-        return 1
+        return fail(f"Cannot look into {error.filename}: {error.strerror}", _FAILED)
     if not found:
-        _say("No event waits on disk.")
+        say("No event waits on disk.")
         return 0
     if args.action == "clear":
         return _clear(found, yes=args.yes)
     if args.action == "send":
         return _send(found, config, args)
     for each in found:
-        _say(_described(each))
+        say(_described(each))
     return 0
 
 
 def _clear(found: list[Leftover], *, yes: bool) -> int:
     for each in found:
-        _say(_described(each))
+        say(_described(each))
     if not yes and _ask("Delete them for good? [y/N] ").strip().lower() not in {"y", "yes"}:
-        _say("Nothing was deleted.")
+        say("Nothing was deleted.")
         return 1
-    _say(f"{sum(clear(each) for each in found)} events were deleted.")
+    say(f"{sum(clear(each) for each in found)} events were deleted.")
     return 0
 
 
@@ -96,7 +90,7 @@ def _send(found: list[Leftover], config: _config.Config, args: argparse.Namespac
     code = 0
     for each in found:
         if target is None or each.path != ours:
-            _say(f"{_described(each)}: set TRUBRICS_HOST and TRUBRICS_API_KEY to send them.")
+            say(f"{_described(each)}: set TRUBRICS_HOST and TRUBRICS_API_KEY to send them.")
             code = 1
             continue
         options = SenderOptions(
@@ -125,10 +119,10 @@ def _deliver(options: SenderOptions, waiting: Leftover, patience_s: float) -> in
     stats = sender.stats()
     sender.shutdown(1.0)
     dropped = sum(stats.dropped.values())
-    _say(f"{stats.delivered} events were delivered to {waiting.host}, {dropped} refused.")
+    say(f"{stats.delivered} events were delivered to {waiting.host}, {dropped} refused.")
     if not left:
         return 0
-    _say(f"{left} still wait: {stats.last_error or 'no answer from the host'}.")
+    say(f"{left} still wait: {stats.last_error or 'no answer from the host'}.")
     return 1
 
 
@@ -147,7 +141,3 @@ def _ask(question: str) -> str:
     sys.stdout.write(question)
     sys.stdout.flush()
     return sys.stdin.readline()
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")

@@ -7,9 +7,10 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast, overload
 
-from trubrics_instrument import _events, _runtime, _scope
+from trubrics_instrument import _events, _runtime
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._context import scope
 from trubrics_instrument._delivery import Skip
-from trubrics_instrument._shield import shield
 
 _OF_DELIVERY = ("source", "event_id")
 _SHOWN = ("user_id", "thread_id", "assistant_id", "text")
@@ -152,7 +153,7 @@ def capture() -> Generator[Events, None, None]:
     identified, and no conversation is known.
     """
     events = Events()
-    with _runtime.standing_in(events), _scope.Request():
+    with _runtime.standing_in(events), scope.Request():
         yield events
 
 

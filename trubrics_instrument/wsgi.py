@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trubrics_instrument import _public
-from trubrics_instrument._shield import shield
-from trubrics_instrument._web import Sources
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._context.web import Sources
 from trubrics_instrument.serverless import flush_budget_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trubrics_instrument._scope import Request
-    from trubrics_instrument._web import Properties, Source
+    from trubrics_instrument._context.scope import Request
+    from trubrics_instrument._context.web import Properties, Source
 
 Environ: TypeAlias = "dict[str, Any]"
 WsgiApp: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]

@@ -15,8 +15,8 @@ import requests
 
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, hang, refuse, take
 from tests.delivery.senders import sending, wait_until
+from trubrics_instrument._base.shield import faults, set_strict, shield
 from trubrics_instrument._delivery import Outgoing
-from trubrics_instrument._shield import faults, set_strict, shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable

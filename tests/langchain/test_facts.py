@@ -32,7 +32,8 @@ from tests.langchain.driving import (
     turns_told,
 )
 from tests.langchain.models import Scripted, calls, says
-from trubrics_instrument import TrubricsCallbackHandler, _shield, feedback, flush, suppress
+from trubrics_instrument import TrubricsCallbackHandler, feedback, flush, suppress
+from trubrics_instrument._base import shield
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -372,7 +373,7 @@ async def test_a_stream_of_inputs_without_a_model(sink: Sink) -> None:
     echo: Any = RunnablePassthrough() | RunnableLambda(str)
     assert list(echo.transform(iter([QUESTION]), config())) == [QUESTION]
     assert turns_told(sink) == []
-    assert not _shield.faults()
+    assert not shield.faults()
 
 
 async def test_who_called_a_tool(sink: Sink) -> None:

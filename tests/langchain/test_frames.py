@@ -12,7 +12,8 @@ import pytest
 from langchain_core.language_models.llms import LLM
 
 from tests.langchain.driving import assert_nothing_left, turns_told
-from trubrics_instrument import TrubricsCallbackHandler, _shield
+from trubrics_instrument import TrubricsCallbackHandler
+from trubrics_instrument._base import shield
 from trubrics_instrument.langchain import observed
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def test_a_fault_costs_nothing(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> N
     def fail() -> bool:
         raise LookupError
 
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     monkeypatch.setattr(observed, "in_stream", fail)
     assert ask(run_with("app")) == ANSWER
     assert_told_once(sink)
-    assert _shield.faults() == {"reading the first piece of an answer": 1}
+    assert shield.faults() == {"reading the first piece of an answer": 1}

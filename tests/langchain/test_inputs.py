@@ -19,8 +19,9 @@ from langchain_core.runnables import RunnableLambda
 from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, chain, model
 from tests.langchain.driving import drive, turns_told
 from tests.langchain.models import Scripted
-from trubrics_instrument import TrubricsCallbackHandler, _shield
-from trubrics_instrument._trail import NO_HISTORY
+from trubrics_instrument import TrubricsCallbackHandler
+from trubrics_instrument._base import shield
+from trubrics_instrument._conversations.trail import NO_HISTORY
 from trubrics_instrument.langchain.question import question_of
 from trubrics_instrument.langchain.reply import Known, reply_of
 from trubrics_instrument.testing import capture
@@ -139,7 +140,7 @@ async def test_the_assistant_is_who_answered(first: bool, sink: Sink) -> None:
 @pytest.mark.parametrize("wrong", ["nowhere", lambda given: given["nowhere"]])
 async def test_a_key_that_is_not_there(wrong: Any, sink: Sink) -> None:
     """A key that names nothing, or raises, leaves the question to the model and the answer too."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     await drive("invoke", chain(), GIVEN, config(input_key=wrong, output_key=wrong))
     assert texts(sink) == [[f"The question is: {QUESTION}", ANSWER]]
 
@@ -188,7 +189,7 @@ async def test_an_array_is_given(given: Any, sink: Sink) -> None:
     await drive("invoke", heard, given, config())
     assert texts(sink) == [[QUESTION, ANSWER]]
     assert sink.events[-1]["properties"]["model_calls"] == 2
-    assert not _shield.faults()
+    assert not shield.faults()
 
 
 @pytest.mark.parametrize("name", ["structured_response", "parsed"])
@@ -196,7 +197,7 @@ def test_an_array_beside_an_answer(name: str) -> None:
     """An array is told as what it is, and no fault of ours."""
     reply = reply_of({"answer": ANSWER, name: Sound()}, Known())
     assert reply is not None
-    assert not _shield.faults()
+    assert not shield.faults()
 
 
 async def test_nothing_is_given(sink: Sink) -> None:

@@ -47,12 +47,7 @@ from tests.langchain.driving import (
 )
 from tests.replies import chat_stream, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import (
-    TrubricsCallbackHandler,
-    _runtime,
-    patch_langchain,
-    patch_openai,
-)
+from trubrics_instrument import TrubricsCallbackHandler, _runtime, patch_langchain, patch_openai
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

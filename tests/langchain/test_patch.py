@@ -16,11 +16,7 @@ from langchain_core.tracers import context as tracers
 
 from tests.langchain.chains import GIVEN, QUESTION, chain, model
 from tests.langchain.driving import MODES, Mode, assert_nothing_left, drive, turns_told
-from trubrics_instrument import (
-    TrubricsCallbackHandler,
-    patch_langchain,
-    unpatch_langchain,
-)
+from trubrics_instrument import TrubricsCallbackHandler, patch_langchain, unpatch_langchain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

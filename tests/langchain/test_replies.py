@@ -18,7 +18,8 @@ from langchain_core.tools import tool
 
 from tests.langchain.driving import assert_nothing_left
 from tests.langchain.models import Scripted, calls, says
-from trubrics_instrument import TrubricsCallbackHandler, _shield
+from trubrics_instrument import TrubricsCallbackHandler
+from trubrics_instrument._base import shield
 from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def events() -> Iterator[Events]:
     with capture() as taken:
         yield taken
     assert_nothing_left()
-    assert not _shield.faults()
+    assert not shield.faults()
 
 
 def model(text: str, **more: Any) -> Scripted:

@@ -23,7 +23,7 @@ from tests.langchain.driving import (
     turns_told,
 )
 from trubrics_instrument import TrubricsCallbackHandler
-from trubrics_instrument._memory import Memory
+from trubrics_instrument._base.memory import Memory
 from trubrics_instrument.langchain import model as models
 from trubrics_instrument.langchain import observed, runs
 

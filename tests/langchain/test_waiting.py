@@ -14,7 +14,8 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from tests.langchain.chains import ANSWER, QUESTION, model
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
 from tests.langchain.lines import line_of
-from trubrics_instrument import TrubricsCallbackHandler, _shield, context, suppress
+from trubrics_instrument import TrubricsCallbackHandler, context, suppress
+from trubrics_instrument._base import shield
 from trubrics_instrument.langchain import waiting
 
 if TYPE_CHECKING:
@@ -182,5 +183,5 @@ async def test_nothing_that_waits(mode: Mode, sink: Sink) -> None:
     graph = line_of(lambda _: {"answers": []}, state=State, compiled=compiled)
     await drive(mode, graph, {"answers": []}, config("ada"))
     assert turns_told(sink) == []
-    assert not _shield.faults()
+    assert not shield.faults()
     assert len(waiting._questions()) == 0

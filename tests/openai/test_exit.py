@@ -68,7 +68,7 @@ other = Other()
 weakref.finalize(other, int)
 """
 MORE = """
-from trubrics_instrument._exit import end_at_exit
+from trubrics_instrument._base.exit import end_at_exit
 
 class Ended:
     def leave(self): pass

@@ -10,8 +10,10 @@ import pytest
 from tests.openai.asking import WAYS, Way, ask, client_of, close_client
 from tests.openai.test_matrix import reply_of
 from tests.told import told
-from trubrics_instrument import _call, _runtime, _shield, patch_openai, stats
+from trubrics_instrument import _runtime, patch_openai, stats
+from trubrics_instrument._base import shield
 from trubrics_instrument._delivery import Sender
+from trubrics_instrument._observing import call
 from trubrics_instrument.providers.openai import _chat, _completion, _request, _responses
 
 if TYPE_CHECKING:
@@ -52,10 +54,10 @@ def _places() -> list[tuple[str, object, str]]:
         *gatherings,
         ("options", _request, "_own_options"),
         ("provider", _request, "_provider"),
-        ("prompt", _call.ModelCall, "begin"),
-        ("end", _call.ModelCall, "end"),
-        ("failure", _call.ModelCall, "fail"),
-        ("first piece", _call.ModelCall, "first_piece"),
+        ("prompt", call.ModelCall, "begin"),
+        ("end", call.ModelCall, "end"),
+        ("failure", call.ModelCall, "fail"),
+        ("first piece", call.ModelCall, "first_piece"),
         ("emit", _runtime, "emit"),
         ("queue", Sender, "put"),
     ]
@@ -70,7 +72,7 @@ async def test_the_app_never_notices(
     client = client_of(server, way.mode)
     bare = await ask(client, way)
     patch_openai()
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     for what, owner, attribute in _places():
         with monkeypatch.context() as broken:
             broken.setattr(owner, attribute, _raise)
@@ -93,7 +95,7 @@ async def test_what_cannot_be_read_is_told_as_unread(
     """A reader that raises makes the event say so; the log has a warning, and never content."""
     reader = _request.READERS[way.path.removeprefix("/v1")]
     monkeypatch.setattr(type(reader), "gathering" if way.streamed else "answer", _raise)
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     server.script(reply_of(way), path=way.path)
     patch_openai()
     client = client_of(server, way.mode)
@@ -115,7 +117,7 @@ async def test_a_stream_that_cannot_be_read_is_told_as_unread(
     """A fault at one piece, or at the end, leaves the stream alone and is said in the event."""
     reader = _request.READERS[way.path.removeprefix("/v1")]
     monkeypatch.setattr(type(reader.gathering()), step, _raise)
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     server.script(reply_of(way), path=way.path)
     patch_openai()
     client = client_of(server, way.mode)
@@ -128,9 +130,9 @@ async def test_a_stream_that_cannot_be_read_is_told_as_unread(
 
 def test_the_shield_counts_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     """The first fault of a kind is one warning with where it happened; all are counted."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     for _ in range(3):
-        with _shield.shield("testing"):
+        with shield.shield("testing"):
             _raise()
     assert stats().faults == {"testing": 3}
     assert len(caplog.records) == 1
@@ -141,8 +143,8 @@ def test_the_shield_counts_and_warns_once(caplog: pytest.LogCaptureFixture) -> N
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_the_shield_lets_the_apps_wishes_through(error: type[BaseException]) -> None:
     """What is no `Exception` is the app's, and passes."""
-    _shield.set_strict(strict=False)
-    with pytest.raises(error), _shield.shield("testing"):
+    shield.set_strict(strict=False)
+    with pytest.raises(error), shield.shield("testing"):
         raise error
 
 
@@ -156,7 +158,7 @@ def test_a_fault_in_a_finaliser(
     sink: Sink, server: Loopback, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where the garbage collector runs us, a fault is counted and not logged: that takes a lock."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     patch_openai()
     server.always(reply_of(Way("chat", "whole", "sync")))
     client = client_of(server, "sync")

@@ -16,7 +16,6 @@ from tests.replies import json_reply
 from tests.told import told
 from trubrics_instrument import (
     _runtime,
-    _shield,
     configure,
     context,
     flush,
@@ -25,6 +24,7 @@ from trubrics_instrument import (
     stats,
     track,
 )
+from trubrics_instrument._base import shield
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,11 +135,11 @@ def test_an_app_whose_log_handler_raises(sink: Sink, client: Any) -> None:
             raise RuntimeError("the log is down")
 
     patch_openai()
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     handler = Broken()
     logging.getLogger("trubrics_instrument").addHandler(handler)
     try:
-        with _shield.shield("testing"):
+        with shield.shield("testing"):
             raise KeyError
     finally:
         logging.getLogger("trubrics_instrument").removeHandler(handler)
@@ -148,7 +148,7 @@ def test_an_app_whose_log_handler_raises(sink: Sink, client: Any) -> None:
 
 def test_properties_that_are_none() -> None:
     """What is no mapping is left out: `identify()` is called in the middle of a request."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     wrong: Any = 7
     copy_context().run(lambda: identify("ada", properties=wrong))
     with context(properties=wrong):
@@ -246,7 +246,7 @@ def test_any_address(
 ) -> None:
     """An address that cannot be read costs at most the provider's name."""
     server.always(lambda _: json_reply(chat_completion("Hello")))
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     patch_openai()
     with Plain(base_url=server.base_url, api_key="k") as client:
         client.address = address

@@ -13,7 +13,8 @@ from tests.interleaving import meanwhile
 from tests.openai.asking import client_of
 from tests.replies import json_reply
 from tests.told import told
-from trubrics_instrument import _conversation, context, patch_openai
+from trubrics_instrument import context, patch_openai
+from trubrics_instrument._observing import conversation
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback, Request
@@ -160,7 +161,7 @@ def ask_both(one: Bot, other: Bot, step: int) -> bool:
     one.messages.clear()
     one.ask(f"Hi {step}", "Hello!")
     other.messages = list(one.messages)
-    with meanwhile(_conversation, step, lambda: other.ask(f"Question {step}", "One.")):
+    with meanwhile(conversation, step, lambda: other.ask(f"Question {step}", "One.")):
         one.ask(f"Question {step}", "Two.")
     return len(other.messages) == len(one.messages)
 

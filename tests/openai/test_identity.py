@@ -10,7 +10,9 @@ from responses_wire import response_object
 
 from tests.openai.asking import client_of, fields, needs
 from tests.replies import json_reply
-from trubrics_instrument import _public, _scope, _shield, context, identify, patch_openai
+from trubrics_instrument import _public, context, identify, patch_openai
+from trubrics_instrument._base import shield
+from trubrics_instrument._context import scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +28,11 @@ PLAIN = {"user_id": "plain", "session_id": "plain-t"}
 @pytest.fixture
 def client(server: Loopback) -> Iterator[Any]:
     """Give a client that gets an answer, in a scope of its own."""
-    before = _scope._here.get()
+    before = scope._here.get()
     server.always(lambda _: json_reply(chat_completion(Answer("Hello", usage=None))))
     with client_of(server, "sync") as ready:
         yield ready
-    _scope._here.set(before)
+    scope._here.set(before)
 
 
 def who(sink: Sink) -> tuple[Any, ...]:
@@ -144,14 +146,14 @@ def test_an_async_callable_is_refused() -> None:
 
 def test_an_id_that_was_not_awaited_is_none(client: Any, sink: Sink) -> None:
     """A forgotten `await` makes nobody up: the user is unknown, and the mistake is counted."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     patch_openai()
     forgotten = nobody_awaits()
     with context(user_id=forgotten, thread_id="t"):
         client.chat.completions.create(model="m", messages=QUESTION)
     forgotten.close()
     assert who(sink)[0].startswith("anon-")
-    assert _shield.faults() == {"reading an id": 1}
+    assert shield.faults() == {"reading an id": 1}
 
 
 def test_a_prompt_that_is_no_text_is_not_used(client: Any, sink: Sink) -> None:
@@ -164,8 +166,8 @@ def test_a_prompt_that_is_no_text_is_not_used(client: Any, sink: Sink) -> None:
 
 def test_a_callable_that_raises(client: Any, sink: Sink) -> None:
     """A callable that raises says nothing, and is counted; the app gets its answer."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     patch_openai(user_id=lambda: 1 / 0, thread_id="t")
     assert client.chat.completions.create(model="m", messages=QUESTION).choices
     assert who(sink)[0].startswith("anon-")
-    assert _shield.faults() == {"asking the app who the user is": 1}
+    assert shield.faults() == {"asking the app who the user is": 1}

@@ -20,16 +20,10 @@ from openai_wire import chat_chunks, chat_completion
 
 from tests.openai.asking import MODES, Mode, client_of, close_client, settled
 from tests.replies import chat_stream, json_reply
-from trubrics_instrument import (
-    _public,
-    _shield,
-    context,
-    patch_openai,
-    suppress,
-    unpatch_openai,
-)
-from trubrics_instrument._observer import Observer
-from trubrics_instrument._patch import Patch, PatchPoint
+from trubrics_instrument import _public, context, patch_openai, suppress, unpatch_openai
+from trubrics_instrument._base import shield
+from trubrics_instrument._observing.observer import Observer
+from trubrics_instrument._observing.patch import Patch, PatchPoint
 from trubrics_instrument.providers.openai import _request
 
 if TYPE_CHECKING:
@@ -307,7 +301,7 @@ def test_patched_while_it_is_imported(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("module", ["openai", "openai.lib.streaming.chat"])
 def test_a_module_that_may_not_be_imported(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an app forbids a module, to patch it is a fault of ours, and none of the app's."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     monkeypatch.setitem(sys.modules, module, None)
     patch_openai()
     assert _public.stats().faults == {f"patching {module}": 1}

@@ -11,7 +11,8 @@ from responses_wire import response_events, response_object
 from tests.openai.asking import client_of, needs
 from tests.replies import Reply, chat_stream, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import _scope, configure, context, feedback, identify, patch_openai
+from trubrics_instrument import configure, context, feedback, identify, patch_openai
+from trubrics_instrument._context import scope
 from trubrics_instrument.providers.openai._fields import json_or_none
 
 if TYPE_CHECKING:
@@ -640,7 +641,7 @@ def test_our_own_names(said_by: str, sink: Sink, server: Loopback, client: Any) 
     patch_openai(properties=own if said_by == "patch" else None)
     server.script(json_reply(chat_completion("Yes")))
     extra = {"extra_body": {"metadata": own}} if said_by == "metadata" else {}
-    with _scope.Request(), context(properties=own if said_by == "context" else None):
+    with scope.Request(), context(properties=own if said_by == "context" else None):
         if said_by == "identify":
             identify(None, properties=own)
         client.chat.completions.create(model="m", messages=[HI], **extra)

@@ -61,7 +61,8 @@ ONCE = {
     "the SDK, from nothing": "forget('openai')",
     "our package": "reload('trubrics_instrument')",
     "our provider": "reload(*[name for name in ours() if 'providers' in name])",
-    "our shield": "reload('trubrics_instrument._shield', 'trubrics_instrument._call')",
+    "our shield": "reload('trubrics_instrument._base.shield')",
+    "our calls": "reload('trubrics_instrument._observing.call')",
     "all of ours": "reload(*ours())",
     "all of ours, from nothing": "forget('trubrics_instrument')",
 }

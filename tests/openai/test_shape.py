@@ -18,7 +18,7 @@ from responses_wire import response_object
 from tests.openai.asking import MODES, Mode, client_of, close_client, needs, settled
 from tests.replies import chat_stream, error_reply, json_reply
 from trubrics_instrument import flush, patch_openai, stats, unpatch_openai
-from trubrics_instrument._wrapper import stand_in
+from trubrics_instrument._base.wrapper import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable

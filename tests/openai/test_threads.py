@@ -11,7 +11,8 @@ from responses_wire import response_object
 from tests.openai.asking import needs
 from tests.replies import error_reply, json_reply
 from tests.told import told
-from trubrics_instrument import _scope, context
+from trubrics_instrument import context
+from trubrics_instrument._context import scope
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -192,7 +193,7 @@ def test_an_outage_for_strangers(bots: Any, sink: Sink, server: Loopback) -> Non
     for _ in range(2):
         bot = bots()
         server.script(error_reply(500))
-        with _scope.Request(), pytest.raises(Exception, match="Scripted"):
+        with scope.Request(), pytest.raises(Exception, match="Scripted"):
             bot.client.chat.completions.create(
                 model="m", messages=[{"role": "user", "content": "Hi"}]
             )

@@ -25,7 +25,9 @@ from tests.openai.asking import (
 )
 from tests.replies import chat_stream, error_reply, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import _runtime, _scope, _turns, configure, context, patch_openai
+from trubrics_instrument import _runtime, configure, context, patch_openai
+from trubrics_instrument._context import scope
+from trubrics_instrument._conversations import turns
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -268,7 +270,7 @@ def test_tool_calls_without_ids_of_their_own(sink: Sink, server: Loopback) -> No
     client = client_of(server, "sync")
     call = chat_completion(counted)["choices"][0]["message"]
     result = {"role": "tool", "tool_call_id": "call_0", "content": "sunny"}
-    strangers = [_scope.Request(), _scope.Request()]
+    strangers = [scope.Request(), scope.Request()]
     for messages in ([USER], [USER, call, result]):
         for stranger in strangers:
             with stranger:
@@ -298,7 +300,7 @@ def test_results_that_nobody_asked_for(sink: Sink, server: Loopback) -> None:
     call = chat_completion(counted)["choices"][0]["message"]
     result = {"role": "tool", "tool_call_id": "call_0", "content": "sunny"}
     for thread, messages in (("t-1", [USER]), ("t-2", [USER, call, result])):
-        with _scope.Request(), context(user_id="ada", thread_id=thread):
+        with scope.Request(), context(user_id="ada", thread_id=thread):
             client.chat.completions.create(model="gpt-4o", messages=list[Any](messages))
     client.close()
     assert [(event, prompt) for event, _, prompt, _ in brief(sink, 3)] == [
@@ -429,11 +431,11 @@ def test_much_later(sink: Sink, server: Loopback, monkeypatch: pytest.MonkeyPatc
     patch_openai()
     clock = [0.0]
     monkeypatch.setattr(
-        "trubrics_instrument._turns.time", SimpleNamespace(monotonic=lambda: clock[0])
+        "trubrics_instrument._conversations.turns.time", SimpleNamespace(monotonic=lambda: clock[0])
     )
     server.script(*[error_reply(500)] * 2, json_reply(chat_completion(ANSWER)))
     with client_of(server, "sync") as client, context(user_id="ada"):
-        for waits_s in (_turns.RETRIES_S - 1, _turns.RETRIES_S, 0):
+        for waits_s in (turns.RETRIES_S - 1, turns.RETRIES_S, 0):
             with suppress_errors(openai.InternalServerError):
                 client.chat.completions.create(model="gpt-4o", messages=[USER])
             clock[0] += waits_s
@@ -488,7 +490,7 @@ def test_one_tool_call_id_after_two_answers(
 
     def ask(**asked: Any) -> None:
         user_id = who if known or "previous_response_id" not in asked else None
-        with _scope.Request(), context(user_id=user_id):
+        with scope.Request(), context(user_id=user_id):
             client.responses.create(model="gpt-4o", **asked)
 
     with client_of(server, "sync") as client:

@@ -21,7 +21,8 @@ from tests.openai.websockets import (
     websocket_server,
 )
 from tests.told import told
-from trubrics_instrument import _shield, context, flush, patch_openai, suppress, unpatch_openai
+from trubrics_instrument import context, flush, patch_openai, suppress, unpatch_openai
+from trubrics_instrument._base import shield
 from trubrics_instrument.providers.openai._responses import ResponsesReader
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ async def test_a_question_that_cannot_be_read(
     def broken(*_: object, **__: object) -> Any:
         raise LookupError("a bug of ours")
 
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     patch_openai()
     with websocket_server() as url:
         client = client_of(mode, url)

@@ -31,7 +31,8 @@ from tests.openai.websockets import (
     websocket_server,
 )
 from tests.told import told
-from trubrics_instrument import _shield, configure, patch_openai, suppress, unpatch_openai
+from trubrics_instrument import configure, patch_openai, suppress, unpatch_openai
+from trubrics_instrument._base import shield
 from trubrics_instrument.providers.openai import _websocket
 
 if TYPE_CHECKING:
@@ -452,7 +453,7 @@ async def test_a_socket_that_cannot_be_watched(
     def broken(*_: object) -> None:
         raise LookupError("a bug of ours")
 
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     monkeypatch.setattr(_websocket, "_follow", broken)
     patch_openai()
     with websocket_server() as url:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._call import ModelCall
-from trubrics_instrument._observer import Observer
-from trubrics_instrument._patch import Patch, PatchPoint
-from trubrics_instrument._reader import Answer, Asked, Choice, TurnKey, Usage
-from trubrics_instrument._trail import History, tail_of
-from trubrics_instrument._watched import WatchedCall
-from trubrics_instrument._wrapper import around, around_async
+from trubrics_instrument._base.wrapper import around, around_async
+from trubrics_instrument._conversations.trail import History, tail_of
+from trubrics_instrument._observing.call import ModelCall
+from trubrics_instrument._observing.observer import Observer
+from trubrics_instrument._observing.patch import Patch, PatchPoint
+from trubrics_instrument._observing.reader import Answer, Asked, Choice, TurnKey, Usage
+from trubrics_instrument._observing.watched import WatchedCall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,8 @@ import pytest
 
 from tests.provider.one_file import patch_parrot
 from tests.provider.parrot import AsyncParrot, Parrot, ParrotError, Reply
-from trubrics_instrument import _shield, testing
+from trubrics_instrument import testing
+from trubrics_instrument._base import shield
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,12 +141,12 @@ def test_raised(events: Events) -> None:
 
 def test_unread(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that cannot be read is the app's all the same, and told as unread."""
-    _shield.set_strict(strict=False)
+    shield.set_strict(strict=False)
     monkeypatch.setattr("tests.provider.one_file.ParrotReader.gathering", None)
     stream = ask(stream=True)
     assert list(stream) == PIECES
     ended_by(events, event="Generation", status="unread", text=None)
-    assert _shield.faults() == {"reading the answer": 1}
+    assert shield.faults() == {"reading the answer": 1}
 
 
 def test_conversation(events: Events) -> None:

@@ -61,7 +61,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_sessionfinish() -> None:
     """Leave a report, in which a run of ours that is left over counts as a fault."""
     if os.environ.get("TRUBRICS_PATCHED"):
-        from trubrics_instrument._shield import _faults
+        from trubrics_instrument._base.shield import _faults
 
         gc.collect()
         _faults.update(witness.left_over())

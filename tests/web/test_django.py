@@ -36,7 +36,8 @@ from django.utils.decorators import (
 from django.utils.functional import SimpleLazyObject
 
 from tests.web.serving import Model, asgi_server, check, visit_all, wsgi_server
-from trubrics_instrument import _scope, asgi, wsgi
+from trubrics_instrument import asgi, wsgi
+from trubrics_instrument._context.scope import said
 from trubrics_instrument.django import TrubricsMiddleware, signed_in_user
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def test_a_middleware_around_django(outside: str) -> None:
     seen: list[str | None] = []
 
     def view(_: Any) -> HttpResponse:
-        seen.append(_scope.said().user_id)
+        seen.append(said().user_id)
         return HttpResponse()
 
     inside = TrubricsMiddleware(view)

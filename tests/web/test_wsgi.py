@@ -8,7 +8,8 @@ from wsgiref.util import FileWrapper
 
 import pytest
 
-from trubrics_instrument import _scope, identify
+from trubrics_instrument import identify
+from trubrics_instrument._context import scope
 from trubrics_instrument.wsgi import TrubricsMiddleware
 
 if TYPE_CHECKING:
@@ -36,19 +37,19 @@ def test_streamed_body() -> None:
         def __iter__(self) -> Iterator[bytes]:
             identify("ada")
             for _ in range(2):
-                seen.append(_scope.said().user_id)
+                seen.append(scope.said().user_id)
                 yield b"."
 
         def close(self) -> None:
-            seen.append(_scope.said().user_id)
+            seen.append(scope.said().user_id)
 
     body = respond(Body())
     assert next(body) == b"."
-    assert _scope.said().user_id is None
+    assert scope.said().user_id is None
     assert list(body) == [b"."]
     body.close()
     assert seen == ["ada"] * 3
-    assert _scope.said() == _scope.Said()
+    assert scope.said() == scope.Said()
 
 
 def test_bodies_that_are_ready() -> None:
@@ -76,7 +77,7 @@ def test_exceptions_pass() -> None:
     with pytest.raises(KeyError) as caught:
         respond(app)
     assert caught.value is error
-    assert _scope.said() == _scope.Said()
+    assert scope.said() == scope.Said()
 
 
 def test_headers() -> None:
@@ -84,7 +85,7 @@ def test_headers() -> None:
     seen: list[str | None] = []
 
     def app(*_: Any) -> list[bytes]:
-        seen.append(_scope.said().user_id)
+        seen.append(scope.said().user_id)
         return []
 
     respond(app, HTTP_X_USER="ada")
@@ -94,11 +95,11 @@ def test_headers() -> None:
 
 def test_no_header_is_trusted() -> None:
     """A header that nobody named is not believed."""
-    seen: list[_scope.Said] = []
+    seen: list[scope.Said] = []
 
     def app(*_: Any) -> list[bytes]:
-        seen.append(_scope.said())
+        seen.append(scope.said())
         return []
 
     TrubricsMiddleware(app)({"HTTP_X_USER": "mallory", "REMOTE_USER": "m"}, start_response)
-    assert seen == [_scope.Said()]
+    assert seen == [scope.Said()]

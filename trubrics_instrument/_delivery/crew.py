@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 
 from .lane import Lane
 from .transport import Transport

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from trubrics_instrument._folders import is_there
+from trubrics_instrument._base.folders import is_there
 
 from .outbox import NOT_OURS, Encoded
 from .spool_file import Unavailable

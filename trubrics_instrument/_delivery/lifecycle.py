@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
 
-from trubrics_instrument._hosts import is_page
+from trubrics_instrument._base.hosts import is_page
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 60.0

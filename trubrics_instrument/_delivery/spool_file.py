@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from trubrics_instrument._folders import state_folder
+from trubrics_instrument._base.folders import state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

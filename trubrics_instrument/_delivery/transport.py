@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from trubrics_instrument._hosts import proxies_to
+from trubrics_instrument._base.hosts import proxies_to
 from trubrics_instrument._version import __version__
 
 from .retry import SINGLE_ENDPOINT, Answer

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
+from trubrics_instrument._base.shield import stopped
 from trubrics_instrument._privacy.redact import redactors_from
-from trubrics_instrument._shield import stopped
 
 if TYPE_CHECKING:
     from trubrics_instrument._config import Config

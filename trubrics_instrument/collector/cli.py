@@ -5,31 +5,24 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import sys
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trubrics_instrument._folders import data_folder
+from trubrics_instrument._base.console import fail, say
+from trubrics_instrument._base.folders import data_folder
 
 if TYPE_CHECKING:
     import argparse
 
+    from trubrics_instrument._base.console import Subparsers
+
 _EXTRA = ("jinja2", "starlette", "uvicorn")
-_USAGE_ERROR = 2
 _HIGHEST_PORT = 65_535
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 PASSWORD_VARIABLE = "TRUBRICS_COLLECTOR_PASSWORD"  # noqa: S105 - a variable's name
 _SPAN = re.compile(r"([1-9]\d{0,3})([hd])")
-
-
-class Subparsers(Protocol):
-    """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
-
-    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's name
-        """Add a command."""
-        ...
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -67,18 +60,6 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         return fail(str(error))
     return _serve(args, retention)
-
-
-def say(line: str = "") -> None:
-    """Write a line for people."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def fail(line: str, code: int = _USAGE_ERROR) -> int:
-    """Write what is wrong, and return the exit code for it."""
-    sys.stderr.write(f"{line}\n")
-    return code
 
 
 def _add_db(parser: argparse.ArgumentParser, default: object) -> None:

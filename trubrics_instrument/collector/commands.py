@@ -9,9 +9,9 @@ from contextlib import closing
 from datetime import date
 from typing import TYPE_CHECKING
 
-from trubrics_instrument._hosts import is_address
+from trubrics_instrument._base.console import fail, say
+from trubrics_instrument._base.hosts import is_address
 from trubrics_instrument.collector import transfer
-from trubrics_instrument.collector.cli import fail, say
 from trubrics_instrument.collector.forward import (
     TRUBRICS_HOST,
     NotDeliveredError,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from trubrics_instrument._hosts import is_page, proxies_to
+from trubrics_instrument._base.hosts import is_page, proxies_to
 from trubrics_instrument.collector.rows import COLUMNS
 from trubrics_instrument.collector.transfer import to_wire
 

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from trubrics_instrument.collector.cli import Subparsers, fail, say
+from trubrics_instrument._base.console import Subparsers, fail, say
 from trubrics_instrument.doctor.report import report
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import requests
 
 from trubrics_instrument import _config, _public
+from trubrics_instrument._base.folders import is_there
+from trubrics_instrument._base.hosts import is_loopback, is_page, proxies_to
 from trubrics_instrument._delivery.spool_file import directory, spool_path
 from trubrics_instrument._delivery.transport import own_session
-from trubrics_instrument._folders import is_there
-from trubrics_instrument._hosts import is_loopback, is_page, proxies_to
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
 
 if TYPE_CHECKING:

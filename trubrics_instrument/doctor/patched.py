@@ -7,7 +7,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._shield import faults
+from trubrics_instrument._base.shield import faults
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
 from trubrics_instrument.doctor.installed import others
 from trubrics_instrument.langchain import patch_langchain
@@ -16,7 +16,7 @@ from trubrics_instrument.providers.openai import patch_openai
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from trubrics_instrument._patch import Patch
+    from trubrics_instrument._observing.patch import Patch
 
 _HOOKS = "langchain_core.tracers.context"
 _OPENAI = (

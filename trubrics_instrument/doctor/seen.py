@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._folders import is_there
+from trubrics_instrument._base.folders import is_there
 from trubrics_instrument.collector.cli import default_db, missing_extra
 from trubrics_instrument.doctor.finding import Finding, note, ok
 

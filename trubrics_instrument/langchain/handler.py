@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks.base import BaseCallbackHandler
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._observer import observer_of
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._observing.observer import observer_of
 from trubrics_instrument.langchain import observed, runs
 from trubrics_instrument.langchain.forgotten import tell_forgotten
 from trubrics_instrument.langchain.messages import each, first_text
@@ -29,7 +29,7 @@ from trubrics_instrument.langchain.turn import RunTurn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trubrics_instrument._identity import Source
+    from trubrics_instrument._context.identity import Source
     from trubrics_instrument.langchain.settings import Granularity, Key, Settings
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from trubrics_instrument._reader import ToolUse
+from trubrics_instrument._observing.reader import ToolUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

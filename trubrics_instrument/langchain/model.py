@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Choice, Usage
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._observing.reader import Answer, Choice, Usage
 from trubrics_instrument.langchain import observed
 from trubrics_instrument.langchain.messages import text_in
 from trubrics_instrument.langchain.origin import UNKNOWN, Origin
@@ -16,7 +16,7 @@ from trubrics_instrument.langchain.reader import ResultReader, sum_of
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from trubrics_instrument._call import ModelCall
+    from trubrics_instrument._observing.call import ModelCall
     from trubrics_instrument.langchain.turn import RunTurn
 
 # Runs that want the next piece: the first one, of most. Every piece of every stream looks here.

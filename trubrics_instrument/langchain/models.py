@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from trubrics_instrument._reader import Usage
+    from trubrics_instrument._observing.reader import Usage
     from trubrics_instrument.langchain.outcome import ModelAnswer
 
 _ANSWERS_KEPT = 16

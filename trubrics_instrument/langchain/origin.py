@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._identity import (
+from trubrics_instrument._base.ids import clean_id
+from trubrics_instrument._context.identity import (
     NO_CLAIM,
     OWN_THREAD_KEY,
     OWN_USER_KEY,
@@ -15,7 +16,6 @@ from trubrics_instrument._identity import (
     claimed_by_keys,
     first_of,
 )
-from trubrics_instrument._ids import clean_id
 from trubrics_instrument.langchain.messages import field, first_text, mapping
 
 if TYPE_CHECKING:

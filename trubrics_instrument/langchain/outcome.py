@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from trubrics_instrument._reader import Answer, Choice, Status, Usage
+from trubrics_instrument._observing.reader import Answer, Choice, Status, Usage
 from trubrics_instrument.langchain.interrupts import is_bubble
 from trubrics_instrument.langchain.reader import sum_of
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._observer import observer_of
-from trubrics_instrument._patch import Patch
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._observing.observer import observer_of
+from trubrics_instrument._observing.patch import Patch
 from trubrics_instrument.langchain.settings import Granularity, Key, Settings, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trubrics_instrument._identity import Source
+    from trubrics_instrument._context.identity import Source
 
 _HOOKS = "langchain_core.tracers.context"
 

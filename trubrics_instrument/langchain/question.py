@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._reader import TurnKey
-from trubrics_instrument._shield import shield
-from trubrics_instrument._trail import (
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._conversations.trail import (
     MOST_BEHIND,
     MOST_SPOKEN,
     NO_HISTORY,
@@ -15,6 +14,7 @@ from trubrics_instrument._trail import (
     called,
     tail_of,
 )
+from trubrics_instrument._observing.reader import TurnKey
 from trubrics_instrument.langchain.messages import (
     answered,
     attachments,

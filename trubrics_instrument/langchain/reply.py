@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 from trubrics_instrument.langchain.messages import (
     answered,
     by_key,
@@ -24,7 +24,7 @@ from trubrics_instrument.langchain.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from trubrics_instrument._reader import ToolUse
+    from trubrics_instrument._observing.reader import ToolUse
     from trubrics_instrument.langchain.settings import Key
 
 _ANSWER_KEYS = (

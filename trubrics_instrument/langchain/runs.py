@@ -6,17 +6,17 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from trubrics_instrument._memory import Memory
-from trubrics_instrument._observer import start_now
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.memory import Memory
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._observing.observer import start_now
 from trubrics_instrument.langchain.observed import key_of, old_chain
 from trubrics_instrument.langchain.origin import enclosing_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from trubrics_instrument._identity import Identity
-    from trubrics_instrument._observer import Start
+    from trubrics_instrument._context.identity import Identity
+    from trubrics_instrument._observing.observer import Start
     from trubrics_instrument.langchain.model import ModelRun
     from trubrics_instrument.langchain.turn import RunTurn
 

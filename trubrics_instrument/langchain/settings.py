@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from trubrics_instrument._config import check_source
-from trubrics_instrument._observer import Observer
+from trubrics_instrument._observing.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

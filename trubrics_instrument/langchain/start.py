@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._call import ModelCall
-from trubrics_instrument._identity import first_of
-from trubrics_instrument._observer import start_now
-from trubrics_instrument._reader import Asked
+from trubrics_instrument._context.identity import first_of
+from trubrics_instrument._observing.call import ModelCall
+from trubrics_instrument._observing.observer import start_now
+from trubrics_instrument._observing.reader import Asked
 from trubrics_instrument.langchain import observed, runs
 from trubrics_instrument.langchain.messages import each, field, first_text, mapping
 from trubrics_instrument.langchain.model import ModelRun

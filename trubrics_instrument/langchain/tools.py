@@ -6,15 +6,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._memory import Memory
+from trubrics_instrument._base.memory import Memory
 from trubrics_instrument.langchain.messages import each, field, first_text
 from trubrics_instrument.langchain.outcome import failure
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-    from trubrics_instrument._call import ModelCall
-    from trubrics_instrument._reader import ToolUse
+    from trubrics_instrument._observing.call import ModelCall
+    from trubrics_instrument._observing.reader import ToolUse
     from trubrics_instrument.langchain.outcome import ModelAnswer
     from trubrics_instrument.langchain.turn import RunTurn
 

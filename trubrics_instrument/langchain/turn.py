@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._call import ModelCall
-from trubrics_instrument._identity import claimed_by, first_of
-from trubrics_instrument._observer import start_now
-from trubrics_instrument._reader import Asked
-from trubrics_instrument._trail import NO_HISTORY
+from trubrics_instrument._context.identity import claimed_by, first_of
+from trubrics_instrument._conversations.trail import NO_HISTORY
+from trubrics_instrument._observing.call import ModelCall
+from trubrics_instrument._observing.observer import start_now
+from trubrics_instrument._observing.reader import Asked
 from trubrics_instrument.langchain import runs
 from trubrics_instrument.langchain.interrupts import Interrupts, is_bubble
 from trubrics_instrument.langchain.messages import mapping
@@ -24,7 +24,7 @@ from trubrics_instrument.langchain.waiting import Stop
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from trubrics_instrument._reader import Usage
+    from trubrics_instrument._observing.reader import Usage
     from trubrics_instrument.langchain.origin import Origin
     from trubrics_instrument.langchain.outcome import ModelAnswer
     from trubrics_instrument.langchain.settings import Settings

@@ -7,17 +7,17 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._observer import who_asks
-from trubrics_instrument._reader import Asked, TurnKey
-from trubrics_instrument._trail import NO_HISTORY, number_of
+from trubrics_instrument._conversations.trail import NO_HISTORY, number_of
+from trubrics_instrument._observing.observer import who_asks
+from trubrics_instrument._observing.reader import Asked, TurnKey
 from trubrics_instrument.langchain.origin import claim_in, configured, own_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trubrics_instrument._identity import Claim
-    from trubrics_instrument._memory import Memory
-    from trubrics_instrument._observer import Observer, Start
+    from trubrics_instrument._base.memory import Memory
+    from trubrics_instrument._context.identity import Claim
+    from trubrics_instrument._observing.observer import Observer, Start
     from trubrics_instrument.langchain.question import Question
 
 _TOLD_KEPT = 16

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trubrics_instrument._base.memory import Memory
 from trubrics_instrument._feedback import feedback, id_of
-from trubrics_instrument._memory import Memory
 
 _told: Memory[tuple[float, str | None]] = Memory()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from trubrics_instrument._base.memory import Memory
+from trubrics_instrument._base.shield import shield
 from trubrics_instrument._feedback import id_of
-from trubrics_instrument._memory import Memory
-from trubrics_instrument._shield import shield
 from trubrics_instrument.ui._once import feedback_once
 
 _answers: Memory[str] = Memory()

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import Any
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._chat_uis import session
-from trubrics_instrument._shield import shield
-from trubrics_instrument._trail import number_of
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._context.chat_uis import session
+from trubrics_instrument._conversations.trail import number_of
 from trubrics_instrument.ui._once import feedback_once
 
 _gradio: Any = import_module("gradio")  # not every type checker has it installed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Literal
 
+from trubrics_instrument._base.shield import shield
 from trubrics_instrument._feedback import id_of
-from trubrics_instrument._shield import shield
 from trubrics_instrument.ui._once import feedback_once
 
 _streamlit: Any = import_module("streamlit")  # not every type checker has it installed

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from trubrics_instrument._hosts import proxies_to
+from trubrics_instrument._base.hosts import proxies_to
 from trubrics_instrument.collector.cli import default_db, missing_extra
 
 PORT = 8782

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 from trubrics_instrument.langchain import patch_langchain
 from trubrics_instrument.providers.openai import patch_openai
 

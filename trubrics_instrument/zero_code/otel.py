@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from trubrics_instrument import _config
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 from trubrics_instrument.langchain import unpatch_langchain
 from trubrics_instrument.providers.openai import unpatch_openai
 from trubrics_instrument.zero_code.imports import PATCHES, patch_library

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from trubrics_instrument import _config
-from trubrics_instrument.collector.cli import Subparsers, fail
+from trubrics_instrument._base.console import Subparsers, fail
 from trubrics_instrument.zero_code import beside
 
 if TYPE_CHECKING:

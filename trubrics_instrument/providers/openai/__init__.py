@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._observer import observer_of
-from trubrics_instrument._patch import Patch, PatchPoint
-from trubrics_instrument._wrapper import around, around_async
+from trubrics_instrument._base.wrapper import around, around_async
+from trubrics_instrument._observing.observer import observer_of
+from trubrics_instrument._observing.patch import Patch, PatchPoint
 from trubrics_instrument.providers.openai import _request, _websocket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trubrics_instrument._identity import Source
+    from trubrics_instrument._context.identity import Source
 
 # The helpers of `.stream()` close the response behind the back of the stream that they read.
 _POINTS = [

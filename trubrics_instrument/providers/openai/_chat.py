@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Asked, Choice, ToolUse, TurnKey, Usage
+from trubrics_instrument._observing.reader import Answer, Asked, Choice, ToolUse, TurnKey, Usage
 from trubrics_instrument.providers.openai._fields import (
     attachments,
     claim,

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from trubrics_instrument._identity import Claim, claimed_by_keys
-from trubrics_instrument._ids import MAX_ID_CHARS, clean_id
-from trubrics_instrument._reader import Answer, Usage
+from trubrics_instrument._base.ids import MAX_ID_CHARS, clean_id
+from trubrics_instrument._context.identity import Claim, claimed_by_keys
+from trubrics_instrument._observing.reader import Answer, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
-    from trubrics_instrument._reader import Status
+    from trubrics_instrument._observing.reader import Status
 
 # What a part of a message is, by its `type`; whatever is no text is counted, never read.
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import TurnKey
-from trubrics_instrument._trail import MOST_BEHIND, MOST_SPOKEN, History, called, tail_of
+from trubrics_instrument._conversations.trail import (
+    MOST_BEHIND,
+    MOST_SPOKEN,
+    History,
+    called,
+    tail_of,
+)
+from trubrics_instrument._observing.reader import TurnKey
 from trubrics_instrument.providers.openai._fields import content_text, each, get, get_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trubrics_instrument._reader import Answer
+    from trubrics_instrument._observing.reader import Answer
 
 _SPEAKERS = frozenset({"user", "assistant"})
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trubrics_instrument._reader import Answer
-from trubrics_instrument._shield import shield
-from trubrics_instrument._stream import Recording
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._observing.reader import Answer
+from trubrics_instrument._observing.stream import Recording
 from trubrics_instrument.providers.openai._fields import get, get_text
 
 if TYPE_CHECKING:
-    from trubrics_instrument._call import ModelCall
-    from trubrics_instrument._reader import Gathering
+    from trubrics_instrument._observing.call import ModelCall
+    from trubrics_instrument._observing.reader import Gathering
 
 MAX_AWAITED = 1_000
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._call import ModelCall
-from trubrics_instrument._exit import end_at_exit
-from trubrics_instrument._reader import Answer
-from trubrics_instrument._shield import shield, stopped
-from trubrics_instrument._watched import WatchedCall
+from trubrics_instrument._base.exit import end_at_exit
+from trubrics_instrument._base.shield import shield, stopped
+from trubrics_instrument._observing.call import ModelCall
+from trubrics_instrument._observing.reader import Answer
+from trubrics_instrument._observing.watched import WatchedCall
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
 from trubrics_instrument.providers.openai._fields import json_or_none, mapping
@@ -29,7 +29,7 @@ from trubrics_instrument.providers.openai._responses import ResponsesReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trubrics_instrument._reader import Reader
+    from trubrics_instrument._observing.reader import Reader
 
 RESPONSES = ResponsesReader()
 READERS: dict[str, Reader] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer, Asked, Choice, Status, ToolUse, TurnKey
-from trubrics_instrument._trail import History
+from trubrics_instrument._conversations.trail import History
+from trubrics_instrument._observing.reader import Answer, Asked, Choice, Status, ToolUse, TurnKey
 from trubrics_instrument.providers.openai._fields import (
     attachments,
     claim,

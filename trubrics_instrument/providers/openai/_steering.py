@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trubrics_instrument._memory import Memory
-from trubrics_instrument._reader import Answer
+from trubrics_instrument._base.memory import Memory
+from trubrics_instrument._observing.reader import Answer
 from trubrics_instrument.providers.openai._fields import get, get_text
 from trubrics_instrument.providers.openai._question import MAX_AWAITED, Question, drop
 

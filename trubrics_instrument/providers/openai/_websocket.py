@@ -12,10 +12,10 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._call import ModelCall
-from trubrics_instrument._patch import PatchPoint
-from trubrics_instrument._shield import shield
-from trubrics_instrument._wrapper import around, around_async, stand_in
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._base.wrapper import around, around_async, stand_in
+from trubrics_instrument._observing.call import ModelCall
+from trubrics_instrument._observing.patch import PatchPoint
 from trubrics_instrument.providers.openai._fields import get, get_text, mapping
 from trubrics_instrument.providers.openai._line import (
     Line,
@@ -32,7 +32,7 @@ from trubrics_instrument.providers.openai._wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from trubrics_instrument._wrapper import Wrapper
+    from trubrics_instrument._base.wrapper import Wrapper
     from trubrics_instrument.providers.openai._question import Question
 
 _WIRE = "_trubrics_wire"

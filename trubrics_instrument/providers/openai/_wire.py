@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 from trubrics_instrument.providers.openai._fields import get, get_text, json_or_none
 from trubrics_instrument.providers.openai._question import MAX_AWAITED, drop
 from trubrics_instrument.providers.openai._steering import Steer, Steering

@@ -6,7 +6,7 @@ import atexit
 from typing import Protocol
 from weakref import ref
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 
 
 class Open(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,20 +8,20 @@ import uuid
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _events, _runtime
-from trubrics_instrument._conversation import Conversation
+from trubrics_instrument._base.exit import end_at_exit
+from trubrics_instrument._base.shield import shield
 from trubrics_instrument._events import Event
-from trubrics_instrument._exit import end_at_exit
-from trubrics_instrument._observer import common, start_now, who_asks
-from trubrics_instrument._reader import Answer, Choice
-from trubrics_instrument._shield import shield
+from trubrics_instrument._observing.conversation import Conversation
+from trubrics_instrument._observing.observer import common, start_now, who_asks
+from trubrics_instrument._observing.reader import Answer, Choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trubrics_instrument._identity import Identity
-    from trubrics_instrument._observer import Observer, Start
-    from trubrics_instrument._reader import AnswerReader, Asked, Gathering, TurnKey
-    from trubrics_instrument._turns import Turn
+    from trubrics_instrument._context.identity import Identity
+    from trubrics_instrument._conversations.turns import Turn
+    from trubrics_instrument._observing.observer import Observer, Start
+    from trubrics_instrument._observing.reader import AnswerReader, Asked, Gathering, TurnKey
 
 _NO_CHOICE = Choice()
 

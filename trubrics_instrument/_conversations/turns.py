@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from trubrics_instrument._memory import MAX_REMEMBERED, Memory
-from trubrics_instrument._uuids import random_uuid
+from trubrics_instrument._base.memory import MAX_REMEMBERED, Memory
+from trubrics_instrument._base.uuids import random_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

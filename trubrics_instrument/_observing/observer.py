@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from trubrics_instrument import _config, _runtime, _scope
-from trubrics_instrument._chat_uis import session
-from trubrics_instrument._conversation import thread_of_answer
-from trubrics_instrument._events import own_properties
-from trubrics_instrument._identity import (
+from trubrics_instrument import _config, _runtime
+from trubrics_instrument._context import scope
+from trubrics_instrument._context.chat_uis import session
+from trubrics_instrument._context.identity import (
     OWN_KEYS,
     THREAD_KEYS,
     USER_KEYS,
@@ -19,13 +18,15 @@ from trubrics_instrument._identity import (
     claimed_by_own_keys,
     current,
 )
+from trubrics_instrument._events import own_properties
+from trubrics_instrument._observing.conversation import thread_of_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trubrics_instrument._config import Destination
-    from trubrics_instrument._reader import AnswerReader, Asked
-    from trubrics_instrument._scope import Said
+    from trubrics_instrument._context.scope import Said
+    from trubrics_instrument._observing.reader import AnswerReader, Asked
 
 # What somebody asks with is no property.
 _ASKED_WITH = OWN_KEYS | {*USER_KEYS, *THREAD_KEYS}
@@ -77,7 +78,7 @@ class Start(NamedTuple):
 
 def start_now(prompt_id: str | None = None) -> Start:
     """Return this moment."""
-    return Start(time.time(), time.perf_counter(), _scope.said(), prompt_id)
+    return Start(time.time(), time.perf_counter(), scope.said(), prompt_id)
 
 
 def who_asks(asked: Asked, observer: Observer, said: Said) -> Claim:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from trubrics_instrument._ids import clean_id, is_cut
-from trubrics_instrument._shield import shield
-from trubrics_instrument._uuids import random_uuid, uuid_of
+from trubrics_instrument._base.ids import clean_id, is_cut
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._base.uuids import random_uuid, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._reader import Answer
-from trubrics_instrument._shield import shield
-from trubrics_instrument._stream import Recording, is_stream, recorded
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._observing.reader import Answer
+from trubrics_instrument._observing.stream import Recording, is_stream, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trubrics_instrument._call import ModelCall
-    from trubrics_instrument._reader import Reader
+    from trubrics_instrument._observing.call import ModelCall
+    from trubrics_instrument._observing.reader import Reader
 
 
 class WatchedCall:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
-from trubrics_instrument._memory import Memory
-from trubrics_instrument._uuids import random_uuid
+from trubrics_instrument._base.memory import Memory
+from trubrics_instrument._base.uuids import random_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trubrics_instrument._trail import Trail
+    from trubrics_instrument._conversations.trail import Trail
 
 _ALIKE_KEPT = 8
 _moments = count()

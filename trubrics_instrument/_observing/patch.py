@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import wrapt
 
-from trubrics_instrument._observer import Observer
-from trubrics_instrument._shield import shield
-from trubrics_instrument._wrapper import stand_in
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._base.wrapper import stand_in
+from trubrics_instrument._observing.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from trubrics_instrument._wrapper import Wrapper
+    from trubrics_instrument._base.wrapper import Wrapper
 
 
 class PatchPoint(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.shield import shield
 
 MAX_ID_CHARS = 512
 _CUT = "…"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 from weakref import ref
 
+from trubrics_instrument._base.ids import clean_id
+from trubrics_instrument._base.shield import shield
 from trubrics_instrument._config import check_source
-from trubrics_instrument._ids import clean_id
-from trubrics_instrument._scope import Request, Said
-from trubrics_instrument._shield import shield
+from trubrics_instrument._context.scope import Request, Said
 
 Source: TypeAlias = str | Callable[[Any], object] | None
 Properties: TypeAlias = Mapping[str, object] | Callable[[Any], Mapping[str, object] | None] | None

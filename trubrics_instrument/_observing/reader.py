@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from trubrics_instrument._identity import NO_CLAIM
-from trubrics_instrument._trail import NO_HISTORY, History
+from trubrics_instrument._context.identity import NO_CLAIM
+from trubrics_instrument._conversations.trail import NO_HISTORY, History
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from trubrics_instrument._identity import Claim
+    from trubrics_instrument._context.identity import Claim
 
 Status: TypeAlias = Literal["ok", "incomplete", "error", "unread"]
 

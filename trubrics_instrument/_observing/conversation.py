@@ -5,18 +5,19 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trubrics_instrument import _runtime, _scope
-from trubrics_instrument._identity import Claim, settle
-from trubrics_instrument._threads import thread_after
-from trubrics_instrument._trail import Trail, called, name_of_turn, number_of
-from trubrics_instrument._turns import RetryKey, Told, Turn, new_turn
+from trubrics_instrument import _runtime
+from trubrics_instrument._context import scope
+from trubrics_instrument._context.identity import Claim, settle
+from trubrics_instrument._conversations.threads import thread_after
+from trubrics_instrument._conversations.trail import Trail, called, name_of_turn, number_of
+from trubrics_instrument._conversations.turns import RetryKey, Told, Turn, new_turn
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
-    from trubrics_instrument._identity import Identity
-    from trubrics_instrument._reader import Answer, Asked, TurnKey
-    from trubrics_instrument._scope import Said
+    from trubrics_instrument._context.identity import Identity
+    from trubrics_instrument._context.scope import Said
+    from trubrics_instrument._observing.reader import Answer, Asked, TurnKey
 
 
 class Conversation:
@@ -72,7 +73,7 @@ class Conversation:
         # A turn that began elsewhere takes nobody's place: a stranger's may look the same.
         if self._place is not None and self._place.thread_id == self.who.thread_id:
             self._place.go_on(self._trail.question)
-        _scope.note_turn(self.turn)
+        scope.note_turn(self.turn)
 
     def keep(self, keys: Sequence[TurnKey], *, share: bool = False) -> None:
         """Keep the turn open, under names by which a later call will ask for it.
@@ -161,7 +162,7 @@ class Conversation:
         """
         previous_id = self._asked.previous_id
         names = self._named(self._asked.turn_keys, wide=previous_id is not None)
-        last: Turn | None = _scope.last_turn()
+        last: Turn | None = scope.last_turn()
         awaited: frozenset[Hashable] = last.awaited if last else frozenset()
         found = (last if name in awaited else self._turns.find(name) for name in names)
         own = next(filter(None, found), None)
@@ -181,7 +182,7 @@ class Conversation:
         Two anonymous users who ask the same are two: without a name, only the code that failed
         can try again.
         """
-        key, last = self._retry_key(), _scope.last_turn()
+        key, last = self._retry_key(), scope.last_turn()
         if last is not None and self._is_shortened(last.failed_as):
             key = last.failed_as
         failed = self._turns.failed(key)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from trubrics_instrument._exit import end_at_exit
-from trubrics_instrument._reader import Answer
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.exit import end_at_exit
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._observing.reader import Answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
-    from trubrics_instrument._call import ModelCall
-    from trubrics_instrument._reader import Gathering
+    from trubrics_instrument._observing.call import ModelCall
+    from trubrics_instrument._observing.reader import Gathering
 
 
 class Recording:

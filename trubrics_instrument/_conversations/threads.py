@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trubrics_instrument._memory import MAX_REMEMBERED, Memory
-from trubrics_instrument._places import Places
-from trubrics_instrument._trail import TAIL_MESSAGES, digest_of_opening, name_of_answer
-from trubrics_instrument._uuids import random_uuid, uuid_of
+from trubrics_instrument._base.memory import MAX_REMEMBERED, Memory
+from trubrics_instrument._base.uuids import random_uuid, uuid_of
+from trubrics_instrument._conversations.places import Places
+from trubrics_instrument._conversations.trail import (
+    TAIL_MESSAGES,
+    digest_of_opening,
+    name_of_answer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from trubrics_instrument._board import Board
-    from trubrics_instrument._places import Place
-    from trubrics_instrument._trail import Trail
+    from trubrics_instrument._conversations.board import Board
+    from trubrics_instrument._conversations.places import Place
+    from trubrics_instrument._conversations.trail import Trail
 
 # After so many questions on top of messages that nobody here answered, these are no conversation
 # but examples or a greeting, which the app puts before every question.

@@ -19,7 +19,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from trubrics_instrument._uuids import uuid_bytes, uuid_text
+from trubrics_instrument._base.uuids import uuid_bytes, uuid_text
 
 if sys.platform == "linux":
     import fcntl

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from trubrics_instrument import _scope
-from trubrics_instrument._around import decorate
-from trubrics_instrument._ids import clean_id
-from trubrics_instrument._scope import Said
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.around import decorate
+from trubrics_instrument._base.ids import clean_id
+from trubrics_instrument._base.shield import shield
+from trubrics_instrument._context import scope
+from trubrics_instrument._context.scope import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         )
 
     def __enter__(self) -> context:
-        _scope.enter(self, self._said)
+        scope.enter(self, self._said)
         return self
 
     def __exit__(
@@ -69,7 +69,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _scope.leave(self)
+        scope.leave(self)
 
     async def __aenter__(self) -> context:
         return self.__enter__()
@@ -109,9 +109,9 @@ def identify(
     it names another user, nothing of that holds any longer.
     """
     word = Said(clean_id(user_id), clean_id(thread_id), properties=_as_dict(properties))
-    _scope.identified(word)
+    scope.identified(word)
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` carrying the present scope, for a thread pool or a callback."""
-    return decorate(function, _scope.carrying())
+    return decorate(function, scope.carrying())

@@ -6,8 +6,8 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._ids import clean_id
-from trubrics_instrument._shield import shield
+from trubrics_instrument._base.ids import clean_id
+from trubrics_instrument._base.shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable

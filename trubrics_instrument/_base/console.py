@@ -1,0 +1,31 @@
+"""What every command of ours needs: where it is added, and what it writes to who runs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import argparse
+
+USAGE_ERROR = 2
+
+
+class Subparsers(Protocol):
+    """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
+
+    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's name
+        """Add a command."""
+        ...
+
+
+def say(line: str = "") -> None:
+    """Write a line for people."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def fail(line: str, code: int = USAGE_ERROR) -> int:
+    """Write what is wrong, and return the exit code for it."""
+    sys.stderr.write(f"{line}\n")
+    return code
