@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trubrics_instrument import _config, _public, _runtime, configure, patch_openai, stats, track
+from trubrics_instrument._base.hosts import TRUBRICS_HOST
 from trubrics_instrument._delivery import SenderOptions
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def test_the_kill_switch(off: str) -> None:
     ("configured", "own", "expected"),
     [
         ({}, {}, None),
-        ({"api_key": "k"}, {}, (_config.DEFAULT_HOST, "k")),
+        ({"api_key": "k"}, {}, (TRUBRICS_HOST, "k")),
         ({"host": "http://127.0.0.1:1"}, {}, ("http://127.0.0.1:1", None)),
         ({"host": "http://[::1]:1"}, {}, ("http://[::1]:1", None)),
         ({"host": "https://example.com"}, {}, None),
@@ -129,7 +130,7 @@ def test_the_kill_switch(off: str) -> None:
         ({"api_key": "k"}, {"host": "https://b.com"}, None),
         ({"api_key": "k"}, {"host": "http://localhost:1"}, ("http://localhost:1", None)),
         ({"api_key": "k"}, {"host": "https://b.com", "api_key": "b"}, ("https://b.com", "b")),
-        ({"api_key": "k"}, {"api_key": "b"}, (_config.DEFAULT_HOST, "b")),
+        ({"api_key": "k"}, {"api_key": "b"}, (TRUBRICS_HOST, "b")),
     ],
 )
 def test_a_key_goes_to_its_own_host(

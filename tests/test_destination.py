@@ -9,7 +9,8 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
 import trubrics_instrument
 from tests.sink import Sink
-from trubrics_instrument import TrubricsCallbackHandler, _config, _runtime
+from trubrics_instrument import TrubricsCallbackHandler, _runtime
+from trubrics_instrument._base.hosts import TRUBRICS_HOST
 from trubrics_instrument._events import Event
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def test_an_impossible_environment_costs_a_request_nothing(
     """A handler made for each request raises for its own arguments alone; one line says why."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    options: list[dict[str, Any]] = [{}, {"host": _config.DEFAULT_HOST}, {"api_key": "another"}]
+    options: list[dict[str, Any]] = [{}, {"host": TRUBRICS_HOST}, {"api_key": "another"}]
     for given in options:
         handler = TrubricsCallbackHandler("ada", **given)
         FakeListChatModel(responses=["Yes."]).invoke("On time?", {"callbacks": [handler]})

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
-from trubrics_instrument._base.hosts import is_address, is_loopback
+from trubrics_instrument._base.hosts import TRUBRICS_HOST, is_address, is_loopback
 
 if TYPE_CHECKING:
     import re
 
     import requests
 
-DEFAULT_HOST = "https://app.trubrics.com/api/ingestion"
 
 Capture: TypeAlias = Literal["full", "metadata"]
 Spool: TypeAlias = Literal["auto", "always", "strict", "off"]
@@ -69,7 +68,7 @@ class Config:
         The configured key goes to the configured host only: an observer that names another host
         brings its own key, or is served by a loopback host, which needs none.
         """
-        own_host = self.host or DEFAULT_HOST
+        own_host = self.host or TRUBRICS_HOST
         target = (host or own_host).rstrip("/")
         key = api_key or (self.api_key if target == own_host else None)
         if key is None and not is_loopback(target):
@@ -192,7 +191,7 @@ def _check_host(name: str, value: object) -> None:
     if "@" in str(value):  # which may follow a password, so the value is not shown
         raise ValueError(f"{name} names a user: the key is given as api_key, not in the URL")
     if not is_address(str(value)):
-        raise ValueError(f"{name}={value!r} is no http(s) URL, such as {DEFAULT_HOST!r}")
+        raise ValueError(f"{name}={value!r} is no http(s) URL, such as {TRUBRICS_HOST!r}")
 
 
 def _check_bool(name: str, value: object) -> None:

@@ -264,7 +264,7 @@ def test_local_says_whose_collector_it_is(
 ) -> None:
     """One that is there already stays when the app ends."""
     with collector.running(tmp_path / "db") as there:
-        monkeypatch.setattr(beside, "PORT", int(there.url.rpartition(":")[2]))
+        monkeypatch.setattr(beside, "COLLECTOR_PORT", int(there.url.rpartition(":")[2]))
         assert beside.start(0) == {"TRUBRICS_HOST": there.url, "TRUBRICS_API_KEY": ""}
     line = f"Your conversations: {there.url} (the collector that is running)\n"
     assert capsys.readouterr().err == line

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from trubrics_instrument._base.console import fail, say
 from trubrics_instrument._base.folders import data_folder
+from trubrics_instrument._base.hosts import COLLECTOR_PORT
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +35,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
-        "--port", type=int, default=8782, help="port to listen on, 0 for a free one (%(default)s)"
+        "--port",
+        type=int,
+        default=COLLECTOR_PORT,
+        help="port to listen on, 0 for a free one (%(default)s)",
     )
     _add_db(parser, default_db())
     parser.add_argument("--api-key", metavar="KEY", help="take events only with this key")

@@ -10,10 +10,9 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from trubrics_instrument._base.console import fail, say
-from trubrics_instrument._base.hosts import is_address
+from trubrics_instrument._base.hosts import TRUBRICS_HOST, is_address
 from trubrics_instrument.collector import transfer
 from trubrics_instrument.collector.forward import (
-    TRUBRICS_HOST,
     NotDeliveredError,
     Progress,
     Target,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from trubrics_instrument.collector.store import Store
 
-TRUBRICS_HOST = "https://app.trubrics.com/api/ingestion"
 EVENTS_PER_REQUEST = 100
 TIMEOUT_S = 30.0
 MOST_ATTEMPTS = 8

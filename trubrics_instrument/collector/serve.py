@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
 
+from trubrics_instrument._base.hosts import COLLECTOR_PORT, LOOPBACK
 from trubrics_instrument.collector.app import create_app
 from trubrics_instrument.collector.security import ANY_HOST, LOOPBACK_HOSTS
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8782
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
 
@@ -41,8 +40,8 @@ class Server(NamedTuple):
 def serve(
     db: str | Path,
     *,
-    host: str = DEFAULT_HOST,
-    port: int = DEFAULT_PORT,
+    host: str = LOOPBACK,
+    port: int = COLLECTOR_PORT,
     api_key: str | None = None,
     password: str | None = None,
     retention: timedelta | None = None,
@@ -70,7 +69,7 @@ def serve(
 def running(
     db: str | Path,
     *,
-    host: str = DEFAULT_HOST,
+    host: str = LOOPBACK,
     port: int = 0,
     api_key: str | None = None,
     password: str | None = None,

@@ -12,7 +12,7 @@ import requests
 
 from trubrics_instrument import _config, _public
 from trubrics_instrument._base.folders import is_there
-from trubrics_instrument._base.hosts import is_loopback, is_page, proxies_to
+from trubrics_instrument._base.hosts import TRUBRICS_HOST, is_loopback, is_page, proxies_to
 from trubrics_instrument._delivery.spool_file import directory, spool_path
 from trubrics_instrument._delivery.transport import own_session
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
@@ -29,7 +29,7 @@ _OK, _CLIENT_ERROR, _SERVER_ERROR = 200, 400, 500
 _UNAUTHORIZED = (401, 403)
 _WANTS_EVENTS = (400, 422)  # what an empty array deserves
 _NO_SUCH_ENDPOINT = (404, 405)
-_RIGHT_HOST = f"set TRUBRICS_HOST to {_config.DEFAULT_HOST}, or remove it"
+_RIGHT_HOST = f"set TRUBRICS_HOST to {TRUBRICS_HOST}, or remove it"
 TEST_EVENT = "Test event"
 TEST_USER = "trubrics-doctor"
 

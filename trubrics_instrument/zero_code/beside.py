@@ -11,10 +11,9 @@ from pathlib import Path
 
 import requests
 
-from trubrics_instrument._base.hosts import proxies_to
+from trubrics_instrument._base.hosts import COLLECTOR_PORT, LOOPBACK, proxies_to
 from trubrics_instrument.collector.cli import default_db, missing_extra
 
-PORT = 8782
 _PROBE_TIMEOUT_S = 2.0
 _GLANCE_S = 0.2
 _STORED_NOTHING = {"stored": 0, "duplicates": 0}
@@ -32,7 +31,7 @@ def start(app_pid: int) -> dict[str, str]:
     Raises:
         NotStartedError: It could not be started.
     """
-    url = f"http://127.0.0.1:{PORT}"
+    url = f"http://{LOOPBACK}:{COLLECTOR_PORT}"
     if takes_events(url):
         _say(f"Your conversations: {url} (the collector that is running)")
     else:
@@ -79,7 +78,7 @@ def serve_while(app_pid: int, db: Path) -> None:
 
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(running(db, port=PORT))
+            server = stack.enter_context(running(db, port=COLLECTOR_PORT))
         except OSError:  # somebody else listens there
             server = stack.enter_context(running(db))
         sys.stdout.write(f"{server.url}\n")
