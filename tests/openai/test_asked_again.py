@@ -154,6 +154,33 @@ def test_too_long_for_the_model(events: Events, server: Loopback) -> None:
     assert questions(events) == [("One?", "One."), ("Yes", "Two."), ("Yes", "Three.")]
 
 
+@pytest.mark.parametrize("before", [[], [user("One?"), assistant("One.")]], ids=["first", "later"])
+def test_kept_in_the_history(before: list[Message], events: Events, server: Loopback) -> None:
+    """A question that failed, stayed in the history and is asked again behind itself is one."""
+    server.script(error_reply(400), said("Two."))
+    with client_of(server, "sync") as client:
+        ask(client, *before, user("Two?"))
+        ask(client, *before, user("Two?"), user("Two?"))
+    assert questions(events) == [("Two?", "Two.")]
+
+
+@pytest.mark.parametrize("again", ["Open?", "On Sundays?"], ids=["the same", "another"])
+def test_failed_behind_a_tool(again: str, events: Events, server: Loopback) -> None:
+    """So is one that failed behind the result of a tool, and stayed there with it."""
+    calls = chat_completion(Answer(tool_calls=(ToolCall("look", "{}", "call_1"),)))
+    server.script(json_reply(calls), error_reply(400), said("Yes."))
+    with client_of(server, "sync") as client:
+        turn = [user("Open?")]
+        ask(client, *turn)
+        turn.append(calls["choices"][0]["message"])
+        turn.append({"role": "tool", "tool_call_id": "call_1", "content": "9 to 5"})
+        ask(client, *turn)
+        ask(client, *turn, user(again))
+    both = [("Open?", None), (again, "Yes.")]
+    assert questions(events) == ([("Open?", "Yes.")] if again == "Open?" else both)
+    assert len({one.thread_id for one in events}) == 1
+
+
 @pytest.mark.parametrize("body", [b"<html>", b'{"choices": null}', b"[]", b'{"choices": []}'])
 def test_no_answer_at_all(body: bytes, events: Events, server: Loopback) -> None:
     """What brought no answer is tried again like what failed."""

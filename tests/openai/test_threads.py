@@ -227,6 +227,18 @@ def test_documents_around_the_question(
     assert {event["$thread_id"] for event in told(sink, 6)} == {"thread 1"}
 
 
+def test_documents_in_the_history(bots: Any, sink: Sink, server: Loopback) -> None:
+    """An app that resends what it sent, documents and all, is told right, said what was typed."""
+    bot = bots()
+    for question in ("Open?", "On Sundays?", "With dogs?"):
+        bot.messages.append({"role": "user", "content": f"Documents: ... Question: {question}"})
+        server.script(json_reply(chat_completion(Answer("Yes.", usage=None))))
+        with context(prompt=question):
+            bot.client.chat.completions.create(model="m", messages=bot.messages)
+        bot.messages.append({"role": "assistant", "content": "Yes."})
+    assert {event["$thread_id"] for event in told(sink, 6)} == {"thread 1"}
+
+
 def test_what_the_user_typed_is_the_opening(bots: Any, sink: Sink, server: Loopback) -> None:
     """What was typed opens the conversation, even where answers are too short to tell."""
     bot = bots()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trubrics_instrument._conversations.trail import Trail
+    from trubrics_instrument._conversations.turns import Turn
 
 _ALIKE_KEPT = 8
 _moments = count()
@@ -25,15 +26,17 @@ class Place:
         asked: The number of the question with which the conversation went on; None if it waits.
         since: When that was, or since when it waits; greater is later.
         then: What follows once somebody goes on from here.
+        turn: The turn of the answer, if that calls a tool of the app's, and so does not end it.
     """
 
-    __slots__ = ("alone", "asked", "since", "then", "thread_id")
+    __slots__ = ("alone", "asked", "since", "then", "thread_id", "turn")
 
     def __init__(self, thread_id: str, *, alone: bool = False) -> None:
         self.thread_id = thread_id
         self.alone = alone
         self.asked: int | None = None
         self.then: Callable[[], None] | None = None
+        self.turn: Turn | None = None
         self.since = next(_moments)
 
     def go_on(self, question: int) -> None:

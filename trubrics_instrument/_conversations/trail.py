@@ -83,13 +83,16 @@ class Trail:
         last: The number of the message before it; None if there is none.
     """
 
-    __slots__ = ("_who", "asker", "history", "last", "question", "text")
+    __slots__ = ("_sent", "_who", "asker", "history", "last", "question", "text")
 
-    def __init__(self, asker: str | None, history: History, text: str | None) -> None:
+    def __init__(
+        self, asker: str | None, history: History, text: str | None, sent: str | None = None
+    ) -> None:
         self.asker = asker
         self.history = history
         self.text = text
         self.question = number_of(text or "")
+        self._sent = number_of(sent) if sent and sent != text else None
         self.last = number_of(history.tail[-1]) if history.tail else None
         self._who = _number_of_asker(asker)
 
@@ -116,12 +119,15 @@ class Trail:
 
     def names_after(self, answer: int) -> list[int]:
         """Return the names by which a request will ask that goes on from an answer."""
-        who, question, last = self._who, self.question, self.last
-        names = [hash((who, answer)), hash((who, answer, question))]
-        if last is not None:
-            names.append(hash((who, answer, question, last)))
-        if self.asker:
-            names.append(self._question_name(question))
+        who, last = self._who, self.last
+        names = [hash((who, answer))]
+        # An app resends what the user typed, or the longer text that the model got.
+        for question in (self.question,) if self._sent is None else (self.question, self._sent):
+            names.append(hash((who, answer, question)))
+            if last is not None:
+                names.append(hash((who, answer, question, last)))
+            if self.asker:
+                names.append(self._question_name(question))
         return names
 
     def _question_name(self, question: int) -> int:

@@ -14,6 +14,7 @@ from trubrics_instrument._conversations.turns import RetryKey, Told, Turn, new_t
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
+    from typing import TypeGuard
 
     from trubrics_instrument._context.identity import Identity
     from trubrics_instrument._context.scope import Said
@@ -62,7 +63,7 @@ class Conversation:
         if self._goes_on:  # the conversation began with what it goes on with
             history = history._replace(begins=False)
         self._text = said.prompt or asked.text or ""
-        self._trail = Trail(claim.user_id, history, self._text)
+        self._trail = Trail(claim.user_id, history, self._text, asked.text)
         self._words: list[int | None] = []
         self._answer_id: str | None = None
         self.again = False
@@ -106,7 +107,7 @@ class Conversation:
             forms = (None if own_tools else words, number_of(other) if other else None)
             # A cut answer is to be asked for again, or to be gone on from.
             may_be_cut = answer.status == "incomplete" and not own_tools
-            self._stand_after(forms, may_be_cut=may_be_cut)
+            self._stand_after(forms, calls=bool(own_tools), may_be_cut=may_be_cut)
         if answer.id and not any(self._words[:1]):
             self.known_as(answer.id, target)
         self._share_id(answer.id)
@@ -185,6 +186,10 @@ class Conversation:
         key, last = self._retry_key(), scope.last_turn()
         if last is not None and self._is_shortened(last.failed_as):
             key = last.failed_as
+        # What the failed turn had come to may stand before the question now: the call of a tool.
+        begun = self._place.turn if self._place else None
+        if begun is not None and _is_same_question(begun.failed_as, key):
+            key = begun.failed_as
         failed = self._turns.failed(key)
         nameless = not any(self._claim)
         if failed is None or (nameless and failed is not last):
@@ -194,13 +199,13 @@ class Conversation:
     def _retry_key(self) -> RetryKey:
         history = self._asked.history
         # What it answers to, too: to say yes to another thing is another question.
-        before = (history.begins, history.tail[-1:], self._asked.previous_id)
+        before = (history.tail[-1:], self._asked.previous_id)
         return RetryKey(self._claim, hash((self._text, self._asked.question)), hash(before))
 
     def _is_shortened(self, failed: RetryKey | None) -> bool:
         """Whether this asks, without its history, what has just failed with it: it was too long."""
         alone = self._asked.history.begins and self._asked.previous_id is None
-        return alone and failed is not None and failed[:2] == self._retry_key()[:2]
+        return alone and _is_same_question(failed, self._retry_key())
 
     def _asked_again(self) -> tuple[Turn, bool] | None:
         """Return the same prompt, if the same question was asked at the same place before.
@@ -227,12 +232,13 @@ class Conversation:
         previous_id = self._asked.previous_id
         return thread_after(previous_id) if previous_id else self._threads.open(self._trail)
 
-    def _stand_after(self, forms: Iterable[int | None], *, may_be_cut: bool) -> None:
+    def _stand_after(self, forms: Iterable[int | None], *, calls: bool, may_be_cut: bool) -> None:
         """Note that the conversation stands after an answer, in each form that an app resends."""
         thread_id, share = self.who.thread_id, self._claim.thread_id is None
         for number in forms:
             if number is not None:
                 place = self._threads.answered(self._trail, number, thread_id, share=share)
+                place.turn = self.turn if calls else None
                 if may_be_cut:
                     place.then = partial(self._turns.recover, self.turn)
 
@@ -261,6 +267,11 @@ class Conversation:
         With the time, or with other documents. They are for the code that runs the steps.
         """
         return [("step", self._claim, hash(key.name)) for key in keys] if any(self._claim) else []
+
+
+def _is_same_question(failed: RetryKey | None, asked: RetryKey) -> TypeGuard[RetryKey]:
+    """Whether what failed was the same question of the same user, whatever it answers to."""
+    return failed is not None and failed[:2] == asked[:2]
 
 
 def _barely_named(keys: Sequence[TurnKey]) -> list[int]:
