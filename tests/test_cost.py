@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import genai_prices
 import pytest
+from genai_prices import data
 
 from trubrics_instrument._base import shield
-from trubrics_instrument._cost import check_prices, cost_of
+from trubrics_instrument._cost import Tokens, check_prices, cost_of
 
 ANSWER: dict[str, object] = {
     "model": "my-deployment",
@@ -85,6 +88,49 @@ def test_a_model_costs_what_its_provider_takes(provider: str | None, *, known: b
 def test_what_is_not_known_has_no_cost(changes: dict[str, object]) -> None:
     """Half of the tokens, or a model that nobody lists: None, not a number that looks right."""
     assert cost(**changes) is None
+
+
+@pytest.mark.parametrize("cached", [0, 150_000])
+@pytest.mark.parametrize("asked", [700, 300_000])
+def test_whatever_is_listed_costs_what_the_list_says(asked: int, cached: int) -> None:
+    """A price that is kept gives the list's own answer: with tiers, fees and none for the cache."""
+    cached = min(asked, cached)
+    tokens = Tokens(asked, 211, cached or None, 31)
+    for provider in data.providers:
+        for model in provider.models:
+            ours = cost(
+                provider=provider.id,
+                model=model.id,
+                response_model=None,
+                input_tokens=asked,
+                output_tokens=211,
+                reasoning_tokens=31,
+                cached_input_tokens=cached or None,
+            )
+            assert ours == listed(tokens, model.id, provider.id), (provider.id, model.id)
+
+
+def listed(tokens: Tokens, model: str, provider: str) -> float | None:
+    """Return what genai-prices says itself."""
+    at: dict[str, Any] = {
+        "provider_id": provider,
+        "genai_request_timestamp": datetime.fromtimestamp(IN_2025_S, tz=timezone.utc),
+    }
+    try:
+        found = genai_prices.calc_price(tokens, model, **at)
+    except LookupError:
+        return None
+    if tokens.cache_read_tokens and found.model_price.cache_read_mtok is None:
+        found = genai_prices.calc_price(tokens._replace(cache_read_tokens=None), model, **at)
+    return float(found.total_price) or None
+
+
+def test_a_price_is_of_its_time() -> None:
+    """What a model cost before it became cheaper is what it costs an event of that time."""
+    answer = ANSWER | {"response_model": "o3", "provider": "openai"}
+    before, after = (datetime(2025, 6, day, 12, tzinfo=timezone.utc).timestamp() for day in (9, 11))
+    costs = [cost_of(answer, time_s=time_s) for time_s in (before, after, before)]
+    assert costs == pytest.approx([0.014, 0.0028, 0.014])
 
 
 def test_a_price_of_nothing_is_no_price() -> None:

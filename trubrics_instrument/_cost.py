@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from functools import cache
+from decimal import Decimal
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trubrics_instrument._base.forks import forks
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 _MTOK = 1_000_000
 _PRICE_LENGTHS = (2, 3)
+# Prices change with a day, an hour or a half: none of the list's at anything in between.
+_HELD_S = 900
+_RATES = ("input_mtok", "output_mtok", "cache_read_mtok")
 
 
 class Tokens(NamedTuple):
@@ -35,6 +40,10 @@ class Tokens(NamedTuple):
     input_audio_tokens: int | None = None
     cache_audio_read_tokens: int | None = None
     output_audio_tokens: int | None = None
+
+
+# Whoever is not simple takes something else for these than the sum of three rates.
+_PROBE = Tokens(1_000_003, 500_009, 200_003, 100_003)
 
 
 def check_prices(name: str, value: object) -> None:
@@ -127,11 +136,11 @@ def _tokens(properties: Mapping[str, object]) -> Tokens | None:
     )
 
 
-def _own_cost(tokens: Tokens, price: Sequence[float]) -> float:
-    asked, answered, *rest = price
+def _own_cost(tokens: Tokens, price: Sequence[float] | Sequence[Decimal]) -> float:
+    asked, answered, *rest = cast("Sequence[Any]", price)
     cached = tokens.cache_read_tokens or 0
     paid = (tokens.input_tokens - cached) * asked + tokens.output_tokens * answered
-    return (paid + cached * (rest[0] if rest else asked)) / _MTOK
+    return float((paid + cached * (rest[0] if rest else asked)) / _MTOK)
 
 
 @cache
@@ -155,26 +164,55 @@ def _listed_cost(
     tokens: Tokens, model: str, provider: str | None, time_s: float | None
 ) -> float | None:
     """Return the listed cost at this provider: a model of the same name elsewhere is another."""
-    calc_price = _list()
-    if calc_price is None:
+    now_s = time.time() if time_s is None else time_s
+    price = _listed_price(model, provider, now_s // _HELD_S * _HELD_S)
+    if price is None:
         return None
-    where = _where(provider, time_s)
+    flat = _own_cost(tokens, price) if price else None
+    # Nothing to pay means that the list knows the model, but not its price.
+    return (_calculated(tokens, model, provider, now_s)[0] if flat is None else flat) or None
+
+
+@lru_cache(maxsize=1_000)
+def _listed_price(model: str, provider: str | None, time_s: float) -> Sequence[Decimal] | None:
+    """Return the listed price for a million tokens, as `prices` have it; None if none is listed.
+
+    Empty where one is, and is not that simple: more for a long prompt, a fee for each request. It
+    is kept because genai-prices takes a fifth of a millisecond for each answer (0.2.3).
+    """
     try:
-        found = calc_price(tokens, model, **where)
-        if tokens.cache_read_tokens and found.model_price.cache_read_mtok is None:
-            # No price of their own: cached tokens cost what others do. 0.0.30 gave them away.
-            found = calc_price(tokens._replace(cache_read_tokens=None), model, **where)
+        cost, listed = _calculated(_PROBE, model, provider, time_s)
     except LookupError:
         return None
-    # Nothing to pay means that the list knows the model, but not its price.
-    return float(found.total_price) or None
+    rates = [getattr(listed, name, None) for name in _RATES]
+    price = [rate for rate in rates if isinstance(rate, Decimal)]
+    simple = len(price) == sum(rate is not None for rate in rates) >= min(_PRICE_LENGTHS)
+    return tuple(price) if simple and _own_cost(_PROBE, price) == cost else ()
 
 
-def _where(provider: str | None, time_s: float | None) -> dict[str, object]:
+def _calculated(
+    tokens: Tokens, model: str, provider: str | None, time_s: float
+) -> tuple[float, object]:
+    """Return the listed cost, and the prices behind it.
+
+    Raises:
+        LookupError: Nobody lists this model at this provider.
+    """
+    calc_price = _list()
+    if calc_price is None:
+        raise LookupError
+    where = _where(provider, time_s)
+    found = calc_price(tokens, model, **where)
+    if tokens.cache_read_tokens and getattr(found.model_price, "cache_read_mtok", None) is None:
+        # No price of their own: cached tokens cost what others do. 0.0.30 gave them away.
+        found = calc_price(tokens._replace(cache_read_tokens=None), model, **where)
+    return float(found.total_price), found.model_price
+
+
+def _where(provider: str | None, time_s: float) -> dict[str, object]:
     """Return where and when, as genai-prices takes it; observers name an unknown host as it is."""
-    where: dict[str, object] = {}
-    if time_s is not None:
-        where["genai_request_timestamp"] = datetime.fromtimestamp(time_s, tz=timezone.utc)
+    when = datetime.fromtimestamp(time_s, tz=timezone.utc)
+    where: dict[str, object] = {"genai_request_timestamp": when}
     if provider and ("." in provider or ":" in provider):
         where["provider_api_url"] = f"https://{provider}"
     else:
