@@ -13,6 +13,7 @@ import time
 import types
 from typing import TYPE_CHECKING
 
+from trubrics_instrument._base.shield import faults
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, lifecycle
 
 if TYPE_CHECKING:
@@ -152,6 +153,16 @@ def fork_and_flush(sender: Sender) -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def fork_again(sender: Sender) -> None:
+    """Fork with the spool open, and let the child fork; it tells of faults of ours."""
+    track(sender)
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os._exit(0)
+        os._exit(os.wait()[1] or len(faults()))
+    assert os.wait()[1] == 0
+
+
 def fork_unseen(_sender: Sender) -> None:
     """Fork with the spool open, and no hook told: uWSGI forks so."""
     sys.modules["uwsgi"] = types.ModuleType("uwsgi")
@@ -209,6 +220,7 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
         track_on_a_full_disk,
         fork,
         fork_and_flush,
+        fork_again,
         fork_unseen,
         join_pool,
         terminate_pool,

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.delivery.children import COUNT, prepare
-from tests.delivery.faulty_server import FaultyServer, Mood, hang, reset, take
+from tests.delivery.faulty_server import (
+    FaultyServer,
+    Mood,
+    Reply,
+    Request,
+    hang,
+    refuse,
+    reset,
+    take,
+)
 from tests.delivery.processes import Child, restart, run
-from tests.delivery.senders import sending
+from tests.delivery.senders import sending, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +134,16 @@ def test_always_survives_a_kill_but_for_the_last_50_ms(tmp_path: Path) -> None:
         assert Counter(server.numbers()) == WITH_NEXT
 
 
+def test_always_waits_for_no_company(tmp_path: Path) -> None:
+    """However long the first event of a batch may wait, it is on disk soon."""
+    with (
+        FaultyServer() as server,
+        sending(server, spool="always", spool_dir=str(tmp_path), flush_interval_s=3600.0) as sender,
+    ):
+        sender.put(1)
+        server.wait_for(1)
+
+
 @pytest.mark.parametrize("spool", ["auto", "always", "strict"])
 @pytest.mark.parametrize("mood", [hang, reset, None], ids=["hangs", "resets", "down"])
 def test_exit_with_a_host_in_trouble_keeps_everything(
@@ -170,7 +189,10 @@ def test_without_a_spool_the_loss_at_exit_is_bounded_in_time(tmp_path: Path) -> 
 
 
 def test_a_worker_that_outlives_the_lanes_hires_nobody() -> None:
-    """A sender closes while an event is still being prepared: nothing fails, nothing is begun."""
+    """A sender closes while events are still being prepared: nothing fails, nothing is begun.
+
+    Nor does it take events again: nobody would deliver them.
+    """
     reached, may_go_on = threading.Event(), threading.Event()
 
     def held_up(item: object, event_id: str) -> Outgoing:
@@ -185,10 +207,40 @@ def test_a_worker_that_outlives_the_lanes_hires_nobody() -> None:
         assert reached.wait(10)
         started = _ours() - before
         assert not sender.shutdown(0.1)
+        assert not sender.shutdown(0.1)  # nor does it count anything twice
         may_go_on.set()
         for thread in started:
             thread.join(10)
         assert _ours() <= before
+        assert not sender.put(10)
+        assert sender.stats().dropped == {"stuck_at_exit": 10, "closed": 1}
+
+
+@pytest.mark.parametrize("call", ["flush", "shutdown"])
+def test_a_callback_that_waits_for_its_own_thread(call: str) -> None:
+    """The worker calls `before_send`, which would wait for the worker: it is told so at once."""
+    told: list[bool] = []
+
+    def calling(item: object, event_id: str) -> Outgoing:
+        told.append(getattr(sender, call)(60.0))
+        return prepare(item, event_id)
+
+    with FaultyServer() as server, sending(server, calling) as sender:
+        sender.put(1)
+        wait_until(lambda: told == [False])
+
+
+def test_without_a_disk_the_end_waits_for_a_host_in_trouble() -> None:
+    """It may be well again in time, and nothing else takes the events."""
+    replies = [refuse(503)]
+
+    def mood(request: Request) -> Reply:
+        return (replies.pop() if replies else take)(request)
+
+    with FaultyServer(mood) as server, sending(server) as sender:
+        sender.put(1)
+        assert sender.shutdown(10)
+        assert (server.numbers(), len(server.requests)) == ([1], 2)
 
 
 def _ours() -> set[threading.Thread]:

@@ -45,6 +45,13 @@ def test_parent_and_child_deliver_their_own(tmp_path: Path, program: str, spool:
         assert sorted(by_pid.values()) == [COUNT, COUNT]
 
 
+def test_a_child_that_forks_again_has_its_own_to_go_on_with(tmp_path: Path) -> None:
+    """What its parent had paused for the first fork is none of its business."""
+    with FaultyServer() as server:
+        assert run("fork_again", server, "strict", tmp_path).code == 0
+        assert Counter(server.numbers()) == Counter(range(COUNT))
+
+
 @pytest.mark.parametrize("spool", ["always", "strict"])
 def test_a_child_that_inherits_an_open_spool_stays_off_the_disk(tmp_path: Path, spool: str) -> None:
     """A fork that Python does not see leaves no moment to close the file: memory has to do."""

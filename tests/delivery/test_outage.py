@@ -168,6 +168,33 @@ def test_memory_is_bounded_while_the_host_hangs_and_the_newest_is_refused(
         assert (line.name, line.levelno) == ("trubrics_instrument", logging.WARNING)
 
 
+def test_a_worker_that_is_stuck_costs_the_app_one_pause() -> None:
+    """Once memory is full, and a pause has not helped, each event is refused at once."""
+    may_go_on = threading.Event()
+
+    def stuck(item: object, event_id: str) -> Outgoing:
+        assert may_go_on.wait(60)
+        return _own_key(item, event_id)
+
+    with FaultyServer() as server, sending(server, stuck, max_memory_bytes=2**15) as sender:
+        started = time.monotonic()
+        taken = sum(sender.put(n) for n in range(202))
+        took_s = time.monotonic() - started
+        may_go_on.set()
+        assert (taken, sender.stats().dropped) == (2, {"queue_full": 200})
+        assert took_s < 20, "a pause for each would take 40 s at least"
+
+
+def test_a_batch_does_not_wait_for_company_that_finds_no_room() -> None:
+    """Where fewer events than a batch fill memory, the first leaves with those that are there."""
+    with (
+        FaultyServer() as server,
+        sending(server, _own_key, max_memory_bytes=2**15, flush_interval_s=3600.0) as sender,
+    ):
+        assert [sender.put(n) for n in range(2)] == [True, True]
+        server.wait_for(2)
+
+
 @pytest.mark.parametrize("spool", ["auto", "off"])
 def test_a_burst_far_beyond_the_pace_of_the_worker_is_taken_whole(
     tmp_path: Path, spool: str

@@ -101,6 +101,7 @@ def test_a_retry_after_is_kept_to_the_second_then_jittered() -> None:
     asked = Answer(429, retry_after="20")
     assert delay_s(Action.RETRY, asked, 1, 0.0, NOW_S) == 20.0
     assert delay_s(Action.RETRY, asked, 1, 1.0, NOW_S) == 22.0
+    assert delay_s(Action.RETRY, Answer(429, retry_after="0"), 1, 1.0, NOW_S) == 0.1
     assert delay_s(Action.RETRY, Answer(503, retry_after="86400"), 1, 0.0, NOW_S) == 900.0
 
 

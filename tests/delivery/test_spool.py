@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -19,6 +22,7 @@ from tests.delivery.processes import Child, run
 from tests.delivery.senders import sending, wait_until
 from tests.homeless import be_homeless
 from trubrics_instrument._delivery import Outgoing, SenderOptions
+from trubrics_instrument._delivery.outbox import Encoded
 from trubrics_instrument._delivery.spool import Spool
 from trubrics_instrument._delivery.spool_file import SpoolFile, Unavailable, connect, spool_path
 from trubrics_instrument._delivery.tally import Tally
@@ -101,6 +105,24 @@ def test_a_full_disk_degrades_to_memory(tmp_path: Path, spool: str) -> None:
         assert run("track_on_a_full_disk", server, spool, tmp_path).code == 0
         assert Counter(server.numbers()) == Counter(list(range(COUNT)) * 8)
         assert set(server.taken.values()) == {1}
+
+
+def test_what_strict_refuses_is_not_on_disk(tmp_path: Path) -> None:
+    """What finds no room, because the worker is behind, is not delivered later all the same."""
+    with FaultyServer() as server:
+        path = spool_path(str(tmp_path), server.url, "secret-key")
+        small: dict[str, Any] = {"spool_dir": str(tmp_path), "max_memory_bytes": 32 * 1024}
+        with sending(server, spool="strict", **small) as sender:
+            assert sender.put(0)
+            assert sender.flush(20)
+            with sender._run.encoder.lock:
+                taken = [n for n in range(1, 60) if sender.put(n)]
+            assert sender.flush(20)
+            dropped = sender.stats().dropped
+        with closing(connect(path, server.url)) as left:
+            assert left.execute("SELECT count(*) FROM event").fetchone() == (0,)
+        assert 0 < len(taken) < 59
+        assert (server.numbers(), dropped) == ([0, *taken], {"queue_full": 59 - len(taken)})
 
 
 LOOK_LATE: dict[str, Any] = {"replay_spread_s": 60.0, "chance": lambda: 1.0}
@@ -210,6 +232,140 @@ def test_only_one_process_replays_at_a_time(tmp_path: Path) -> None:
         two.close()
 
 
+def test_new_events_on_disk_let_nobody_else_replay(tmp_path: Path) -> None:
+    """They join those of their key, of which the first are in hand."""
+    one, two = (_spool(tmp_path) for _ in range(2))
+    one.write([Encoded(n, "key", b"{}") for n in range(2)], keep=False)
+    claimed = one.claim(1)
+    one.write([Encoded(2, "key", b"{}")], keep=False)
+    claimed_too = two.claim(1)
+    one.close()
+    two.close()
+    assert (len(claimed), claimed_too) == (1, [])
+
+
+def test_what_a_process_gives_back_is_anybody_s(tmp_path: Path) -> None:
+    """Once the host is in trouble, whoever finds it well again replays, in the order of old."""
+    one, two = (_spool(tmp_path) for _ in range(2))
+    one.write([Encoded(n, "key", b"%d" % n) for n in range(3)], keep=False)
+    mine = one.claim(2)
+    one.write([], keep=False, release=[row.id for row in mine])
+    assert [row.body for row in two.claim(3)] == [b"0", b"1", b"2"]
+    one.close()
+    two.close()
+
+
+def test_a_process_on_another_machine_is_not_gone(tmp_path: Path) -> None:
+    """A pid says nothing of it: in a folder that is shared by containers only the lease does."""
+    now_s = [time.time()]
+    here = _spool(tmp_path, wall_clock=lambda: now_s[0])
+    here.write([Encoded(0, "key", b"{}")], keep=False)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with closing(sqlite3.connect(here.file.path)) as db, db:
+        db.execute("INSERT INTO owner VALUES (77, 'elsewhere', ?, ?)", (ended.pid, now_s[0] + 9))
+        db.execute("UPDATE event SET owner = 77")
+    claimed = [len(here.claim(1))]
+    now_s[0] += 10
+    assert [*claimed, len(here.claim(1))] == [0, 1]
+    here.close()
+
+
+def test_a_claim_holds_no_more_than_a_request(tmp_path: Path) -> None:
+    """Large events do not come into memory by the hundred; a single one always does."""
+    spool = _spool(tmp_path, max_batch_bytes=100)
+    spool.write([Encoded(n, "key", b"x" * 60) for n in range(3)], keep=False)
+    assert [len(spool.claim(100)) for _ in range(3)] == [2, 1, 0]
+    spool.close()
+
+
+@pytest.mark.timeout(20)
+def test_a_quota_that_nothing_can_meet(tmp_path: Path) -> None:
+    """Once nothing is left to drop, the event is kept all the same."""
+    spool = _spool(tmp_path, spool_quota_bytes=1)
+    spool.write([Encoded(0, "key", b"{}")], keep=True)
+    spool.write([Encoded(1, "key", b"{}")], keep=True)
+    assert _rows(spool) == 2
+    spool.close()
+
+
+def test_a_disk_that_is_full_in_the_end_has_taken_nothing(tmp_path: Path) -> None:
+    """What failed with the last step of its transaction is still to be stored, all of it."""
+    spool = _spool(tmp_path)
+    spool.renew()
+    events = [Encoded(n, "key", b"x" * 300_000) for n in range(2)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(Unavailable):
+            spool.write(events, keep=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [event.row for event in events] == [None, None]
+    spool.close()
+
+
+def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
+    """With the process among its owners: else others would take what it has in hand."""
+    spool = _spool(tmp_path)
+    spool.renew()
+    spool.file.close()
+    spool.file.path.unlink()
+    spool.renew()
+    assert _rows(spool, "owner") == 1
+    spool.close()
+
+
+def test_an_interrupted_transaction_is_undone(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of one passes, leaves nothing, and is in nobody's way."""
+
+    def interrupted(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO event VALUES (1, NULL, 'key', '{}')")
+        raise KeyboardInterrupt
+
+    spool = _spool(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        spool.file.transact(interrupted)
+    spool.renew()
+    assert (_rows(spool), _rows(spool, "owner")) == (0, 1)
+    spool.close()
+
+
+def test_a_disk_that_failed_is_left_alone_for_a_minute(tmp_path: Path) -> None:
+    """Each try would keep whoever tracks waiting for it."""
+    now_s = [0.0]
+    (tmp_path / "a file").write_text("")
+    spool = _spool(tmp_path / "a file", clock=lambda: now_s[0])
+    tries: list[int] = []
+    for now_s[0] in (0.0, 59.0, 60.0):
+        with pytest.raises(Unavailable):
+            spool.renew()
+        tries.append(spool.file.openings)
+    assert tries == [1, 1, 2]
+
+
+@pytest.mark.parametrize("spool", ["auto", "strict"])
+def test_a_clock_that_is_put_back_turns_no_order_around(tmp_path: Path, spool: str) -> None:
+    """Events of one key come back from disk as they were tracked."""
+    shift_s = [0.0]
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(
+            server,
+            spool=spool,
+            spool_dir=str(tmp_path),
+            wall_clock=lambda: time.time() + shift_s[0],
+        ) as sender,
+    ):
+        for n in (0, 10, 20):
+            sender.put(n)
+            wait_until(lambda: sender.stats().queued == 0)
+            shift_s[0] -= 3600.0
+        server.mood = take
+        assert sender.flush(20)
+        assert server.numbers() == [0, 10, 20]
+
+
 def test_processes_that_share_a_spool_deliver_each_event_once(tmp_path: Path) -> None:
     """A row is claimed by one process only, however many come at the same time."""
     with FaultyServer() as server:
@@ -307,6 +463,16 @@ def _count(server: FaultyServer, folder: Path, query: str) -> int:
         return int(db.execute(query).fetchone()[0])
     finally:
         db.close()
+
+
+def _rows(spool: Spool, table: str = "event") -> int:
+    with closing(sqlite3.connect(spool.file.path)) as db:
+        return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def _spool(folder: Path, **options: Any) -> Spool:
+    chosen = SenderOptions("http://127.0.0.1:9", None, spool_dir=str(folder), **options)
+    return Spool(chosen, Tally(chosen))
 
 
 def _secretive(item: object, event_id: str) -> Outgoing:

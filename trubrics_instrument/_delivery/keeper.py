@@ -200,6 +200,8 @@ class Keeper:
             self._replay_at_s = now + self._options.look_s
             return
         rows = self._spool.claim(self._options.max_batch)
+        if not rows:
+            self._spool.file.tidy()
         self._replay_at_s = now + self._pause_after(rows, now)
         self._outbox.add([Encoded(NOT_OURS, key, body, 0, row, True) for row, key, body in rows])
 
@@ -216,8 +218,9 @@ class Keeper:
 
     def _keep_house(self, now: float) -> None:
         if self._leftover_rows:
-            rows, self._leftover_rows = self._leftover_rows, []
+            rows = self._leftover_rows[:]
             self._spool.remove(rows)
+            del self._leftover_rows[: len(rows)]
         if not self._spool.file.is_open():
             return
         if now >= self._renew_at_s:
@@ -228,7 +231,6 @@ class Keeper:
             if not self._spool.has_mine():  # another process has replayed them
                 with self._lock:
                     self._parked.clear()
-                self._spool.file.tidy()
 
     def _unpark(self, key: str) -> None:
         self._parked[key] -= 1

@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
 from .spool import MICRO, WRITER_BITS
-from .spool_file import connect, directory, spool_path
+from .spool_file import GIVE_BACK, connect, directory, spool_path
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -71,8 +71,7 @@ def clear(leftover: Leftover) -> int:
     db = connect(leftover.path, leftover.host)
     try:
         number = db.execute("DELETE FROM event").rowcount
-        db.execute("PRAGMA incremental_vacuum").fetchall()
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        db.executescript(GIVE_BACK)
     finally:
         db.close()
     return number

@@ -57,7 +57,7 @@ class Answer:
     @property
     def is_page(self) -> bool:
         """Whether something in between answered for the API, such as a network's login page."""
-        return self.status is not None and is_page(self.content_type, self.body)
+        return is_page(self.content_type, self.body)
 
     def __str__(self) -> str:
         if self.status is None:
@@ -117,7 +117,7 @@ def retry_after_s(value: str | None, now_s: float) -> float | None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return float(text[:9])
+        return float(text)
     try:
         moment = email.utils.parsedate_to_datetime(text)
         return max(0.0, moment.timestamp() - now_s)

@@ -75,9 +75,10 @@ class Run:
         self._late = count(1)
         self._latecomers = 0
         self._owned_up = 0
+        self._all_arrived = False
 
     def admit(self, item: object) -> bool:
-        """Decide on an item that found no room: the first of all, or one too many."""
+        """Decide on an item that found no room, the first of all or one too many, or is strict."""
         if self.closed:
             self._latecomers = next(self._late)
             return False
@@ -86,7 +87,7 @@ class Run:
         if len(self.queue) >= self.room:
             self._give_way()
         if len(self.queue) < self.room:
-            self.queue.append(item)
+            self.queue.append(self._secure(item) if self._options.spool == "strict" else item)
             self.bell.ring()
             return True
         self._refusals = next(self._refused)  # no lock: this may run in a finaliser
@@ -118,14 +119,6 @@ class Run:
                 return
         self._in_vain_at = drained
 
-    def secure(self, item: object) -> object:
-        """Return the item as an event that is on disk already, if the disk takes it."""
-        made = self._make(item)
-        if isinstance(made, Encoded):
-            with contextlib.suppress(Unavailable):
-                self.spool.write([made], keep=True)
-        return made
-
     def make_room(self) -> None:
         """Set the queue's bound to what is left of the memory bound."""
         if self.closed:
@@ -155,15 +148,15 @@ class Run:
         """Deliver what is left within the time, leave the rest on disk, end the threads."""
         with self._lock:
             if self.closed:
-                return True
+                return self._all_arrived
             self.closed = True
             self.room = -1
-        done = self.flush(timeout_s)
-        if not done:
+        self._all_arrived = self.flush(timeout_s)
+        if not self._all_arrived:
             self._leave_rest()
         self._crew.stop(LAST_WORDS_S)
         self.spool.close()
-        return done
+        return self._all_arrived
 
     def stats(self) -> SenderStats:
         """Return the counters as they stand."""
@@ -187,6 +180,14 @@ class Run:
             duplicates_possible=counts["duplicates_possible"],
             last_error=last_error,
         )
+
+    def _secure(self, item: object) -> object:
+        """Return the item as an event that is on disk already, if the disk takes it."""
+        made = self._make(item)
+        if isinstance(made, Encoded):
+            with contextlib.suppress(Unavailable):
+                self.spool.write([made], keep=True)
+        return made
 
     def start(self) -> None:
         """Start the threads, once."""

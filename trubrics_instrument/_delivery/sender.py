@@ -42,9 +42,7 @@ class Sender:
         if self._forks_unseen and run.pid != os.getpid():
             self.begin_in_child()
             run = self._run
-        if self._strict and not run.closed:
-            item = run.secure(item)
-        if len(run.queue) >= run.room:
+        if self._strict or len(run.queue) >= run.room:
             return run.admit(item)
         run.queue.append(item)
         if run.asleep:

@@ -61,7 +61,7 @@ class Spool:
             owner = self.owner if keep else None
             rows = [(self._new_row(event), owner, event.key, event.body) for event in events]
             db.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
-            if not keep:
+            if free:
                 db.executemany("UPDATE event SET owner = NULL WHERE id = ?", free)
                 db.execute("DELETE FROM replay WHERE owner = ?", (self.owner,))
             for event, row in zip(events, rows):  # noqa: B905 - made from each other
