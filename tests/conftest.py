@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import certifi
 import pytest
+from hypothesis import settings
 
 from tests.loopback import Loopback
 from tests.sink import Sink
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 # A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: those
 # that a test ends with Ctrl-C would not end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes says more of the machine than of us.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -46,8 +46,9 @@ def track(sender: Sender, count: int = COUNT) -> None:
 
 
 def exit_at_once(sender: Sender) -> None:
-    """Track, and fall off the end."""
+    """Track, and fall off the end; print when that was."""
     track(sender)
+    sys.stdout.write(f"{time.monotonic()}\n")
 
 
 def tell_what_the_exit_needs(sender: Sender) -> None:
@@ -112,10 +113,11 @@ def exit_on_sigterm(sender: Sender) -> None:
 
 
 def exit_with_two_senders(sender: Sender) -> None:
-    """Track for two hosts, and fall off the end."""
+    """Track for two hosts, and fall off the end; print when that was."""
     second = new_sender(sys.argv[2] + "/second", sys.argv[3], sys.argv[4])  # type: ignore[arg-type]  # a mode
     track(sender, 10)
     track(second, 10)
+    sys.stdout.write(f"{time.monotonic()}\n")
 
 
 def shut_down(sender: Sender) -> None:

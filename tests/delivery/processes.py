@@ -20,11 +20,16 @@ PATIENCE_S = 40.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: exit code, what it printed, and how long it took in all."""
+    """How a child ended: exit code, what it printed, and when, by `time.monotonic()`."""
 
     code: int
     output: str
-    took_s: float
+    at_s: float
+
+    @property
+    def exit_took_s(self) -> float:
+        """How long it ended, if the last that it printed is when it began to."""
+        return self.at_s - float(self.output.split()[-1])
 
 
 class Child:
@@ -32,7 +37,6 @@ class Child:
 
     def __init__(self, program: str, server: FaultyServer, spool: str, spool_dir: Path) -> None:
         command = [sys.executable, "-W", "error", "-m", "tests.delivery.children"]
-        self._started = time.monotonic()
         self.process = subprocess.Popen(
             [*command, program, server.url, spool, str(spool_dir)],
             cwd=ROOT,
@@ -62,7 +66,7 @@ class Child:
         """Wait for its end; whatever it wrote to standard error shows in a failing test."""
         output, errors = self.process.communicate(timeout=PATIENCE_S)
         sys.stderr.write(errors)
-        return Ended(self.process.returncode, output, time.monotonic() - self._started)
+        return Ended(self.process.returncode, output, time.monotonic())
 
 
 def run(program: str, server: FaultyServer, spool: str, spool_dir: Path) -> Ended:

@@ -155,7 +155,7 @@ def test_exit_with_a_host_in_trouble_keeps_everything(
             server.down()
         ended = run("exit_at_once", server, spool, tmp_path)
         assert ended.code == 0
-        assert ended.took_s < 3.5 + 1.0, "1 s for the interpreter's start"
+        assert ended.exit_took_s < 3.5 + 0.5, "its budget, and the interpreter's own end"
         assert not server.events
         if mood is None:
             server.up()
@@ -177,14 +177,14 @@ def test_shutdown_against_a_hanging_host_is_bounded(tmp_path: Path) -> None:
 def test_two_senders_share_the_budget_of_the_exit(tmp_path: Path) -> None:
     """An app with two projects does not take twice as long to end."""
     with FaultyServer(hang) as server:
-        assert run("exit_with_two_senders", server, "auto", tmp_path).took_s < 3.5 + 1.0
+        assert run("exit_with_two_senders", server, "auto", tmp_path).exit_took_s < 3.5 + 0.5
         assert len(list(tmp_path.glob("*.sqlite"))) == 2
 
 
 def test_without_a_spool_the_loss_at_exit_is_bounded_in_time(tmp_path: Path) -> None:
     """`off` promises nothing but not to hang."""
     with FaultyServer(hang) as server:
-        assert run("exit_at_once", server, "off", tmp_path).took_s < 3.5 + 1.0
+        assert run("exit_at_once", server, "off", tmp_path).exit_took_s < 3.5 + 0.5
         assert not list(tmp_path.iterdir())
 
 

@@ -75,7 +75,6 @@ REQUESTS: dict[str, list[dict[str, Any]]] = {
 }
 FUZZ = settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

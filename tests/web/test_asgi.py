@@ -9,7 +9,7 @@ import pytest
 
 from trubrics_instrument import _public, identify
 from trubrics_instrument._base import shield
-from trubrics_instrument._context import scope
+from trubrics_instrument._context.scope import Said, said
 from trubrics_instrument.asgi import TrubricsMiddleware
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ async def test_a_websocket_is_one_request(sink: Sink) -> None:
         identify("ada")
         for _ in range(2):
             await send({"type": "websocket.send", "text": "hi"})
-            seen.append(scope.said().user_id)
+            seen.append(said().user_id)
 
     async def send(message: Any) -> None:
         """Take a message."""
 
     await TrubricsMiddleware(app)({"type": "websocket", "headers": []}, receive, send)
     assert seen == ["ada", "ada"]
-    assert scope.said() == scope.Said()
+    assert said() == Said()
 
 
 async def test_the_app_is_left_as_it_is() -> None:
@@ -94,14 +94,14 @@ async def test_the_app_is_left_as_it_is() -> None:
 )
 async def test_headers(headers: dict[str, str], user: str | None, thread: str | None) -> None:
     """A header's name is compared without regard to case; a header without words says nothing."""
-    seen: list[scope.Said] = []
+    seen: list[Said] = []
 
     async def app(*_: Any) -> None:
-        seen.append(scope.said())
+        seen.append(said())
 
     ours = TrubricsMiddleware(app, user_id="X-User", thread_id="X-THREAD")
     await ours(http(**headers), receive, receive)  # type: ignore[arg-type] # as above
-    assert seen == [scope.Said(user_id=user, thread_id=thread)]
+    assert seen == [Said(user_id=user, thread_id=thread)]
 
 
 @pytest.mark.parametrize("name", ["user_id", "thread_id", "properties"])
@@ -115,10 +115,10 @@ def test_impossible_arguments(name: str) -> None:
 
 async def test_a_mounted_app_with_a_middleware_of_its_own() -> None:
     """It is one request: what the app around knows of it holds inside, and the reverse."""
-    seen: list[scope.Said] = []
+    seen: list[Said] = []
 
     async def chat(*_: Any) -> None:
-        seen.append(scope.said())
+        seen.append(said())
         identify(None, properties={"page": "chat"})
 
     inside = TrubricsMiddleware(chat, thread_id="x-chat", properties={"app": "chat"})
@@ -126,11 +126,11 @@ async def test_a_mounted_app_with_a_middleware_of_its_own() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         identify("ada")
         await inside({**scope, "root_path": "/chat"}, receive, send)
-        seen.append(scope.said())
+        seen.append(said())
 
     around = TrubricsMiddleware(app, user_id="x-user", thread_id="x-thread")
     await around(http(x_user="guest", x_thread="t", x_chat="c"), receive, receive)  # type: ignore[arg-type] # as above
-    known = scope.Said(user_id="ada", thread_id="c", properties={"app": "chat"})
+    known = Said(user_id="ada", thread_id="c", properties={"app": "chat"})
     told = known._replace(properties={"app": "chat", "page": "chat"})
     assert seen == [known, told]
 
@@ -138,27 +138,27 @@ async def test_a_mounted_app_with_a_middleware_of_its_own() -> None:
 async def test_a_scope_that_takes_no_notes() -> None:
     """A server's odd scope costs the app nothing, and each middleware has its own request."""
     shield.set_strict(strict=False)
-    seen: list[scope.Said] = []
+    seen: list[Said] = []
 
     async def app(*_: Any) -> None:
-        seen.append(scope.said())
+        seen.append(said())
 
     ours = TrubricsMiddleware(app, user_id="x-user")
     await ours(MappingProxyType(http(x_user="ada")), receive, receive)  # type: ignore[arg-type] # as above
-    assert seen == [scope.Said(user_id="ada")]
+    assert seen == [Said(user_id="ada")]
     assert shield.faults() == {"knowing a request again": 1}
 
 
 async def test_the_next_request_begins_inside_of_the_one_before() -> None:
     """A server may start it there, where requests wait in line on one connection."""
-    seen: list[scope.Said] = []
+    seen: list[Said] = []
 
     async def app(scope: Any, *_: Any) -> None:
-        seen.append(scope.said())
+        seen.append(said())
         if scope["headers"]:
             identify("ada")
             await ours(http(), receive, receive)  # type: ignore[arg-type] # as above
 
     ours = TrubricsMiddleware(app, thread_id="x-thread")
     await ours(http(x_thread="t"), receive, receive)  # type: ignore[arg-type] # as above
-    assert seen == [scope.Said(thread_id="t"), scope.Said()]
+    assert seen == [Said(thread_id="t"), Said()]
