@@ -103,6 +103,35 @@ async def test_approval(mode: Mode, sink: Sink) -> None:
     assert_nothing_left()
 
 
+@pytest.mark.parametrize("approved", ["by a click", "in words", None])
+def test_whose_tool_it_was(approved: str | None, sink: Sink) -> None:
+    """A tool that a human let run is told as an act of the model that called it.
+
+    Whatever other model the tool asks, or another one before it.
+    """
+
+    @tool
+    def research(x: str) -> str:
+        """Ask a sub-agent."""
+        if approved == "in words":
+            interrupt("Shall I?")
+        return str(Scripted(rule=says(f"Found {x}."), model="sub-model").invoke(x).content)
+
+    middleware = [HumanInTheLoopMiddleware(interrupt_on={"research": True})]
+    agent = create_agent(
+        Scripted(rule=calls("research"), model="main-model"),
+        [research],
+        middleware=middleware if approved == "by a click" else [],
+        checkpointer=MemorySaver(),
+    )
+    agent.invoke({"messages": [("user", QUESTION)]}, config())
+    yes = {"decisions": [{"type": "approve"}]} if approved == "by a click" else "Yes."
+    if approved:
+        agent.invoke(Command(resume=yes), config())
+    [told] = [event for turn in turns_told(sink) for event in turn if event.get("tool_name")]
+    assert (told["$assistant_id"], told["model"]) == ("main-model", "main-model")
+
+
 def noting(**compiled: Any) -> Any:
     """Return a graph of two steps, in whose state nothing shows that it stands still."""
     return line_of(

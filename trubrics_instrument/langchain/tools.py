@@ -6,20 +6,33 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trubrics_instrument._base.memory import Memory
+from trubrics_instrument import _runtime
+from trubrics_instrument._observing.reader import Choice
 from trubrics_instrument.langchain.messages import each, field, first_text
 from trubrics_instrument.langchain.outcome import failure
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable
 
+    from trubrics_instrument._base.memory import Memory
     from trubrics_instrument._observing.call import ModelCall
     from trubrics_instrument._observing.reader import ToolUse
     from trubrics_instrument.langchain.outcome import ModelAnswer
     from trubrics_instrument.langchain.turn import RunTurn
 
-# Tools that an answer called and that nobody had run by the end of its turn: told already.
-_told_tools: Memory[bool] = Memory()
+
+class _Done(NamedTuple):
+    """A tool's run, or a provider's, that is to be told.
+
+    Attributes:
+        caller: The answer that called it, if this run has seen that.
+        last: The last answer before it began.
+    """
+
+    time_s: float
+    own: dict[str, object]
+    caller: ModelAnswer | None
+    last: ModelAnswer | None = None
 
 
 class ToolRun(NamedTuple):
@@ -57,7 +70,7 @@ class Tools:
     def __init__(self, answers: deque[ModelAnswer]) -> None:
         self._answers = answers
         self._open: dict[Hashable, tuple[ToolRun, ModelAnswer | None]] = {}
-        self._untold: deque[tuple[float, Mapping[str, object], str | None]] = deque()
+        self._untold: deque[_Done] = deque()
         self.ran: set[str | None] = set()
 
     def started(self, tool: ToolRun) -> None:
@@ -78,16 +91,14 @@ class Tools:
         if error is not None:
             outcome = failure(error)
             own |= {"status": outcome.status, "error_type": outcome.error_type}
-        caller = self._caller(tool.call_id) or was_open[1]
-        own |= caller.properties() if caller else {}
-        self._untold.append((tool.time_s, own, caller.assistant() if caller else None))
+        self._untold.append(_Done(tool.time_s, own, self._caller(tool.call_id), was_open[1]))
 
     def hosted(self, answer: ModelAnswer) -> None:
         """Take note of the tools that the provider has run for an answer: no run shows them."""
         for use in answer.choice.tool_uses:
             if use.hosted:
-                own = {"tool_name": use.name, "tool_call_id": use.id, **answer.properties()}
-                self._untold.append((time.time(), own, answer.assistant()))
+                own: dict[str, object] = {"tool_name": use.name, "tool_call_id": use.id}
+                self._untold.append(_Done(time.time(), own, answer))
 
     def abandon(self) -> None:
         """Take note that the turn is over: what still runs is no part of it any more.
@@ -106,11 +117,29 @@ class Tools:
         """Tell what has ended."""
         while self._untold:
             try:
-                time_s, own, assistant_id = self._untold.popleft()
+                time_s, own, caller, last = self._untold.popleft()
             except IndexError:
                 return
-            if not _told_tools.pop((call.turn.prompt_id, own["tool_call_id"])):
-                call.used_tool(time_s, own, assistant_id)
+            if _told_tools().pop((call.turn.prompt_id, own["tool_call_id"])):
+                continue
+            caller = caller or _callers().get((call.who.thread_id, own["tool_call_id"])) or last
+            own |= caller.properties() if caller else {}
+            call.used_tool(time_s, own, caller.assistant() if caller else None)
+
+    def stand(self, call: ModelCall, told: Iterable[ToolUse]) -> None:
+        """Take note of the calls that nobody has run by the end: a later run may.
+
+        Args:
+            call: The turn.
+            told: Those of its answer, which tells them itself.
+        """
+        for answer in self._answers:
+            caller = answer._replace(choice=Choice())  # without what it said
+            for use in answer.choice.tool_uses:
+                if use.id is not None and use.id not in self.ran and not use.hosted:
+                    _callers().put((call.who.thread_id, use.id), caller)
+        for use in told:
+            _told_tools().put((call.turn.prompt_id, use.id), value=True)
 
     def _caller(self, call_id: str | None) -> ModelAnswer | None:
         """Return the answer that called a tool, by the id of the call."""
@@ -131,7 +160,11 @@ def call_id_in(output: Any) -> str | None:
     return first_text([field(one, "tool_call_id") for one in (output, *messages)])
 
 
-def told_by_answer(prompt_id: str, uses: Iterable[ToolUse]) -> None:
-    """Take note of tools that the turn's answer calls, and so tells: a later turn may run them."""
-    for use in uses:
-        _told_tools.put((prompt_id, use.id), value=True)
+def _told_tools() -> Memory[bool]:
+    """Return the tools that an answer called, and told, and that nobody had run by then."""
+    return _runtime.memory("tools told by an answer")
+
+
+def _callers() -> Memory[ModelAnswer]:
+    """Return who called the tools that nobody had run by the end of their run."""
+    return _runtime.memory("callers of tools")

@@ -18,7 +18,7 @@ from trubrics_instrument.langchain.outcome import Outcome, answer_of, failure, t
 from trubrics_instrument.langchain.question import Question, goes_on, question_of
 from trubrics_instrument.langchain.reader import ResultReader
 from trubrics_instrument.langchain.reply import Known, Reply, reply_of
-from trubrics_instrument.langchain.tools import Tools, told_by_answer
+from trubrics_instrument.langchain.tools import Tools
 from trubrics_instrument.langchain.waiting import Stop
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ class RunTurn:
         interrupts, ran = self._interrupts.shown(), self._tools.ran
         answer = answer_of(outcome, answering, models.usages, interrupts, ran)
         uses = answer.choices[0].tool_uses
-        told_by_answer(call.turn.prompt_id, uses)
+        self._tools.stand(call, uses)
         assert self._asked is not None
         assert self._first is not None
         thread_id = self._asked.claim.thread_id
