@@ -50,8 +50,12 @@ class App(NamedTuple):
     threads: int = 1
 
 
-def _script(name: str) -> Callable[[Place], object]:
-    return lambda place: place.run("python", str(SOURCES / f"{name}.py"))
+def _script(name: str, **environ: str) -> Callable[[Place], object]:
+    def drive(place: Place) -> None:
+        place.environ.update(environ)
+        place.run("python", str(SOURCES / f"{name}.py"))
+
+    return drive
 
 
 def _llm(place: Place) -> None:
@@ -63,6 +67,11 @@ def _shell_gpt(place: Place) -> None:
     place.environ["API_BASE_URL"] = place.environ["OPENAI_BASE_URL"]
     for question in (HOURS, FARE):
         place.run("sgpt", "--model", MODEL, "--no-md", "--chat", "trams", question)
+
+
+def _llama_index(place: Place) -> None:
+    place.environ["OPENAI_API_BASE"] = place.environ["OPENAI_BASE_URL"]
+    _script("llama_index_app")(place)
 
 
 def _gradio(place: Place) -> None:
@@ -145,6 +154,43 @@ APPS = (
         "pydantic-ai",
         ("pydantic-ai-slim[openai]",),
         _script("pydantic_ai_app"),
+        ASKED_WEATHER + ASKED_HOURS,
+    ),
+    App("llama-index", ("llama-index",), _llama_index, ASKED_WEATHER + ASKED_HOURS),
+    App(
+        "haystack",
+        ("haystack-ai",),
+        _script("haystack_app", HAYSTACK_TELEMETRY_ENABLED="False"),
+        ASKED_WEATHER + ASKED_HOURS,
+    ),
+    App(
+        "agno",
+        ("agno[openai,sqlite]",),
+        _script("agno_app", AGNO_TELEMETRY="false"),
+        ASKED_WEATHER + ASKED_HOURS,
+    ),
+    App(
+        "autogen",
+        ("autogen-agentchat", "autogen-ext[openai]"),
+        _script("autogen_app"),
+        ASKED_WEATHER + ASKED_HOURS,
+    ),
+    # Its tools carry the name of their plugin.
+    App(
+        "semantic-kernel",
+        ("semantic-kernel",),
+        _script("semantic_kernel_app"),
+        (
+            ("Prompt", WEATHER),
+            ("Tool call", "WeatherPlugin-get_weather"),
+            ("Generation", WEATHER_ANSWER),
+            *ASKED_HOURS,
+        ),
+    ),
+    App(
+        "strands-agents",
+        ("strands-agents[openai]",),
+        _script("strands_app"),
         ASKED_WEATHER + ASKED_HOURS,
     ),
     App("litellm", ("litellm",), _script("litellm_app"), ASKED_HOURS + ASKED_FARE),

@@ -56,7 +56,7 @@ def main() -> int:
             outcomes.append(outcome)
             state = outcome.wrong or f"as it was: {len(app.told)} events"
             print(
-                f"{app.name:<14} {outcome.took_s:>5.1f} s  {outcome.versions}\n  {state}",
+                f"{app.name:<15} {outcome.took_s:>5.1f} s  {outcome.versions}\n  {state}",
                 flush=True,
             )
     failed = [outcome.name for outcome in outcomes if outcome.wrong]
