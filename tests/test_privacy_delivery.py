@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from trubrics_instrument import configure, flush, track
 
@@ -12,6 +15,13 @@ if TYPE_CHECKING:
     from tests.sink import Sink
 
 KEY = "sk-" + "proj-" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ"
+
+
+@dataclass
+class Account:
+    """What an app may have at hand."""
+
+    key: str
 
 
 def test_secrets_are_redacted_by_default(sink: Sink) -> None:
@@ -41,6 +51,29 @@ def test_before_send_sees_what_would_be_sent(sink: Sink) -> None:
     (event,) = sink.wait_for(1)
     assert seen == [event["properties"]]
     assert KEY not in str(seen)
+
+
+@pytest.mark.parametrize("before_send", [None, dict], ids=["", "before_send"])
+def test_whatever_a_property_is(before_send: Any, sink: Sink) -> None:
+    """What has no JSON is absent or in words, without secrets, whoever looks at it first."""
+    configure(host=sink.host, before_send=before_send)
+    odd: list[dict[Any, Any]] = [
+        {"flat": "Tram", "yes": True, "one": 1, "half": 0.5, "none": None},
+        {"flat": "Tram", "number": float("nan")},
+        {"letter": "\ud800", "large": 10**30, 7: "seven", ("a", 1): "pair"},
+        {"object": Account(KEY), "flat": "Tram"},
+    ]
+    for properties in odd:
+        assert track("Note", properties, user_id="ada")
+    told = [event["properties"] for event in sink.wait_for(len(odd))]
+    for properties in told:
+        del properties["source"], properties["event_id"]
+    assert told == [
+        {"flat": "Tram", "yes": True, "one": 1, "half": 0.5},
+        {"flat": "Tram"},
+        {"letter": "\ufffd", "large": 10**30, "7": "seven", "('a', 1)": "pair"},
+        {"object": {"key": "[API_KEY]"}, "flat": "Tram"},
+    ]
 
 
 def test_nothing_unredacted_reaches_the_disk(tmp_path: Path) -> None:

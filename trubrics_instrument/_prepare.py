@@ -8,7 +8,7 @@ from trubrics_instrument import _cost, _events, _privacy
 from trubrics_instrument._base.ids import clean_id
 from trubrics_instrument._context.identity import anonymous_id
 from trubrics_instrument._delivery import Outgoing, Skip
-from trubrics_instrument._delivery.encode import plain
+from trubrics_instrument._delivery.encode import is_flat, plain
 from trubrics_instrument._events import Event
 from trubrics_instrument._version import __version__
 
@@ -48,11 +48,14 @@ def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:
     if not _privacy.sampled(conversation, now.rules.sample_rate):
         return Skip("sampled")
     config = now.config
+    own = event.properties or {}
+    if config.properties:
+        own = {**config.properties, **own}
     # Plain before it is protected: a secret may be in an object that becomes a dict only then.
-    given = event.properties or {}
-    own = plain({**config.properties, **given} if config.properties else given)
+    if config.before_send is not None or not is_flat(own):
+        own = cast("dict[str, object]", plain(own))
     new_name = config.event_names.get(event.name) if config.event_names else None
-    wire = _events.to_wire(event, user_id, cast("dict[str, object]", own), new_name)
+    wire = _events.to_wire(event, user_id, own, new_name)
     _privacy.protect(wire["properties"], now.rules)
     _complete(wire["properties"], event, config, event_id)
     body = cast("dict[str, object]", wire)

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, cast
 
 MAX_DEPTH = 32
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _SHORT = 1 << 63
 
 
@@ -84,6 +85,13 @@ def plain(value: object, _path: tuple[int, ...] = ()) -> object:
     except BaseException:  # noqa: S110 - even what ends threads: it is only a value
         pass
     return f"<{type(value).__name__}>"
+
+
+def is_flat(value: Mapping[str, object]) -> bool:
+    """Whether its values are JSON's own scalars: what is odd in texts and keys, `encode` sees."""
+    values = value.values()
+    numbers = [number for number in values if type(number) is float]
+    return _SCALARS.issuperset(map(type, values)) and all(map(math.isfinite, numbers))
 
 
 def text_of(value: object) -> str:
