@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
 from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import genai_prices
 import pytest
-from genai_prices import data
+from genai_prices import data, data_snapshot
+from genai_prices.types import ModelPrice
 
 from trubrics_instrument._base import shield
 from trubrics_instrument._cost import Tokens, check_prices, cost_of
@@ -123,6 +126,20 @@ def listed(tokens: Tokens, model: str, provider: str) -> float | None:
     if tokens.cache_read_tokens and found.model_price.cache_read_mtok is None:
         found = genai_prices.calc_price(tokens._replace(cache_read_tokens=None), model, **at)
     return float(found.total_price) or None
+
+
+def test_a_list_that_the_app_brings() -> None:
+    """Another list, as genai-prices' `UpdatePrices` fetches one, holds from then on."""
+    listed_here = cost(input_tokens=1_000_000, output_tokens=0)
+    theirs = copy.deepcopy(data_snapshot.get_snapshot())
+    found = theirs.find_provider_model("gpt-4o-2024-08-06", None, "openai", None)[1]
+    found.prices = ModelPrice(input_mtok=Decimal(99), output_mtok=Decimal(1))
+    data_snapshot.set_custom_snapshot(theirs)
+    try:
+        assert cost(input_tokens=1_000_000, output_tokens=0) == 99.0
+    finally:
+        data_snapshot.set_custom_snapshot(None)
+    assert cost(input_tokens=1_000_000, output_tokens=0) == listed_here
 
 
 def test_a_price_is_of_its_time() -> None:

@@ -110,13 +110,7 @@ def test_imports_go_downward(path: Path) -> None:
 
 def test_no_circles() -> None:
     """Inside a room, too, no file imports one that imports it."""
-    modules = {
-        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(
-            ".__init__"
-        ): path
-        for path in sources()
-    }
-    # An import of a file in a package runs the package's `__init__`, which is then there.
+    modules = {full_name(path): path for path in sources()}
     below = {
         name: {module_of(imported, modules) for imported in imports(path, types=False)} - {name, ""}
         for name, path in modules.items()

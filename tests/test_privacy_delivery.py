@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 KEY = "sk-" + "proj-" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ"
 
 
+def encoding(text: str) -> str:
+    """Return the text; a redactor of an app's that encodes what it gets."""
+    return text.encode().decode()
+
+
 @dataclass
 class Account:
     """What an app may have at hand."""
@@ -56,11 +61,11 @@ def test_before_send_sees_what_would_be_sent(sink: Sink) -> None:
 @pytest.mark.parametrize("before_send", [None, dict], ids=["", "before_send"])
 def test_whatever_a_property_is(before_send: Any, sink: Sink) -> None:
     """What has no JSON is absent or in words, without secrets, whoever looks at it first."""
-    configure(host=sink.host, before_send=before_send)
+    configure(host=sink.host, before_send=before_send, redact=["secrets", encoding])
     odd: list[dict[Any, Any]] = [
         {"flat": "Tram", "yes": True, "one": 1, "half": 0.5, "none": None},
         {"flat": "Tram", "number": float("nan")},
-        {"letter": "\ud800", "large": 10**30, 7: "seven", ("a", 1): "pair"},
+        {"letter": "\ud800", "large": 10**30, 7: "seven", ("a", 1): "pair", None: "none"},
         {"object": Account(KEY), "flat": "Tram"},
     ]
     for properties in odd:
@@ -71,7 +76,7 @@ def test_whatever_a_property_is(before_send: Any, sink: Sink) -> None:
     assert told == [
         {"flat": "Tram", "yes": True, "one": 1, "half": 0.5},
         {"flat": "Tram"},
-        {"letter": "\ufffd", "large": 10**30, "7": "seven", "('a', 1)": "pair"},
+        {"letter": "\ufffd", "large": 10**30, "7": "seven", "('a', 1)": "pair", "None": "none"},
         {"object": {"key": "[API_KEY]"}, "flat": "Tram"},
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -22,6 +23,7 @@ _MTOK = 1_000_000
 _PRICE_LENGTHS = (2, 3)
 # Prices change with a day, an hour or a half: none of the list's at anything in between.
 _HELD_S = 900
+_list_in_use: list[object] = [None]
 _RATES = ("input_mtok", "output_mtok", "cache_read_mtok")
 
 
@@ -165,6 +167,7 @@ def _listed_cost(
 ) -> float | None:
     """Return the listed cost at this provider: a model of the same name elsewhere is another."""
     now_s = time.time() if time_s is None else time_s
+    _forget_another_list()
     price = _listed_price(model, provider, now_s // _HELD_S * _HELD_S)
     if price is None:
         return None
@@ -188,6 +191,15 @@ def _listed_price(model: str, provider: str | None, time_s: float) -> Sequence[D
     price = [rate for rate in rates if isinstance(rate, Decimal)]
     simple = len(price) == sum(rate is not None for rate in rates) >= min(_PRICE_LENGTHS)
     return tuple(price) if simple and _own_cost(_PROBE, price) == cost else ()
+
+
+def _forget_another_list() -> None:
+    """Keep no price of a list that the app has replaced, as genai-prices' `UpdatePrices` does."""
+    module = sys.modules.get("genai_prices.data_snapshot")
+    now = module.get_snapshot() if module else None
+    if _list_in_use[0] is not now:
+        _list_in_use[0] = now
+        _listed_price.cache_clear()
 
 
 def _calculated(

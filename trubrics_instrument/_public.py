@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument import _config, _runtime
-from trubrics_instrument._base.around import decorate
+from trubrics_instrument._base.decorate import decorate
 from trubrics_instrument._base.ids import clean_id
 from trubrics_instrument._base.shield import faults, stopped
 from trubrics_instrument._context import scope

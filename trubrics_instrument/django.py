@@ -11,7 +11,7 @@ from django.core.exceptions import (  # type: ignore[import-untyped] # as above
     SynchronousOnlyOperation,
 )
 
-from trubrics_instrument._base.around import decorate
+from trubrics_instrument._base.decorate import decorate
 from trubrics_instrument._context.web import Sources
 
 if TYPE_CHECKING:

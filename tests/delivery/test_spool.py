@@ -8,15 +8,17 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.delivery.children import COUNT
+from tests.delivery.children import COUNT, prepare
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, hang, refuse, take
 from tests.delivery.processes import Child, run
 from tests.delivery.senders import sending, wait_until
@@ -125,6 +127,58 @@ def test_what_strict_refuses_is_not_on_disk(tmp_path: Path) -> None:
         assert (server.numbers(), dropped) == ([0, *taken], {"queue_full": 59 - len(taken)})
 
 
+def test_strict_has_room_for_no_more_than_others(tmp_path: Path) -> None:
+    """Those that are on their way to the disk, from whatever thread, take room as well."""
+    start, go_on = threading.Barrier(41), threading.Event()
+
+    def held_up(item: object, event_id: str) -> Outgoing:
+        assert item == -1 or go_on.wait(20)
+        return Outgoing("key", {"n": item, "event_id": event_id, "text": "x" * 10_000})
+
+    with FaultyServer() as server:
+        small: dict[str, Any] = {"spool_dir": str(tmp_path), "max_memory_bytes": 100_000}
+        with (
+            sending(server, held_up, spool="strict", **small) as sender,
+            ThreadPoolExecutor(40) as pool,
+        ):
+            assert sender.put(-1)
+            assert sender.flush(20)
+
+            def put(n: int) -> bool:
+                start.wait(20)
+                return sender.put(n)
+
+            told = [pool.submit(put, n) for n in range(40)]
+            start.wait(20)
+            wait_until(lambda: sender.stats().dropped.get("queue_full", 0) > 20)
+            go_on.set()
+            taken = sum(one.result(20) for one in told)
+            assert (taken < 20, sender.flush(20)) == (True, True)
+            assert sender.stats().dropped == {"queue_full": 40 - taken}
+
+
+def test_strict_at_the_end(tmp_path: Path) -> None:
+    """What is not on disk yet when the sender closes, and will never be there, is refused."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def held_up(item: object, event_id: str) -> Outgoing:
+        reached.set()
+        assert go_on.wait(20)
+        return prepare(item, event_id)
+
+    (tmp_path / "no folder").touch()
+    with (
+        FaultyServer() as server,
+        sending(server, held_up, spool="strict", spool_dir=str(tmp_path / "no folder")) as sender,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        told = pool.submit(sender.put, 1)
+        assert reached.wait(20)
+        assert sender.shutdown(5)
+        go_on.set()
+        assert (told.result(20), sender.stats().dropped) == (False, {"closed": 1})
+
+
 LOOK_LATE: dict[str, Any] = {"replay_spread_s": 60.0, "chance": lambda: 1.0}
 
 
@@ -230,6 +284,17 @@ def test_only_one_process_replays_at_a_time(tmp_path: Path) -> None:
         one.close()
         assert [row.id for row in two.claim(100)] > [row.id for row in first]
         two.close()
+
+
+def test_who_has_nothing_in_hand_lets_others_replay(tmp_path: Path) -> None:
+    """New events on disk, of a process whose host is in trouble, are anybody's."""
+    one, two = (_spool(tmp_path) for _ in range(2))
+    one.write([Encoded(n, "key", b"{}") for n in range(2)], keep=False)
+    one.remove(row.id for row in one.claim(1))
+    one.write([Encoded(2, "key", b"{}")], keep=False)
+    assert len(two.claim(10)) == 2
+    one.close()
+    two.close()
 
 
 def test_new_events_on_disk_let_nobody_else_replay(tmp_path: Path) -> None:

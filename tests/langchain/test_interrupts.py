@@ -132,6 +132,29 @@ def test_whose_tool_it_was(approved: str | None, sink: Sink) -> None:
     assert (told["$assistant_id"], told["model"]) == ("main-model", "main-model")
 
 
+def test_whose_tool_it_was_of_two_users(sink: Sink) -> None:
+    """Two who wait under the same names, with the same ids, have each their own model."""
+
+    def of(user_id: str) -> Any:
+        return {**config(), "callbacks": [TrubricsCallbackHandler(user_id)]}
+
+    agents = {
+        user_id: create_agent(
+            Scripted(rule=calls("weather"), model=f"model of {user_id}"),
+            [weather],
+            middleware=[HumanInTheLoopMiddleware(interrupt_on={"weather": True})],
+            checkpointer=MemorySaver(),
+        )
+        for user_id in ("ada", "bob")
+    }
+    for user_id, agent in agents.items():
+        agent.invoke({"messages": [("user", QUESTION)]}, of(user_id))
+    for user_id, agent in agents.items():
+        agent.invoke(Command(resume={"decisions": [{"type": "approve"}]}), of(user_id))
+    told = [event for turn in turns_told(sink) for event in turn if event.get("tool_name")]
+    assert [event["$assistant_id"] for event in told] == ["model of ada", "model of bob"]
+
+
 def noting(**compiled: Any) -> Any:
     """Return a graph of two steps, in whose state nothing shows that it stands still."""
     return line_of(

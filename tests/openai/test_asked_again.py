@@ -164,6 +164,16 @@ def test_kept_in_the_history(before: list[Message], events: Events, server: Loop
     assert questions(events) == [("Two?", "Two.")]
 
 
+def test_failed_in_another_chat(events: Events, server: Loopback) -> None:
+    """The same words behind something else that the user said are a question of their own."""
+    server.script(error_reply(400), said("Shorter."))
+    with client_of(server, "sync") as client:
+        ask(client, user("Shorten it"))
+        ask(client, user("A long text."), user("Shorten it"))
+    assert questions(events) == [("Shorten it", None), ("Shorten it", "Shorter.")]
+    assert events[0].thread_id != events[-1].thread_id
+
+
 @pytest.mark.parametrize("again", ["Open?", "On Sundays?"], ids=["the same", "another"])
 def test_failed_behind_a_tool(again: str, events: Events, server: Loopback) -> None:
     """So is one that failed behind the result of a tool, and stayed there with it."""

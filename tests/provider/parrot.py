@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator
 
 Messages = list[dict[str, str]]
 
@@ -27,8 +27,12 @@ class Reply:
 class Parrot:
     """The client."""
 
+    reply: Any = None
+
     def chat(self, *, model: str, messages: Messages, stream: bool = False) -> Any:
         """Return the answer, or a generator of its pieces."""
+        if self.reply is not None:
+            return self.reply()
         reply = _reply(model, messages)
         return _pieces(reply) if stream else reply
 
@@ -49,10 +53,11 @@ def _reply(model: str, messages: Messages) -> Reply:
     return Reply(f"You said: {heard}", f"{model}-2", len(heard.split()) + 2)
 
 
-def _pieces(reply: Reply) -> Iterator[Reply]:
+def _pieces(reply: Reply) -> Generator[Reply, None, str]:
     for word in reply.words.split():
         yield Reply(f"{word} ", reply.model)
     yield Reply("", reply.model, reply.said)
+    return "Bye"
 
 
 async def _async_pieces(reply: Reply) -> AsyncIterator[Reply]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,6 +81,7 @@ def test_generator(events: Events) -> None:
     stream = ask(stream=True)
     first = next(stream)
     assert [first, *stream] == PIECES
+    assert stream.__qualname__ == "_pieces"
     assert inspect.isgenerator(stream)
     ended_by(events, **ANSWERED, stream=True)
 
@@ -95,6 +97,48 @@ def test_generator_async(events: Events) -> None:
 
     assert asyncio.run(read()) == PIECES
     ended_by(events, **ANSWERED, stream=True)
+
+
+def test_generator_that_is_spoken_to(events: Events) -> None:
+    """What is sent and thrown into a generator, and what it returns, pass as without us."""
+    stream = ask(stream=True)
+    taken = [stream.send(None), *(stream.send(None) for _ in PIECES[1:])]
+    with pytest.raises(StopIteration) as ended:
+        stream.send(None)
+    assert (taken, ended.value.value) == (PIECES, "Bye")
+    ended_by(events, **ANSWERED, stream=True)
+
+
+def test_generator_that_is_thrown_at(events: Events) -> None:
+    """An exception of the app's is one of its own where the generator does not catch it."""
+    stream = ask(stream=True)
+    assert next(stream) == PIECES[0]
+    with pytest.raises(KeyError):
+        stream.throw(KeyError())
+    assert list(stream) == []
+    ended_by(events, event="Generation failed", text="You", error_type="KeyError")
+
+
+def test_iterator_inside(events: Events) -> None:
+    """An SDK's own stream stays itself, and the SDK may close what it has inside."""
+    stream = SimpleNamespace(_iterator=(piece for piece in PIECES))
+    parrot = Parrot()
+    parrot.reply = lambda: stream
+    assert parrot.chat(model="p", messages=HELLO, stream=True) is stream
+    assert next(stream._iterator) == PIECES[0]
+    stream._iterator.close()
+    assert list(stream._iterator) == []
+    ended_by(events, event="Generation", text="You", status="ok")
+
+
+def test_no_stream(events: Events) -> None:
+    """What is neither a generator nor has an iterator inside stays what it is, and is unread."""
+    shield.set_strict(strict=False)
+    other = iter(PIECES)
+    parrot = Parrot()
+    parrot.reply = lambda: other
+    assert parrot.chat(model="p", messages=HELLO, stream=True) is other
+    ended_by(events, event="Generation", status="unread")
 
 
 LEFT = {"event": "Generation", "text": "You", "status": "incomplete", "output_tokens": None}
@@ -127,6 +171,13 @@ def test_generator_dropped(events: Events) -> None:
     assert next(ask(stream=True)) == PIECES[0]
     gc.collect()
     ended_by(events, **LEFT)
+
+
+def test_generator_never_read(events: Events) -> None:
+    """So does one that nobody has read at all."""
+    ask(stream=True)
+    gc.collect()
+    ended_by(events, event="Generation", text=None, status="incomplete")
 
 
 def test_raised(events: Events) -> None:

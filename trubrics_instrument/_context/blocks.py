@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from trubrics_instrument._base.around import decorate
+from trubrics_instrument._base.decorate import decorate
 from trubrics_instrument._base.ids import clean_id
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._context import scope

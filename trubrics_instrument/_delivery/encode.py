@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, cast
 
 MAX_DEPTH = 32
+_TEXT = frozenset({str})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _SHORT = 1 << 63
 
@@ -88,10 +89,13 @@ def plain(value: object, _path: tuple[int, ...] = ()) -> object:
 
 
 def is_flat(value: Mapping[str, object]) -> bool:
-    """Whether its values are JSON's own scalars: what is odd in texts and keys, `encode` sees."""
+    """Whether `plain` would leave it as it is: numbers, and texts in ASCII."""
     values = value.values()
-    numbers = [number for number in values if type(number) is float]
-    return _SCALARS.issuperset(map(type, values)) and all(map(math.isfinite, numbers))
+    if not (_SCALARS.issuperset(map(type, values)) and _TEXT.issuperset(map(type, value))):
+        return False
+    texts = [item for item in values if type(item) is str]
+    numbers = [item for item in values if type(item) is float]
+    return all(map(str.isascii, texts)) and all(map(math.isfinite, numbers))
 
 
 def text_of(value: object) -> str:

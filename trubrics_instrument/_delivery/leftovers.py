@@ -71,7 +71,7 @@ def clear(leftover: Leftover) -> int:
     db = connect(leftover.path, leftover.host)
     try:
         number = db.execute("DELETE FROM event").rowcount
-        db.executescript(GIVE_BACK)
+        db.executescript(GIVE_BACK.format(""))
     finally:
         db.close()
     return number

@@ -76,6 +76,9 @@ class Run:
         self._latecomers = 0
         self._owned_up = 0
         self._all_arrived = False
+        self._ended = threading.Event()
+        self._unstarted = [True]
+        self._securing: list[bool] = []
 
     def admit(self, item: object) -> bool:
         """Decide on an item that found no room, the first of all or one too many, or is strict."""
@@ -86,12 +89,17 @@ class Run:
             self.start()
         if len(self.queue) >= self.room:
             self._give_way()
-        if len(self.queue) < self.room:
-            self.queue.append(self._secure(item) if self._options.spool == "strict" else item)
-            self.bell.ring()
-            return True
-        self._refusals = next(self._refused)  # no lock: this may run in a finaliser
-        return False
+        if len(self.queue) + len(self._securing) >= self.room:
+            self._refusals = next(self._refused)  # no lock: this may run in a finaliser
+            return False
+        if self._options.spool == "strict":
+            item = self._secure(item)
+            if self.closed and not (isinstance(item, Encoded) and item.row is not None):
+                self._latecomers = next(self._late)
+                return False
+        self.queue.append(item)
+        self.bell.ring()
+        return True
 
     def own_up(self) -> None:
         """Say that events were refused: `put`, which may run in a finaliser, logs nothing."""
@@ -125,6 +133,8 @@ class Run:
             return
         left = self._options.max_memory_bytes - self.outbox.bytes
         self.room = max(0, int(left / self.encoder.mean_bytes))
+        if self.closed:  # meanwhile
+            self.room = -1
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything that was accepted before the call is settled."""
@@ -147,15 +157,17 @@ class Run:
     def close(self, timeout_s: float) -> bool:
         """Deliver what is left within the time, leave the rest on disk, end the threads."""
         with self._lock:
-            if self.closed:
-                return self._all_arrived
-            self.closed = True
+            is_first, self.closed = not self.closed, True
             self.room = -1
+        if not is_first:
+            self._ended.wait(timeout_s)
+            return self._all_arrived
         self._all_arrived = self.flush(timeout_s)
         if not self._all_arrived:
             self._leave_rest()
         self._crew.stop(LAST_WORDS_S)
         self.spool.close()
+        self._ended.set()
         return self._all_arrived
 
     def stats(self) -> SenderStats:
@@ -181,21 +193,29 @@ class Run:
             last_error=last_error,
         )
 
-    def _secure(self, item: object) -> object:
-        """Return the item as an event that is on disk already, if the disk takes it."""
-        made = self._make(item)
-        if isinstance(made, Encoded):
-            with contextlib.suppress(Unavailable):
-                self.spool.write([made], keep=True)
-        return made
-
     def start(self) -> None:
         """Start the threads, once."""
-        with self._lock:
-            if self.room < 0 and not self.closed:
-                lifecycle.hook_exit()
-                self._crew.start()
-                self.make_room()
+        if self.closed:
+            return
+        self.make_room()
+        try:
+            self._unstarted.pop()  # no lock: a finaliser may come in between
+        except IndexError:
+            return
+        lifecycle.hook_exit()
+        self._crew.start()
+
+    def _secure(self, item: object) -> object:
+        """Return the item as an event that is on disk already, if the disk takes it."""
+        self._securing.append(True)
+        try:
+            made = self._make(item)
+            if isinstance(made, Encoded):
+                with contextlib.suppress(Unavailable):
+                    self.spool.write([made], keep=True)
+            return made
+        finally:
+            self._securing.pop()
 
     def _wait(self, barrier: int, deadline: float) -> bool:
         settled = self.outbox.settled

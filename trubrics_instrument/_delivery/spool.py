@@ -47,6 +47,7 @@ class Spool:
         self._leased_in = 0
         self._renew_at_s = 0.0
         self._last_place = 0
+        self._in_hand: set[int] = set()  # rows that were claimed, and not settled yet
 
     def write(self, events: Sequence[Encoded], *, keep: bool, release: Iterable[int] = ()) -> None:
         """Store events that have no row yet, in hand (`keep`) or for whoever comes.
@@ -54,6 +55,7 @@ class Spool:
         Rows to release are left to whoever comes, in the same transaction.
         """
         free = [(row,) for row in release]
+        still_in_hand = self._in_hand.difference(row for (row,) in free)
 
         def insert(db: sqlite3.Connection) -> list[bytes]:
             self._keep_lease(db)
@@ -61,8 +63,9 @@ class Spool:
             owner = self.owner if keep else None
             rows = [(self._new_row(event), owner, event.key, event.body) for event in events]
             db.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
-            if free:
+            if not keep:
                 db.executemany("UPDATE event SET owner = NULL WHERE id = ?", free)
+            if not (keep or still_in_hand):
                 db.execute("DELETE FROM replay WHERE owner = ?", (self.owner,))
             for event, row in zip(events, rows):  # noqa: B905 - made from each other
                 event.row = row[0]
@@ -74,12 +77,14 @@ class Spool:
             for event in events:
                 event.row = None
             raise
+        self._in_hand.difference_update(row for (row,) in free)
         self._tally.drop(lost, "spool_full")
 
     def remove(self, rows: Iterable[int]) -> None:
         """Delete rows whose events are settled."""
         ids = [(row,) for row in rows]
         self.file.transact(lambda db: db.executemany("DELETE FROM event WHERE id = ?", ids))
+        self._in_hand.difference_update(row for (row,) in ids)
 
     def claim(self, limit: int) -> list[Row]:
         """Take the oldest waiting rows in hand; none while another process replays."""
@@ -101,6 +106,7 @@ class Spool:
             return rows, old
 
         rows, old = self.file.transact(take)
+        self._in_hand.update(row.id for row in rows)
         self._tally.drop(old, "too_old")
         return rows
 

@@ -39,7 +39,8 @@ CREATE TABLE IF NOT EXISTS event (
 CREATE TABLE IF NOT EXISTS replay (one INTEGER PRIMARY KEY, owner INTEGER NOT NULL);
 """
 # As a script: up to Python 3.11 `execute` makes one step of the first, which is one page.
-GIVE_BACK = "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);"
+GIVE_BACK = "PRAGMA incremental_vacuum{}; PRAGMA wal_checkpoint(TRUNCATE);"
+_PAGES = "(1000)"  # 4 MB at a time: whoever writes meanwhile waits
 
 
 class Unavailable(Exception):  # noqa: N818 - a state of the disk, nobody's mistake
@@ -123,11 +124,11 @@ class SpoolFile:
         raise Unavailable
 
     def tidy(self) -> None:
-        """Give the pages of deleted rows back to the disk, the log's too."""
+        """Give some pages of deleted rows back to the disk, the log's too."""
         with contextlib.suppress(Unavailable), self._held():
             if self._db is not None:
                 with contextlib.suppress(sqlite3.Error):
-                    self._db.executescript(GIVE_BACK)
+                    self._db.executescript(GIVE_BACK.format(_PAGES))
 
     def close(self) -> None:
         """Close the connection; the next transaction opens another."""

@@ -198,8 +198,10 @@ class Conversation:
 
     def _retry_key(self) -> RetryKey:
         history = self._asked.history
-        # What it answers to, too: to say yes to another thing is another question.
-        before = (history.tail[-1:], self._asked.previous_id)
+        # What it answers to, too: to say yes to another thing is another question. A question that
+        # failed and stayed in the history opens it, as it did alone.
+        opens = history.begins or history.opening in {self._text, self._asked.text}
+        before = (opens, history.tail[-1:], self._asked.previous_id)
         return RetryKey(self._claim, hash((self._text, self._asked.question)), hash(before))
 
     def _is_shortened(self, failed: RetryKey | None) -> bool:

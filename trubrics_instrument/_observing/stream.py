@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
-import wrapt
+from functools import partial
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument._base.exit import end_at_exit
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._observing.reader import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Generator,
+        Iterator,
+        Mapping,
+    )
 
     from trubrics_instrument._observing.call import ModelCall
     from trubrics_instrument._observing.reader import Gathering
@@ -110,9 +117,9 @@ class Pieces:
     wait for a lock, and nothing may be logged.
     """
 
-    def __init__(self, inner: Iterator[Any], recording: Recording) -> None:
+    def __init__(self, inner: Any, recording: Recording) -> None:
         self._inner = inner
-        self._next = inner.__next__
+        self._next: Callable[[], Any] = inner.__next__
         self._recording = recording
 
     def __iter__(self) -> Iterator[Any]:
@@ -130,6 +137,12 @@ class Pieces:
             raise
         self._recording.take(piece)
         return piece
+
+    def __getattr__(self, name: str) -> Any:
+        # An SDK may close the iterator itself.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
 
     def __del__(self) -> None:
         self._recording.leave(quiet=True)
@@ -159,75 +172,88 @@ class AsyncPieces:
         self._recording.take(piece)
         return piece
 
+    def __getattr__(self, name: str) -> Any:
+        # An SDK may close the iterator itself.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
     def __del__(self) -> None:
         self._recording.leave(quiet=True)
 
 
-if TYPE_CHECKING:
-    _Proxy = wrapt.ObjectProxy[Any]
-else:  # not generic in the older ones
-    _Proxy = wrapt.ObjectProxy
+class _Steps(Pieces):
+    """The pieces of a generator, which can be closed, and be given something, between two."""
 
+    def send(self, value: Any) -> Any:
+        """Take the piece that comes of a value that is sent in."""
+        return self._by(partial(self._inner.send, value))
 
-class _Stream(_Proxy):
-    """What stands in for a stream that is itself the iterator, such as a generator."""
-
-    def __init__(self, stream: Any, recording: Recording) -> None:
-        super().__init__(stream)
-        self._self_recording = recording
-        self._self_pieces = Pieces(stream, recording)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        return next(self._self_pieces)
+    def throw(self, *error: Any) -> Any:
+        """Take the piece that comes of an exception that is thrown in."""
+        return self._by(partial(self._inner.throw, *error))
 
     def close(self) -> None:
         """Close it, and tell the answer so far."""
-        self.__wrapped__.close()
-        self._self_recording.leave()
+        self._inner.close()
+        self._recording.leave()
+
+    def _by(self, following: Callable[[], Any]) -> Any:
+        self._next = following
+        try:
+            return next(self)
+        finally:
+            self._next = self._inner.__next__
 
 
-class _AsyncStream(_Proxy):
-    """The same for an asynchronous stream."""
+def _generator(steps: Any) -> Generator[Any, Any, Any]:
+    return cast("Any", (yield from steps))  # which hands on whatever is sent and thrown
 
-    def __init__(self, stream: Any, recording: Recording) -> None:
-        super().__init__(stream)
-        self._self_recording = recording
-        self._self_pieces = AsyncPieces(stream, recording)
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    def __anext__(self) -> Coroutine[Any, Any, Any]:
-        return self._self_pieces.__anext__()
-
-    async def aclose(self) -> None:
-        """Close it, and tell the answer so far."""
-        await self.__wrapped__.aclose()
-        self._self_recording.leave()
+async def _async_generator(
+    inner: AsyncGenerator[Any, Any], pieces: AsyncPieces, recording: Recording
+) -> AsyncGenerator[Any, None]:
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        await inner.aclose()
+        recording.leave()
 
 
 def is_stream(result: object) -> bool:
-    """Whether a result comes in pieces: it is an iterator, or has one inside."""
+    """Whether a result comes in pieces: it is a generator, or has its iterator inside."""
     # Where it has its fields: a model is slow to say what it has not.
-    if _INSIDE in getattr(result, "__dict__", ()):
-        return True
-    kind = type(result)
-    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+    inside = getattr(result, "__dict__", _NO_FIELDS).get(_INSIDE)
+    if inside is None:
+        return isinstance(result, (GeneratorType, AsyncGeneratorType))
+    return hasattr(inside, "__next__") or hasattr(inside, "__anext__")
 
 
 def recorded(stream: Any, recording: Recording) -> Any:
-    """Return what the app gets of a stream: the same object, where its iterator lies inside."""
-    if _INSIDE not in getattr(stream, "__dict__", ()):
-        kind = _AsyncStream if hasattr(stream, "__anext__") else _Stream
-        return kind(stream, recording)
+    """Return what the app gets of a stream: the same object, where its iterator lies inside.
+
+    Else another generator, which hands on whatever the app does with it.
+    """
+    if _INSIDE not in getattr(stream, "__dict__", _NO_FIELDS):
+        return _like(stream, recording)
     pieces = AsyncPieces if hasattr(stream._iterator, "__anext__") else Pieces
     stream._iterator = pieces(stream._iterator, recording)
     stream._trubrics_recording = recording
     return stream
 
 
+def _like(generator: Any, recording: Recording) -> Any:
+    """Return a generator of the same kind and name."""
+    new: Any
+    if hasattr(generator, "__anext__"):
+        new = _async_generator(generator, AsyncPieces(generator, recording), recording)
+    else:
+        new = _generator(_Steps(generator, recording))
+    new.__name__, new.__qualname__ = generator.__name__, generator.__qualname__
+    return new
+
+
 # Of each stream of the SDKs that one generator makes: OpenAI's, Anthropic's, Groq's.
 _INSIDE = "_iterator"
+_NO_FIELDS: Mapping[str, object] = {}

@@ -122,7 +122,7 @@ class Tools:
                 return
             if _told_tools().pop((call.turn.prompt_id, own["tool_call_id"])):
                 continue
-            caller = caller or _callers().get((call.who.thread_id, own["tool_call_id"])) or last
+            caller = caller or _callers().get((*call.who[:2], own["tool_call_id"])) or last
             own |= caller.properties() if caller else {}
             call.used_tool(time_s, own, caller.assistant() if caller else None)
 
@@ -133,11 +133,11 @@ class Tools:
             call: The turn.
             told: Those of its answer, which tells them itself.
         """
-        for answer in self._answers:
+        for answer in self._answers.copy():  # another thread may add to them
             caller = answer._replace(choice=Choice())  # without what it said
             for use in answer.choice.tool_uses:
                 if use.id is not None and use.id not in self.ran and not use.hosted:
-                    _callers().put((call.who.thread_id, use.id), caller)
+                    _callers().put((*call.who[:2], use.id), caller)
         for use in told:
             _told_tools().put((call.turn.prompt_id, use.id), value=True)
 
