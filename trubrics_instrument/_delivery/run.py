@@ -162,12 +162,14 @@ class Run:
         if not is_first:
             self._ended.wait(timeout_s)
             return self._all_arrived
-        self._all_arrived = self.flush(timeout_s)
-        if not self._all_arrived:
-            self._leave_rest()
-        self._crew.stop(LAST_WORDS_S)
-        self.spool.close()
-        self._ended.set()
+        try:
+            self._all_arrived = self.flush(timeout_s)
+            if not self._all_arrived:
+                self._leave_rest()
+            self._crew.stop(LAST_WORDS_S)
+            self.spool.close()
+        finally:
+            self._ended.set()  # also when Ctrl-C has ended it
         return self._all_arrived
 
     def stats(self) -> SenderStats:
