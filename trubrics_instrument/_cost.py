@@ -171,9 +171,9 @@ def _listed_cost(
     price = _listed_price(model, provider, now_s // _HELD_S * _HELD_S)
     if price is None:
         return None
-    flat = _own_cost(tokens, price) if price else None
+    cost = _own_cost(tokens, price) if price else _calculated(tokens, model, provider, now_s)[0]
     # Nothing to pay means that the list knows the model, but not its price.
-    return (_calculated(tokens, model, provider, now_s)[0] if flat is None else flat) or None
+    return cost or None
 
 
 @lru_cache(maxsize=1_000)

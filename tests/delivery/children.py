@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -128,6 +129,15 @@ def shut_down(sender: Sender) -> None:
     sys.stdout.write(f"{time.monotonic() - started:.2f}\n")
 
 
+def be_interrupted(sender: Sender) -> None:
+    """Track, say so, close by hand with all patience, be interrupted, and fall off the end."""
+    track(sender)
+    sys.stdout.write("tracked\n")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        sender.shutdown(60.0)
+
+
 def carry_on(sender: Sender) -> None:
     """Track one event more, then live until SIGTERM: the process that comes after an accident."""
     signal.signal(signal.SIGTERM, _leave)
@@ -218,6 +228,7 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
         exit_on_sigterm,
         exit_with_two_senders,
         shut_down,
+        be_interrupted,
         carry_on,
         track_on_a_full_disk,
         fork,

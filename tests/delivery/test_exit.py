@@ -24,7 +24,8 @@ from tests.delivery.faulty_server import (
 )
 from tests.delivery.processes import Child, restart, run
 from tests.delivery.senders import sending, wait_until
-from trubrics_instrument._delivery import lifecycle
+from tests.interleaving import meanwhile
+from trubrics_instrument._delivery import run as run_room
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -241,27 +242,66 @@ def test_who_closes_beside_another_waits_for_them() -> None:
         assert [one.result(20) for one in told] == [True, True]
 
 
-def test_a_finaliser_that_tracks_while_the_sender_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The garbage collector comes by where it likes: here, in the middle of that."""
+def test_a_shutdown_that_is_interrupted_loses_nothing(tmp_path: Path) -> None:
+    """Ctrl-C ends the wait for a host that hangs; the exit brings to disk what is left."""
+    with FaultyServer(hang) as server:
+        with Child("be_interrupted", server, "auto", tmp_path) as child:
+            child.wait_for_line()
+            server.wait_until(lambda: bool(server.requests))
+            child.signal(signal.SIGINT)
+            assert child.end().code == 0
+        server.mood = take
+        restart(server, "auto", tmp_path, COUNT + 1)
+        assert Counter(server.numbers()) == WITH_NEXT
+
+
+@pytest.mark.parametrize("step", range(16))
+def test_while_the_sender_starts(step: int) -> None:
+    """A finaliser tracks, or another thread does: both events arrive, and the crew starts once."""
     told: list[bool] = []
-    hook = lifecycle.hook_exit
-
-    class Dropped:
-        def __del__(self) -> None:
-            told.append(sender.put(2))
-
-    def hook_exit() -> None:
-        dropped.clear()
-        hook()
-
+    before = _ours()
     with FaultyServer() as server, sending(server) as sender:
-        dropped = [Dropped()]
-        monkeypatch.setattr(lifecycle, "hook_exit", hook_exit)
-        thread = threading.Thread(target=lambda: told.append(sender.put(1)), daemon=True)
-        thread.start()
-        thread.join(20)
-        assert told == [True, True]
-        server.wait_for(2)
+        with meanwhile(run_room, step, lambda: told.append(sender.put(2))):
+            told.append(sender.put(1))
+        crew = _ours() - before
+        server.wait_for(len(told))
+        assert (told, len(crew)) == ([True] * len(told), 2)
+
+
+@pytest.mark.parametrize("step", range(16))
+def test_closed_while_the_sender_starts(step: int) -> None:
+    """What comes after the end is refused, also where the end comes in the middle of the start."""
+    with FaultyServer() as server, sending(server) as sender:
+        closed: list[bool] = []
+        with meanwhile(run_room, step, lambda: closed.append(sender.shutdown(5))):
+            sender.put(1)
+        assert closed or sender.shutdown(5)  # it starts in fewer steps
+        assert not sender.put(2)
+        assert 2 not in server.numbers()
+        assert sender.stats().dropped["closed"] >= 1
+
+
+def test_a_callback_that_closes_beside_the_app() -> None:
+    """The worker waits for nobody: who closes waits for the worker."""
+    reached, may_go_on = threading.Event(), threading.Event()
+
+    def closing(item: object, event_id: str) -> Outgoing:
+        reached.set()
+        assert may_go_on.wait(10)
+        sender.shutdown(30)
+        return prepare(item, event_id)
+
+    with (
+        FaultyServer() as server,
+        sending(server, closing) as sender,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        sender.put(1)
+        assert reached.wait(10)
+        told = pool.submit(sender.shutdown, 30)
+        wait_until(lambda: not sender.put(2))
+        may_go_on.set()
+        assert told.result(20)
 
 
 @pytest.mark.parametrize("call", ["flush", "shutdown"])

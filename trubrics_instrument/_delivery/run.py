@@ -75,8 +75,8 @@ class Run:
         self._late = count(1)
         self._latecomers = 0
         self._owned_up = 0
-        self._all_arrived = False
-        self._ended = threading.Event()
+        self._closing = threading.Lock()
+        self._all_arrived: bool | None = None
         self._unstarted = [True]
         self._securing: list[bool] = []
 
@@ -156,20 +156,21 @@ class Run:
 
     def close(self, timeout_s: float) -> bool:
         """Deliver what is left within the time, leave the rest on disk, end the threads."""
-        with self._lock:
-            is_first, self.closed = not self.closed, True
-            self.room = -1
-        if not is_first:
-            self._ended.wait(timeout_s)
-            return self._all_arrived
+        self.closed = True
+        self.room = -1
+        # Somebody else may be at it; who was interrupted, by Ctrl-C, has left it undone.
+        if not self._closing.acquire(timeout=0 if self._crew.is_me() else timeout_s):
+            return False
         try:
-            self._all_arrived = self.flush(timeout_s)
-            if not self._all_arrived:
-                self._leave_rest()
-            self._crew.stop(LAST_WORDS_S)
-            self.spool.close()
+            if self._all_arrived is None:
+                all_arrived = self.flush(timeout_s)
+                if not all_arrived:
+                    self._leave_rest()
+                self._crew.stop(LAST_WORDS_S)
+                self.spool.close()
+                self._all_arrived = all_arrived
         finally:
-            self._ended.set()  # also when Ctrl-C has ended it
+            self._closing.release()
         return self._all_arrived
 
     def stats(self) -> SenderStats:

@@ -67,8 +67,9 @@ class Sender:
 
     def shutdown(self, timeout_s: float) -> bool:
         """Deliver what is left, within the time; return whether all of it arrived."""
-        lifecycle.dismiss(self)
-        return self._current().close(timeout_s)
+        all_arrived = self._current().close(timeout_s)
+        lifecycle.dismiss(self)  # not before: who is interrupted leaves the rest to the exit
+        return all_arrived
 
     def stats(self) -> SenderStats:
         """Return how it fared so far in this process."""

@@ -109,18 +109,34 @@ def _is_read(inner: object) -> bool:
     return getattr(inner, "gi_running", False) or getattr(inner, "ag_running", False)
 
 
-class Pieces:
-    """The iterator of a stream, with a recording beside it.
+class _Recorded:
+    """What lies around the iterator of a stream, with a recording beside it.
 
     A class and no generator: an app may take the first piece with `next()` and loop over the rest.
     An abandoned one is finalised wherever the garbage collector happens to run, where nothing may
     wait for a lock, and nothing may be logged.
     """
 
-    def __init__(self, inner: Any, recording: Recording) -> None:
+    def __init__(self, inner: Any, recording: Recording, following: Callable[[], Any]) -> None:
         self._inner = inner
-        self._next: Callable[[], Any] = inner.__next__
         self._recording = recording
+        self._next = following
+
+    def __getattr__(self, name: str) -> Any:
+        # An SDK may close the iterator itself.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+    def __del__(self) -> None:
+        self._recording.leave(quiet=True)
+
+
+class Pieces(_Recorded):
+    """The iterator of a stream."""
+
+    def __init__(self, inner: Any, recording: Recording) -> None:
+        super().__init__(inner, recording, inner.__next__)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -138,23 +154,12 @@ class Pieces:
         self._recording.take(piece)
         return piece
 
-    def __getattr__(self, name: str) -> Any:
-        # An SDK may close the iterator itself.
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._inner, name)
 
-    def __del__(self) -> None:
-        self._recording.leave(quiet=True)
-
-
-class AsyncPieces:
+class AsyncPieces(_Recorded):
     """The same for an asynchronous stream."""
 
-    def __init__(self, inner: AsyncIterator[Any], recording: Recording) -> None:
-        self._inner = inner
-        self._next = inner.__anext__
-        self._recording = recording
+    def __init__(self, inner: Any, recording: Recording) -> None:
+        super().__init__(inner, recording, inner.__anext__)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -171,15 +176,6 @@ class AsyncPieces:
             raise
         self._recording.take(piece)
         return piece
-
-    def __getattr__(self, name: str) -> Any:
-        # An SDK may close the iterator itself.
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._inner, name)
-
-    def __del__(self) -> None:
-        self._recording.leave(quiet=True)
 
 
 class _Steps(Pieces):
