@@ -70,13 +70,13 @@ def test_threads_are_bounded() -> None:
     """Places, openings and what begins no conversation: a conversation in use stays."""
     threads = Threads(10)
     kept = Trail("ada", History("Hi", begins=False, tail=("Hi", "Hello")), "And now?")
-    threads.answered(
-        Trail("ada", History("Hi", begins=True), "Hi"), number_of("Hello"), "t", share=False
-    )
+    asked = Trail("ada", History("Hi", begins=True), "Hi")
+    threads.answered(asked.names_after(number_of("Hello")), "t", share=False)
     for number in range(100):
         text = f"Question {number}"
         begun = Trail("ada", History(text, begins=True), text)
-        threads.answered(begun, number_of(f"Answer {number}"), threads.open(begun), share=False)
+        names = begun.names_after(number_of(f"Answer {number}"))
+        threads.answered(names, threads.open(begun), share=False)
         strange = Trail("ada", History(text, begins=False, tail=(f"Example {number}",)), "Next")
         threads.open(strange)
         place = threads.find(kept)

@@ -102,7 +102,7 @@ def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State])
     here, there = (state.threads for state in two)
     hi = Trail("ada", History("Hi", begins=True), "Hi")
     thread = here.open(hi)
-    here.answered(hi, number_of("Hello"), thread, share=True)
+    here.answered(hi.names_after(number_of("Hello")), thread, share=True)
     window = History("And now?", begins=True, tail=("Hello",))
     place = there.find(Trail("ada", window, "And now?"))
     assert place is not None
@@ -118,7 +118,7 @@ def test_the_same_answer_in_two_processes(two: tuple[_runtime._State, _runtime._
     questions = {ONE: "A horse?", OTHER: "A bear?"}
     for threads, (thread, text) in zip((here, there), questions.items(), strict=True):
         asked = Trail("ada", History(text, begins=True), text)
-        threads.answered(asked, number_of(canned), thread, share=True)
+        threads.answered(asked.names_after(number_of(canned)), thread, share=True)
     for thread, text in questions.items():
         goes_on = Trail("ada", History(text, tail=(text, canned)), "Why?")
         place = here.find(goes_on)
@@ -130,8 +130,8 @@ def test_alike_in_two_processes(two: tuple[_runtime._State, _runtime._State]) ->
     """Of conversations that stand at the same place, the latest one goes on first, then others."""
     here, there = (state.threads for state in two)
     asked = Trail("ada", History("Hi", begins=True), "Hi")
-    here.answered(asked, number_of("Hello"), ONE, share=True)
-    there.answered(asked, number_of("Hello"), OTHER, share=True)
+    here.answered(asked.names_after(number_of("Hello")), ONE, share=True)
+    there.answered(asked.names_after(number_of("Hello")), OTHER, share=True)
     found: list[str] = []
     for question in ("Why?", "How?"):
         goes_on = Trail("ada", History("Hi", tail=("Hi", "Hello")), question)

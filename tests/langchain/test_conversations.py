@@ -289,6 +289,23 @@ async def test_openings_alike_that_call_tools(sink: Sink) -> None:
     assert threads[0] != threads[1]
 
 
+@pytest.mark.parametrize("user", ["ada", None], ids=["named", "anonymous"])
+@pytest.mark.parametrize("of", ["a model", "a chain"])
+async def test_conversations_in_the_same_words(of: str, user: str | None, sink: Sink) -> None:
+    """Messages that are the app's own objects have ids, which tell whose they are."""
+    bare = Scripted(rule=lambda _: AIMessage("Certainly."))
+    asked: Any = bare if of == "a model" else bare | RunnableLambda(lambda said: said)
+    handled: Any = {"callbacks": [TrubricsCallbackHandler(user)]}
+    histories: list[list[Any]] = [[], []]
+    for turn in range(3):
+        for number, history in enumerate(histories):
+            history.append(HumanMessage(f"Question {turn} of {number}" if turn else "Hi"))
+            history.append(asked.invoke(history, handled))
+    threads = [turn[0]["$thread_id"] for turn in turns_told(sink)]
+    assert threads == threads[:2] * 3
+    assert threads[0] != threads[1]
+
+
 async def test_an_unknown_history_twice(sink: Sink) -> None:
     """A history that nobody has seen begin is one conversation, also when it comes again."""
     history = [HumanMessage("Hello"), AIMessage("Hi."), HumanMessage("Trams?")]

@@ -83,6 +83,16 @@ def in_two_parts(number: int) -> list[Json]:
     return [message | {"content": [*message["content"], *message["content"]]}]
 
 
+def without_ids_of_its_own(number: int) -> list[Json]:
+    """Return an answer of a host that gives every message the same id."""
+    return [says(f"Answer {number}.", 0)]
+
+
+def always_the_same(number: int) -> list[Json]:
+    """Return an answer in the same words as any other."""
+    return [says("Certainly.", number)]
+
+
 def refused(number: int) -> list[Json]:
     """Return a refusal."""
     part = {"type": "refusal", "refusal": f"I may not say {number}."}
@@ -110,7 +120,11 @@ def assert_two_threads(threads: list[str | None]) -> None:
 @USERS
 @needs("responses")
 @pytest.mark.parametrize(
-    "output", [searched, ran, only_calls, in_two_messages, in_two_parts, refused]
+    "output",
+    [
+        *(searched, ran, only_calls, in_two_messages, in_two_parts, refused),
+        *(always_the_same, without_ids_of_its_own),
+    ],
 )
 def test_the_items_of_a_response(
     output: Callable[[int], list[Json]], user: str | None, events: Events, server: Loopback
@@ -126,6 +140,26 @@ def test_the_items_of_a_response(
             )
             answer = client.responses.create(model="m", input=tab, store=False)
             return [item.model_dump(exclude_none=True) for item in answer.output]
+
+        with context(user_id=user):
+            assert_two_threads(two_tabs(ask, events))
+
+
+@USERS
+@needs("responses")
+def test_the_items_of_a_stream(user: str | None, events: Events, server: Loopback) -> None:
+    """Conversations in the same words are told apart by the ids of their messages."""
+    with client_of(server, "sync") as client:
+
+        def ask(tab: list[Json], number: int) -> list[Json]:
+            answer = Answer("Certainly.", id=f"resp_{number}", usage=None)
+            told = response_events(answer)
+            for one in told:
+                for item in one.get("response", {}).get("output", ()):
+                    item["id"] = f"msg_{number}"
+            server.script(response_stream(told))
+            *_, last = client.responses.create(model="m", input=tab, stream=True)
+            return [item.model_dump(exclude_none=True) for item in last.response.output]
 
         with context(user_id=user):
             assert_two_threads(two_tabs(ask, events))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.wrapper import around, around_async
-from trubrics_instrument._conversations.trail import History, tail_of
+from trubrics_instrument._conversations.trail import history_of
 from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.observer import Observer
 from trubrics_instrument._observing.patch import Patch, PatchPoint
@@ -28,13 +28,13 @@ class ParrotReader:
         """Return what the arguments of `chat` ask."""
         *before, question = request["messages"]
         first = request["messages"][0]["content"]
-        said = ((message["role"] == "assistant", message["content"]) for message in before[::-1])
+        said = ((one["role"] == "assistant", one["content"], None) for one in before[::-1])
         return Asked(
             operation="chat",
             model=request["model"],
             text=question["content"],
             stream=stream,
-            history=History(first, begins=not before, tail=tail_of(said)),
+            history=history_of(first, begins=not before, spoken=said),
             provider="parrot",
         )
 

@@ -50,9 +50,13 @@ class Threads:
 
     def find(self, trail: Trail) -> Place | None:
         """Return where the conversation stood that a trail shows, if this process has seen it."""
-        tail = trail.history.tail
-        if not tail:
+        if not trail.history.tail:
             return None
+        name = trail.name_by_id()
+        place = None if name is None else self._stood(name, trail)
+        return place or self._find_by_words(trail)
+
+    def _find_by_words(self, trail: Trail) -> Place | None:
         telling = trail.last_is_telling()
         if telling:
             place = self._alone(trail.last_name())
@@ -66,7 +70,7 @@ class Threads:
                 return place
         if not trail.asker:
             return None
-        asked_before = self._stood(trail.question_name(), trail) if len(tail) > 1 else None
+        asked_before = self._stood(trail.question_name(), trail) if len(names) > 1 else None
         # Who has said by now who they are went on from an answer to nobody.
         return asked_before or (self._alone(trail.last_name_to_nobody()) if telling else None)
 
@@ -111,12 +115,11 @@ class Threads:
         """Return the prompt of a turn that waits under one of these names, in any process."""
         return next(filter(None, map(self._on_board, names)), None)
 
-    def answered(self, trail: Trail, answer: int, thread_id: str, *, share: bool) -> Place:
-        """Note that an answer, by its number, stands at the end of a thread now; return the place.
+    def answered(self, names: list[int], thread_id: str, *, share: bool) -> Place:
+        """Note that a thread stands after an answer with these names now; return the place.
 
         `share` tells the other processes too: they need it where nobody says what the thread is.
         """
-        names = trail.names_after(answer)
         if share and self.board is not None:
             self.board.put(names, thread_id)
         return self._places.note(names, thread_id)

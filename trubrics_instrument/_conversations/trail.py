@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
+    # Whether the assistant said it, its text, and the id with which it is resent.
+    Spoken = tuple[bool, str | None, str | None]
+
 TAIL_MESSAGES = 3
 # However long a history is, no more of it is looked at than this, from either end, and no more
 # than that behind the question, with the tools of a long turn.
@@ -36,32 +39,36 @@ class History(NamedTuple):
         begins: Whether that is the question itself.
         tail: The last messages before the question, up to the assistant's last, oldest first;
             `TAIL_MESSAGES` of them at most.
+        answer_id: The id with which the last of these is resent, where apps resend ids.
     """
 
     opening: str | None = None
     begins: bool = False
     tail: tuple[str, ...] = ()
+    answer_id: str | None = None
 
 
 NO_HISTORY = History()
 
 
-def tail_of(spoken: Iterable[tuple[bool, str | None]]) -> tuple[str, ...]:
-    """Return the tail of a history: the texts before a question, the latest first, and whose.
+def history_of(opening: str | None, *, begins: bool, spoken: Iterable[Spoken]) -> History:
+    """Return a history, out of what was said before the question, the latest first.
 
-    Each comes with whether the assistant said it: of several in a row, the last one counts. Tools
-    speak to nobody, and are to be left out; what calls them is `called`.
+    Of several messages of the assistant's in a row, the last one counts. Tools speak to nobody, and
+    are to be left out; what calls them is `called`.
     """
     tail: list[str] = []
+    answer_id: str | None = None
     answering = False
-    for by_assistant, text in islice(spoken, MOST_SPOKEN):
+    for by_assistant, text, message_id in islice(spoken, MOST_SPOKEN):
         again, answering = by_assistant and answering, by_assistant
         # A user may have shown something instead.
         if not again and (text or not by_assistant) and (tail or by_assistant):
+            answer_id = answer_id if tail else message_id
             tail.append(text or "")
             if len(tail) == TAIL_MESSAGES:
                 break
-    return tuple(reversed(tail))
+    return History(opening, begins, tuple(reversed(tail)), answer_id)
 
 
 def called(call_id: str | None) -> str | None:
@@ -113,11 +120,16 @@ class Trail:
         numbers = (self.last, *map(number_of, self.history.tail[-2::-1]))
         return [hash((self._who, *numbers[:depth])) for depth in range(1, len(numbers) + 1)]
 
+    def name_by_id(self) -> int | None:
+        """Return a name of all these messages, with the id of the last one, if that has one."""
+        answer_id = self.history.answer_id
+        return _with_id(self.names()[-1], answer_id) if answer_id else None
+
     def question_name(self) -> int:
         """Return a name for what was asked before: apps change answers, but hardly questions."""
         return self._question_name(number_of(self.history.tail[-2]))
 
-    def names_after(self, answer: int) -> list[int]:
+    def names_after(self, answer: int, answer_id: str | None = None) -> list[int]:
         """Return the names by which a request will ask that goes on from an answer."""
         who, last = self._who, self.last
         names = [hash((who, answer))]
@@ -126,12 +138,18 @@ class Trail:
             names.append(hash((who, answer, question)))
             if last is not None:
                 names.append(hash((who, answer, question, last)))
+            if answer_id:
+                names.append(_with_id(names[-1], answer_id))
             if self.asker:
                 names.append(self._question_name(question))
         return names
 
     def _question_name(self, question: int) -> int:
         return hash((_OF_QUESTION, self._who, question))
+
+
+def _with_id(deepest: int, answer_id: str) -> int:
+    return hash((deepest, number_of(answer_id)))
 
 
 def number_of(text: str) -> int:

@@ -107,7 +107,10 @@ class Conversation:
             forms = (None if own_tools else words, number_of(other) if other else None)
             # A cut answer is to be asked for again, or to be gone on from.
             may_be_cut = answer.status == "incomplete" and not own_tools
-            self._stand_after(forms, calls=bool(own_tools), may_be_cut=may_be_cut)
+            named = [
+                self._trail.names_after(one, choice.resent_id) for one in forms if one is not None
+            ]
+            self._stand_after(named, calls=bool(own_tools), may_be_cut=may_be_cut)
         if answer.id and not any(self._words[:1]):
             self.known_as(answer.id, target)
         self._share_id(answer.id)
@@ -234,15 +237,14 @@ class Conversation:
         previous_id = self._asked.previous_id
         return thread_after(previous_id) if previous_id else self._threads.open(self._trail)
 
-    def _stand_after(self, forms: Iterable[int | None], *, calls: bool, may_be_cut: bool) -> None:
-        """Note that the conversation stands after an answer, in each form that an app resends."""
+    def _stand_after(self, forms: Iterable[list[int]], *, calls: bool, may_be_cut: bool) -> None:
+        """Note that the conversation stands after an answer, by the names of each of its forms."""
         thread_id, share = self.who.thread_id, self._claim.thread_id is None
-        for number in forms:
-            if number is not None:
-                place = self._threads.answered(self._trail, number, thread_id, share=share)
-                place.turn = self.turn if calls else None
-                if may_be_cut:
-                    place.then = partial(self._turns.recover, self.turn)
+        for names in forms:
+            place = self._threads.answered(names, thread_id, share=share)
+            place.turn = self.turn if calls else None
+            if may_be_cut:
+                place.then = partial(self._turns.recover, self.turn)
 
     def _share_id(self, answer_id: str | None) -> None:
         if answer_id and self._asked.chained:

@@ -98,7 +98,8 @@ class Choice(NamedTuple):
     """One answer to the question; not `complete` if it was cut short.
 
     It has an `id` of its own where the provider gives one to each choice, and is `resent_as`
-    something else than its text where it is a sound, or made of several messages.
+    something else than its text where it is a sound, or made of several messages. Where apps
+    resend an id with it, that is its `resent_id`.
     """
 
     text: str | None = None
@@ -108,6 +109,7 @@ class Choice(NamedTuple):
     complete: bool = True
     id: str | None = None
     resent_as: str | None = None
+    resent_id: str | None = None
 
 
 class Answer(NamedTuple):

@@ -87,6 +87,7 @@ def answer_of(
         finish_reason=INTERRUPTED if interrupts else given.finish_reason,
         attachments=given.attachments if text == given.text else None,
         complete=given.complete and not interrupts,
+        resent_id=own_id,
     )
     return Answer(
         id=own_id or (answering.run_id if answering else None),

@@ -12,7 +12,7 @@ from trubrics_instrument._conversations.trail import (
     NO_HISTORY,
     History,
     called,
-    tail_of,
+    history_of,
 )
 from trubrics_instrument._observing.reader import TurnKey
 from trubrics_instrument.langchain.messages import (
@@ -34,6 +34,7 @@ from trubrics_instrument.langchain.messages import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from trubrics_instrument._conversations.trail import Spoken
     from trubrics_instrument.langchain.settings import Key
 
 _SPEAKERS = frozenset({"human", "ai"})
@@ -193,17 +194,13 @@ def _history(messages: Sequence[Any], asked_at: int) -> History:
         return History(said(messages[0]), begins=True)
     first = next((one for one in messages[:MOST_SPOKEN] if role(one) == "human"), None)
     behind = reversed(messages[max(0, asked_at - MOST_BEHIND) : asked_at])
-    return History(
-        opening=said(first),
-        begins=first is messages[asked_at],
-        tail=tail_of(
-            (role(one) == "ai", _words_of(one)) for one in behind if role(one) in _SPEAKERS
-        ),
-    )
+    spoken = (_spoken(one) for one in behind if role(one) in _SPEAKERS)
+    return history_of(said(first), begins=first is messages[asked_at], spoken=spoken)
 
 
-def _words_of(message: Any) -> str | None:
+def _spoken(message: Any) -> Spoken:
     if role(message) != "ai":
-        return said(message)
+        return False, said(message), None
     uses = tool_uses(message)
-    return called(uses[-1].id) if uses else answered(message)
+    words = called(uses[-1].id) if uses else answered(message)
+    return True, words, first_text([field(message, "id")])

@@ -74,13 +74,15 @@ def _choice(generation: Any) -> Choice:
         return Choice(
             first_text([field(generation, "text")]), finish_reason=reason, complete=complete
         )
+    message_id = first_text([field(message, "id")])
     return Choice(
         text=answered(message),
         tool_uses=tool_uses(message) + hosted_tools(message),
         finish_reason=reason,
         attachments=attachments(message),
         complete=complete,
-        id=first_text([field(message, "id")]),
+        id=message_id,
+        resent_id=message_id,
     )
 
 

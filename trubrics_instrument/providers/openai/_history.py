@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._conversations.trail import (
-    MOST_BEHIND,
-    MOST_SPOKEN,
-    History,
-    called,
-    tail_of,
-)
+from trubrics_instrument._conversations import trail
+from trubrics_instrument._conversations.trail import MOST_BEHIND, MOST_SPOKEN, called
 from trubrics_instrument._observing.reader import TurnKey
 from trubrics_instrument.providers.openai._fields import content_text, each, get, get_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from trubrics_instrument._conversations.trail import History, Spoken
     from trubrics_instrument._observing.reader import Answer
 
 _SPEAKERS = frozenset({"user", "assistant"})
@@ -30,7 +26,8 @@ def history_of(messages: list[Any], asked_at: int | None) -> History:
     """
     opens_at = _first_question(messages)
     opening = None if opens_at is None else content_text(get(messages[opens_at], "content"))
-    return History(opening, opens_at == asked_at, _tail(messages, asked_at) if asked_at else ())
+    behind = messages[max(0, (asked_at or 0) - MOST_BEHIND) : asked_at or 0]
+    return trail.history_of(opening, begins=opens_at == asked_at, spoken=_spoken(behind))
 
 
 def begun_answer(messages: list[Any], text: str | None) -> tuple[TurnKey, ...]:
@@ -50,25 +47,17 @@ def _name_of(begun: str, text: str | None) -> TurnKey:
     return TurnKey(("begun", begun.strip()), text)
 
 
-def _tail(messages: list[Any], asked_at: int) -> tuple[str, ...]:
-    """Return the last messages before the question."""
-    return tail_of(_spoken(messages[max(0, asked_at - MOST_BEHIND) : asked_at]))
-
-
-def _spoken(messages: list[Any]) -> Iterator[tuple[bool, str | None]]:
-    """Yield what was said, the latest first, and whether the assistant said it.
-
-    A message that calls tools may be all that an answer is.
-    """
+def _spoken(messages: list[Any]) -> Iterator[Spoken]:
+    """Yield what was said, the latest first: a message that calls tools may be all of an answer."""
     for message in reversed(messages):
         speaker = _speaker(message)
         calls = each(get(message, "tool_calls"))
         if calls:
-            yield True, called(get_text(calls[-1], "id"))
+            yield True, called(get_text(calls[-1], "id")), None
         elif speaker in _SPEAKERS:
-            yield speaker == "assistant", said_in(message)
+            yield speaker == "assistant", said_in(message), get_text(message, "id")
         elif speaker is None and _is_call(message):
-            yield True, called(get_text(message, "call_id"))
+            yield True, called(get_text(message, "call_id")), None
 
 
 def _is_call(item: Any) -> bool:

@@ -196,6 +196,7 @@ def _choice(output: list[Any], cut_short_by: str | None) -> Choice:
         attachments=attachments([*parts, *images]),
         complete=cut_short_by is None,
         resent_as=said_in(messages[-1]) if len(parts) > 1 else None,
+        resent_id=get_text(messages[-1], "id") if messages else None,
     )
 
 
