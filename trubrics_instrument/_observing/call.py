@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
-import uuid
 from typing import TYPE_CHECKING
 
-from trubrics_instrument import _events, _runtime
+from trubrics_instrument import _runtime
 from trubrics_instrument._base.exit import end_at_exit
 from trubrics_instrument._base.shield import shield
-from trubrics_instrument._events import Event
 from trubrics_instrument._observing.conversation import Conversation
-from trubrics_instrument._observing.observer import common, start_now, who_asks
-from trubrics_instrument._observing.reader import Answer, Choice
+from trubrics_instrument._observing.observer import start_now, who_asks
+from trubrics_instrument._observing.reader import Answer
+from trubrics_instrument._observing.telling import Telling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,9 +19,13 @@ if TYPE_CHECKING:
     from trubrics_instrument._context.identity import Identity
     from trubrics_instrument._conversations.turns import Turn
     from trubrics_instrument._observing.observer import Observer, Start
-    from trubrics_instrument._observing.reader import AnswerReader, Asked, Gathering, TurnKey
-
-_NO_CHOICE = Choice()
+    from trubrics_instrument._observing.reader import (
+        AnswerReader,
+        Asked,
+        Choice,
+        Gathering,
+        TurnKey,
+    )
 
 
 class ModelCall:
@@ -39,26 +41,17 @@ class ModelCall:
     ) -> None:
         self._reader = reader
         self._asked = asked
-        self._target = observer.target
-        self._start = start or start_now()
-        self._first_piece_s: float | None = None
+        start = start or start_now()
+        claim = who_asks(asked, observer, start.said)
+        self._conversation = Conversation(asked, start.said, claim, start.prompt_id)
+        self._turn = self._conversation.turn
+        self._telling = Telling(reader, asked, observer, start, self._conversation)
         self._so_far: Answer | None = None
         self._pid = 0
-        self._over: tuple[float, float] | None = None
         self._settled: tuple[Choice, ...] | None = None
         self._gathering: Gathering | None = None
         self._tool_uses = 0
         self._open = [True]
-        said = self._start.said
-        claim = who_asks(asked, observer, said)
-        self._conversation = Conversation(asked, said, claim, self._start.prompt_id)
-        self._turn = self._conversation.turn
-        self._who = self._conversation.who
-        self._named_assistant = said.assistant_id or observer.assistant_id
-        self._assistant_id = self._named_assistant or asked.model
-        self._generation_id = said.generation_id
-        self._prompt = said.prompt or asked.text
-        self._common = common(reader, asked, observer, said, self._who)
 
     @property
     def closed(self) -> bool:
@@ -85,7 +78,7 @@ class ModelCall:
     @property
     def who(self) -> Identity:
         """Who asks, and where."""
-        return self._who
+        return self._conversation.who
 
     @property
     def turn(self) -> Turn:
@@ -96,34 +89,30 @@ class ModelCall:
         """Tell the prompt, unless it was told by an earlier call of its turn."""
         self._turn.model_calls += 1
         if self._conversation.asks:
-            own = {"attachments": self._asked.attachments}
-            self._emit(_events.PROMPT, self._start.time_s, text=self._prompt, properties=own)
+            self._telling.prompt()
 
     def first_piece(self, clock_s: float | None = None) -> None:
         """Note that the answer has begun to come, now or at that moment of `perf_counter()`."""
-        if self._first_piece_s is None:
-            self._first_piece_s = time.perf_counter() if clock_s is None else clock_s
+        self._telling.first_piece(clock_s)
 
     def over(self) -> None:
         """Note that it is over now, though it may be told later."""
-        self._over = time.time(), time.perf_counter()
+        self._telling.over()
 
     def known_as(self, answer_id: str) -> None:
         """Note the id of the answer while that is coming, for what is said meanwhile."""
-        self._conversation.known_as(answer_id, self._target)
+        self._conversation.known_as(answer_id, self._telling.target)
 
     def note(self, properties: Mapping[str, object], assistant_id: str | None = None) -> None:
         """Add properties to the events still to come, and name the assistant that tells them."""
-        self._common.update(properties)
-        self._assistant_id = self._named_assistant or assistant_id or self._assistant_id
+        self._telling.note(properties, assistant_id)
 
     def used_tool(
         self, time_s: float, properties: Mapping[str, object], assistant_id: str | None = None
     ) -> None:
         """Tell a tool's run, where a framework shows it, as an act of this assistant."""
         self._turn.tool_calls += 1
-        assistant_id = self._named_assistant or assistant_id or self._assistant_id
-        self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant_id=assistant_id)
+        self._telling.tool_call(time_s, properties, assistant_id)
 
     def keep(self, keys: Sequence[TurnKey]) -> None:
         """Keep its turn open, under names by which a later call will ask for it."""
@@ -154,8 +143,6 @@ class ModelCall:
             return
         if answer.id:
             _runtime.state().pending.pop(answer.id)
-        # The app need not name a model: a stored prompt has its own.
-        self._assistant_id = self._assistant_id or answer.model
         if answer.status == "error":
             self._failed(answer, answer.error_type)
             return
@@ -207,104 +194,19 @@ class ModelCall:
         names = self._reader.turn_keys(self._asked, answer)
         if names:
             self._conversation.keep(names, share=True)
-        self._conversation.answered(answer, self._target)
+        self._conversation.answered(answer, self._telling.target)
 
     def _answered(self, answer: Answer) -> None:
         if answer.status != "ok":
             self._conversation.may_be_retried()
         if self._settled != answer.choices:
             if self._settled is not None:  # what seemed to be the end was not
-                self._over = None
+                self._telling.goes_on()
             self._settle(answer)
-        now_s, now_clock_s = self._moment()
-        counted = self._counted(answer, now_clock_s)
-        for index, choice in enumerate(answer.choices or (_NO_CHOICE,)):
-            if choice.text or choice.attachments or not choice.tool_uses:
-                self._generation(answer, choice, index, now_s, counted)
-                counted = {}
-            for use in choice.tool_uses:
-                whole = choice.complete and answer.status != "incomplete"
-                own: dict[str, object] = {"tool_name": use.name, "tool_call_id": use.id, **counted}
-                if not whole:  # nobody knows what with, and it was hardly called
-                    own["status"] = "incomplete"
-                self._emit(
-                    _events.TOOL_CALL, now_s, properties=own, assistant_id=self._assistant_id
-                )
-                counted = {}
-
-    def _generation(
-        self, answer: Answer, choice: Choice, index: int, now_s: float, counted: dict[str, object]
-    ) -> None:
-        given = self._generation_id or choice.id or answer.id or str(uuid.uuid4())
-        unique = given == choice.id or not index
-        generation_id = given if unique else f"{given}:{index}"
-        self._conversation.told(generation_id, index, self._target)
-        self._emit(
-            _events.GENERATION,
-            now_s,
-            text=choice.text,
-            generation_id=generation_id,
-            assistant_id=self._assistant_id,
-            properties={
-                "status": answer.status if choice.complete else "incomplete",
-                "response_model": answer.model,
-                "finish_reason": choice.finish_reason,
-                "attachments": choice.attachments,
-                "regenerated": self._conversation.again or None,
-                "model_calls": self._turn.model_calls,
-                "tool_calls": self._turn.tool_calls or None,
-                **counted,
-            },
-        )
+        self._telling.answer(answer)
 
     def _failed(self, answer: Answer, error_type: str | None) -> None:
         self._conversation.may_be_retried()
         if answer.id:
             self.known_as(answer.id)
-        now_s, now_clock_s = self._moment()
-        counted = self._counted(answer, now_clock_s)
-        self._emit(
-            _events.GENERATION_FAILED,
-            now_s,
-            text="".join(choice.text or "" for choice in answer.choices) or None,
-            assistant_id=self._assistant_id,
-            properties={"status": "error", "error_type": error_type, **counted},
-        )
-
-    def _moment(self) -> tuple[float, float]:
-        """Return when it was over, else now, by the clock on the wall and by `perf_counter()`."""
-        return self._over or (time.time(), time.perf_counter())
-
-    def _counted(self, answer: Answer, now_clock_s: float) -> dict[str, object]:
-        """Return seconds and tokens, which go on one event of this call only."""
-        counted: dict[str, object] = {"latency": _seconds(now_clock_s - self._start.clock_s)}
-        if self._first_piece_s is not None:
-            counted["time_to_first_token"] = _seconds(self._first_piece_s - self._start.clock_s)
-        return counted | answer.usage.properties()
-
-    def _emit(
-        self,
-        name: str,
-        time_s: float,
-        *,
-        text: str | None = None,
-        generation_id: str | None = None,
-        assistant_id: str | None = None,
-        properties: Mapping[str, object] | None = None,
-    ) -> None:
-        event = Event(
-            name=name,
-            user_id=self._who.user_id,
-            time_s=time_s,
-            text=text or None,
-            thread_id=self._who.thread_id,
-            assistant_id=assistant_id,
-            prompt_id=self._turn.prompt_id,
-            generation_id=generation_id,
-            properties={**self._common, **(properties or {})},
-        )
-        _runtime.emit(event, self._target)
-
-
-def _seconds(duration_s: float) -> float:
-    return round(duration_s, 4)
+        self._telling.failure(answer, error_type)
