@@ -12,6 +12,7 @@ from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.observer import start_now
 from trubrics_instrument._observing.reader import Asked
 from trubrics_instrument.langchain import observed, runs
+from trubrics_instrument.langchain.asking import Root
 from trubrics_instrument.langchain.messages import each, field, first_text, mapping
 from trubrics_instrument.langchain.model import ModelRun
 from trubrics_instrument.langchain.origin import (
@@ -25,7 +26,7 @@ from trubrics_instrument.langchain.origin import (
 from trubrics_instrument.langchain.question import resumes
 from trubrics_instrument.langchain.reader import ResultReader
 from trubrics_instrument.langchain.tools import ToolRun
-from trubrics_instrument.langchain.turn import Root, RunTurn
+from trubrics_instrument.langchain.turn import RunTurn
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._context.identity import claimed_by, first_of
-from trubrics_instrument._conversations.trail import NO_HISTORY
+from trubrics_instrument._context.identity import claimed_by
 from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.observer import start_now
-from trubrics_instrument._observing.reader import Asked
 from trubrics_instrument.langchain import runs
+from trubrics_instrument.langchain.asking import Asking
 from trubrics_instrument.langchain.interrupts import Interrupts, is_bubble
-from trubrics_instrument.langchain.messages import mapping
 from trubrics_instrument.langchain.models import Models
-from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
 from trubrics_instrument.langchain.outcome import Outcome, answer_of, failure, the_answering
-from trubrics_instrument.langchain.question import Question, goes_on, question_of
 from trubrics_instrument.langchain.reader import ResultReader
-from trubrics_instrument.langchain.reply import Known, Reply, reply_of
+from trubrics_instrument.langchain.reply import Reply, reply_of
 from trubrics_instrument.langchain.tools import Tools
 from trubrics_instrument.langchain.waiting import Stop
 
@@ -25,24 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from trubrics_instrument._observing.reader import Usage
+    from trubrics_instrument.langchain.asking import Root
     from trubrics_instrument.langchain.origin import Origin
     from trubrics_instrument.langchain.outcome import ModelAnswer
+    from trubrics_instrument.langchain.question import Question
     from trubrics_instrument.langchain.settings import Settings
     from trubrics_instrument.langchain.tools import ToolRun
-
-
-class Root(NamedTuple):
-    """A root run as its start shows it.
-
-    It is `late` if its input comes with its end, and `edits` if it is LangGraph's `update_state`.
-    """
-
-    key: Hashable
-    run_id: object
-    given: Any
-    metadata: Mapping[str, Any]
-    late: bool = False
-    edits: bool = False
 
 
 class RunTurn:
@@ -60,15 +44,9 @@ class RunTurn:
         if callable(told.user_id) or callable(told.thread_id):  # they know it now, and not later
             claim = claimed_by(told.user_id, told.thread_id)
             self._observer = told._replace(user_id=claim.user_id, thread_id=claim.thread_id)
-        self._metadata = dict(root.metadata)
-        self._stop = Stop(self._observer, self._start, self._metadata)
-        self._late = root.late or _is_late(root.given)
+        self._stop = Stop(self._observer, self._start, root.metadata)
+        self._asking = Asking(root, settings.input_key, self._stop)
         self._edits = root.edits
-        self._goes_on = not self._late and goes_on(root.given)
-        self._question = None if self._late else question_of(root.given, settings.input_key)
-        self._asked: Asked | None = None
-        self._first: Origin | None = None
-        self._first_asked: str | None = None
         self._untold = [True]
         self._call: ModelCall | None = None
         self._models = Models()
@@ -107,10 +85,8 @@ class RunTurn:
         self._stop.pass_model(metadata)
         self._interrupts.passed()
         self._models.started(key, origin.model)
-        if self._asked is None:
-            self._first, self._first_asked = origin, question.text
-            self._asked = self._asks(origin, question, metadata)
-        if not self._late:
+        self._asking.model_started(origin, question, metadata)
+        if not self._asking.late:
             self._tell_prompt()
 
     def model_ended(self, key: Hashable, usage: Usage | None, answer: ModelAnswer | None) -> None:
@@ -158,14 +134,14 @@ class RunTurn:
 
     def ended(self, output: Any, late_input: Any, *, left: bool) -> None:
         """Take note of the root run's output; a stream that was left early has none."""
-        self._ask_late(late_input)
+        self._asking.came(late_input)
         reply = None if left else self._reply(output)
         self._end(Outcome(reply, status="incomplete" if left else "ok"))
 
     def failed(self, error: BaseException, late_input: Any) -> None:
         """Take note of the root run's failure."""
         self._interrupts.failed(error, self.key, None)
-        self._ask_late(late_input)
+        self._asking.came(late_input)
         self._end(failure(error))
 
     def lost(self) -> None:
@@ -179,46 +155,11 @@ class RunTurn:
         """
         self._tools.forget()
         self._outcome = Outcome(status="unread")
-        if self._asked is not None:
+        if self._asking.first is not None:
             self._finish_when_done()
 
-    def _asks(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
-        """Return what is asked, with the first model's question where the root shows none."""
-        told = claim_of(self._stop.configurable, self._metadata, metadata)
-        claim = first_of([told, origin.claim])
-        typed = self._question or (self._stop.question if self._goes_on else None)
-        resumed = self._goes_on and typed is None and origin.framework == "langgraph"
-        asked = typed or question
-        return Asked(
-            operation="chat",
-            model=origin.model,
-            provider=origin.provider,
-            text=asked.text,
-            attachments=asked.attachments,
-            continues=asked.continues or resumed,
-            brings=asked.continues and not resumed,
-            turn_keys=(
-                self._stop.turn_keys(claim.thread_id, question.text)
-                if resumed
-                else asked.turn_keys()
-            ),
-            question=("run", asked.attachments, self._stop.last_told),
-            claim=claim,
-            previous_id=origin.previous_id,
-            metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
-            history=question.history if asked.history is NO_HISTORY else asked.history,
-        )
-
     def _reply(self, output: Any) -> Reply | None:
-        texts = self._models.words()
-        asked = self._question or self._stop.question
-        known = Known(
-            asked=asked.text if asked else None,
-            said=[text for text in texts if text],
-            wordless=bool(texts) and not texts[0],
-            in_graph=self._first is not None and self._first.framework == "langgraph",
-            told_at=self._stop.told_at,
-        )
+        known = self._asking.known(self._models.words())
         return reply_of(output, known, self._settings.output_key)
 
     def _tell_prompt(self) -> None:
@@ -226,11 +167,11 @@ class RunTurn:
             self._untold.pop()
         except IndexError:
             return
-        assert self._asked is not None
-        assert self._first is not None
-        reader = ResultReader(self._first.framework)
-        call = ModelCall(reader, self._asked, self._observer, self._start)
-        call.note({}, self._first.model or self._first.kind)
+        first = self._asking.first
+        assert first is not None
+        reader = ResultReader(first.origin.framework)
+        call = ModelCall(reader, first.asked, self._observer, self._start)
+        call.note({}, first.origin.model or first.origin.kind)
         call.begin()
         self._call = call
         self._tell_tools()
@@ -240,19 +181,12 @@ class RunTurn:
         if self._call is not None:
             self._tools.tell(self._call)
 
-    def _ask_late(self, given: Any) -> None:
-        """Take note of a stream's input, where that comes with its end."""
-        if self._late and given is not None and self._asked is not None:
-            self._question = asked = question_of(given, self._settings.input_key)
-            if asked is not None:
-                self._asked = self._asked._replace(text=asked.text, attachments=asked.attachments)
-
     def _end(self, outcome: Outcome) -> None:
-        if self._asked is None:
+        if self._asking.first is None:
             if self._edits:
                 self._stop.edited()
             else:
-                self._stop.wait(self._question)
+                self._stop.wait(self._asking.typed)
             if self.steps:  # which may go on, and ask a model yet
                 self._outcome = outcome
             else:
@@ -299,19 +233,12 @@ class RunTurn:
         answer = answer_of(outcome, answering, models.usages, interrupts, ran)
         uses = answer.choices[0].tool_uses
         self._tools.stand(call, uses)
-        assert self._asked is not None
-        assert self._first is not None
-        thread_id = self._asked.claim.thread_id
+        first = self._asking.first
+        assert first is not None
+        thread_id = first.asked.claim.thread_id
         surely = bool(uses or interrupts)
-        if thread_id and (surely or self._first.framework == "langgraph"):
-            call.keep(self._stop.stand(thread_id, self._first_asked, surely=surely))
+        if thread_id and (surely or first.in_graph):
+            call.keep(self._stop.stand(thread_id, first.text, surely=surely))
         if answer.status == "ok":
             self._stop.tell(answer.choices[0].text)
         call.end(answer)
-
-
-def _is_late(given: Any) -> bool:
-    """Whether an input stands for one that comes later; an array refuses to be compared at all."""
-    fields = mapping(given)
-    text = fields.get("input")
-    return len(fields) == 1 and isinstance(text, str) and not text

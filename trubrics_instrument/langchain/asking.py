@@ -1,0 +1,129 @@
+"""What a root run asks: what its input shows, else what its first model is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trubrics_instrument._context.identity import first_of
+from trubrics_instrument._conversations.trail import NO_HISTORY
+from trubrics_instrument._observing.reader import Asked
+from trubrics_instrument.langchain.messages import mapping
+from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
+from trubrics_instrument.langchain.question import goes_on, question_of
+from trubrics_instrument.langchain.reply import Known
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from trubrics_instrument.langchain.origin import Origin
+    from trubrics_instrument.langchain.question import Question
+    from trubrics_instrument.langchain.settings import Key
+    from trubrics_instrument.langchain.waiting import Stop
+
+
+class Root(NamedTuple):
+    """A root run as its start shows it.
+
+    It is `late` if its input comes with its end, and `edits` if it is LangGraph's `update_state`.
+    """
+
+    key: Hashable
+    run_id: object
+    given: Any
+    metadata: Mapping[str, Any]
+    late: bool = False
+    edits: bool = False
+
+
+class First(NamedTuple):
+    """What the first model of a turn settles: what is asked, of whom, and in which words."""
+
+    asked: Asked
+    origin: Origin
+    text: str | None
+
+    @property
+    def in_graph(self) -> bool:
+        """Whether it runs in a graph."""
+        return self.origin.framework == "langgraph"
+
+
+class Asking:
+    """What is known of what a root run asks.
+
+    Attributes:
+        late: Whether its input comes with its end.
+        typed: What its input shows.
+        first: What its first model settled; None before that.
+    """
+
+    def __init__(self, root: Root, input_key: Key, stop: Stop) -> None:
+        self._metadata = dict(root.metadata)
+        self._input_key = input_key
+        self._stop = stop
+        self.late = root.late or _is_late(root.given)
+        self._goes_on = not self.late and goes_on(root.given)
+        self.typed = None if self.late else question_of(root.given, input_key)
+        self.first: First | None = None
+
+    def model_started(
+        self, origin: Origin, question: Question, metadata: Mapping[str, Any]
+    ) -> None:
+        """Settle what is asked, if it is the first model."""
+        if self.first is None:
+            asked = self._asked(origin, question, metadata)
+            self.first = First(asked, origin, question.text)
+
+    def came(self, given: Any) -> None:
+        """Take note of an input that came late."""
+        if self.late and given is not None and self.first is not None:
+            self.typed = typed = question_of(given, self._input_key)
+            if typed is not None:
+                asked = self.first.asked
+                asked = asked._replace(text=typed.text, attachments=typed.attachments)
+                self.first = self.first._replace(asked=asked)
+
+    def known(self, texts: Sequence[str | None]) -> Known:
+        """Return what is known where the answer is looked for, with what the models have said."""
+        typed = self.typed or self._stop.question
+        return Known(
+            asked=typed.text if typed else None,
+            said=[text for text in texts if text],
+            wordless=bool(texts) and not texts[0],
+            in_graph=self.first is not None and self.first.in_graph,
+            told_at=self._stop.told_at,
+        )
+
+    def _asked(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
+        """Return what is asked, with the first model's question where the root shows none."""
+        told = claim_of(self._stop.configurable, self._metadata, metadata)
+        claim = first_of([told, origin.claim])
+        typed = self.typed or (self._stop.question if self._goes_on else None)
+        resumed = self._goes_on and typed is None and origin.framework == "langgraph"
+        asked = typed or question
+        return Asked(
+            operation="chat",
+            model=origin.model,
+            provider=origin.provider,
+            text=asked.text,
+            attachments=asked.attachments,
+            continues=asked.continues or resumed,
+            brings=asked.continues and not resumed,
+            turn_keys=(
+                self._stop.turn_keys(claim.thread_id, question.text)
+                if resumed
+                else asked.turn_keys()
+            ),
+            question=("run", asked.attachments, self._stop.last_told),
+            claim=claim,
+            previous_id=origin.previous_id,
+            metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
+            history=question.history if asked.history is NO_HISTORY else asked.history,
+        )
+
+
+def _is_late(given: Any) -> bool:
+    """Whether an input stands for one that comes later; an array refuses to be compared at all."""
+    fields = mapping(given)
+    text = fields.get("input")
+    return len(fields) == 1 and isinstance(text, str) and not text
