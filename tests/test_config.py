@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from trubrics_instrument import _config, _public, _runtime, configure, patch_openai, stats, track
 from trubrics_instrument._base.hosts import TRUBRICS_HOST
 from trubrics_instrument._delivery import SenderOptions
+from trubrics_instrument._privacy.redact import redactors_from
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.sink import Sink
+
+
+async def _later(_: object) -> None: ...
+
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"api_key": ""}, "api_key is empty: give a value, or leave it out"),
@@ -24,11 +29,14 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"api_key": "key\n"}, "api_key has a space, a line break or another sign"),
     ({"api_key": "a key"}, "api_key has a space, a line break or another sign"),
     ({"api_key": "schlüssel"}, "api_key has a space, a line break or another sign"),
+    ({"api_key": "http://127.0.0.1:8782"}, "api_key is a URL: give that as the host"),
     ({"host": "http://ada:lovelace@x"}, "host names a user: the key is given as api_key"),
     ({"session": 5}, "session must be a requests.Session, not int"),
     ({"host": "app.trubrics.com"}, "host='app.trubrics.com' is no http(s) URL"),
     ({"host": "ftp://x"}, "host='ftp://x' is no http(s) URL"),
     ({"host": "http://"}, "host='http://' is no http(s) URL"),
+    ({"host": "http://x?team=a"}, "host='http://x?team=a' is no http(s) URL"),
+    ({"host": "http://x#a"}, "host='http://x#a' is no http(s) URL"),
     ({"host": "http://x:99999"}, "host='http://x:99999' is no http(s) URL"),
     ({"host": 3}, "host must be a str, not int"),
     ({"sample_rate": 1.5}, "sample_rate=1.5 must be a number from 0 to 1"),
@@ -41,6 +49,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"redact": "everything"}, "everything"),
     ({"redact": {"CODE": "("}}, "redact: the pattern of 'CODE' does not compile"),
     ({"before_send": "f"}, "before_send must be callable, not str"),
+    ({"before_send": _later}, "before_send must be a plain function: an async one"),
+    ({"redact": ["pii", _later]}, "redact must be a plain function: an async one"),
+    ({"on_drop": _later}, "on_drop must be a plain function: an async one"),
+    ({"prices": _later}, "prices must be a plain function: an async one"),
     ({"on_drop": 1}, "on_drop must be callable, not int"),
     ({"max_text_chars": 0}, "max_text_chars=0 must be a whole number from 1 to 10000000"),
     ({"max_text_chars": 2.5}, "max_text_chars=2.5 must be a whole number"),
@@ -56,7 +68,9 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), IMPOSSIBLE, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("given", "message"), IMPOSSIBLE, ids=lambda value: str(value).partition(" at 0x")[0][:40]
+)
 def test_impossible_values(given: dict[str, Any], message: str) -> None:
     """An impossible value raises ValueError that names it, and changes nothing."""
     configure(user_id="before", host="http://127.0.0.1:9")
@@ -72,6 +86,7 @@ def test_impossible_values(given: dict[str, Any], message: str) -> None:
         ("TRUBRICS_ENABLED", "perhaps", "TRUBRICS_ENABLED='perhaps' is neither yes nor no"),
         ("TRUBRICS_SAMPLE_RATE", "half", "TRUBRICS_SAMPLE_RATE='half' is no number"),
         ("TRUBRICS_CAPTURE", "some", "TRUBRICS_CAPTURE='some' is unknown"),
+        ("TRUBRICS_REDACT", "pi", "TRUBRICS_REDACT='pi' is unknown: use one of secrets, pii, none"),
         ("TRUBRICS_HOST", "nowhere", "TRUBRICS_HOST='nowhere' is no http(s) URL"),
     ],
 )
@@ -91,11 +106,32 @@ def test_no_credential_is_shown() -> None:
     impossible: list[dict[str, Any]] = [
         {"api_key": "my-key\n"},
         {"host": "https://ada:my-key@a.com"},
+        {"host": "my-key-0123456789"},
     ]
     for given in impossible:
         with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is looked at below
             configure(**given)
         assert "my-key" not in str(error.value)
+
+
+def test_the_environment_in_capitals() -> None:
+    """A choice in the environment may be written in capitals."""
+    given = {"TRUBRICS_REDACT": "PII", "TRUBRICS_CAPTURE": "Metadata", "TRUBRICS_SPOOL": "OFF"}
+    config = _config.build(given, {})
+    assert (config.redact, config.capture, config.spool) == ("pii", "metadata", "off")
+    for name in _config.REDACTORS:
+        assert redactors_from(cast("Any", name))
+
+
+def test_an_impossible_environment_at_run_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It reaches no app: one line says what is wrong, and nothing is sent."""
+    _runtime.forget()
+    monkeypatch.setenv("TRUBRICS_REDACT", "pi")
+    assert stats().accepted == 0
+    assert not _runtime.config().enabled
+    assert "TRUBRICS_REDACT='pi'" in caplog.text
 
 
 def test_a_folder_may_be_a_path(tmp_path: Path) -> None:

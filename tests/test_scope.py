@@ -240,6 +240,46 @@ def test_suppress_wins() -> None:
     assert scope.is_on()
 
 
+class _Undecided:
+    def __bool__(self) -> bool:
+        raise ValueError("neither yes nor no")
+
+
+@pytest.mark.parametrize(("enabled", "is_on"), [(None, True), (True, True), (1, True), (0, False)])
+def test_consent_as_a_database_has_it(enabled: object, is_on: bool) -> None:
+    """What is no yes is a no."""
+    with context(enabled=enabled):
+        assert scope.is_on() is is_on
+
+
+def test_consent_that_cannot_be_read() -> None:
+    """It is none, and no error of the app's."""
+    shield.set_strict(strict=False)
+    with context(enabled=_Undecided()):
+        assert not scope.is_on()
+    assert shield.faults() == {"reading `enabled`": 1}
+
+
+def test_identify_in_a_task_of_celery() -> None:
+    """It ends with the task: the next one in the same worker has another user, or none."""
+    celery: Any = pytest.importorskip("celery")
+
+    def task(user_id: str | None) -> list[tuple[str | None, str | None]]:
+        seen = [who()]
+        if user_id:
+            identify(user_id)
+            identify(user_id, thread_id="a")
+        return [*seen, who()]
+
+    run: Any = celery.Celery("tests", broker="memory://").task(task)
+    with context(thread_id="b"):
+        assert run.apply(["ada"]).get() == [(None, "b"), ("ada", "b")]
+    assert run.apply([None]).get() == [(None, None), (None, None)]
+    identify("the worker")
+    assert run.apply(["bob"]).get() == [("the worker", None), ("bob", "a")]
+    assert who() == ("the worker", None)
+
+
 def test_identify_outside_of_a_request() -> None:
     """It holds for the rest of the task, thread or script; a later word adds to it."""
     with context(thread_id="a"):
@@ -433,10 +473,15 @@ def test_long_ids() -> None:
     assert ids.clean_id("\ud800" * 600) is not None
 
 
-def test_an_id_without_words() -> None:
-    """An id that cannot be read is absent, and counted."""
+@pytest.mark.parametrize(
+    "given",
+    [_Unprintable(), object(), lambda: "ada", str.upper],
+    ids=["no text", "nameless", "function", "method"],
+)
+def test_an_id_without_words(given: object) -> None:
+    """An id that cannot be read, or is another one each time, is absent, and counted."""
     shield.set_strict(strict=False)
-    assert ids.clean_id(_Unprintable()) is None
+    assert ids.clean_id(given) is None
     assert shield.faults() == {"reading an id": 1}
 
 

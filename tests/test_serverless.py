@@ -12,6 +12,7 @@ import pytest
 import trubrics_instrument
 from tests.replies import Gate, Reply
 from trubrics_instrument import asgi, wsgi
+from trubrics_instrument._context import scope
 from trubrics_instrument.serverless import flush_budget_s, flushed
 
 if TYPE_CHECKING:
@@ -52,6 +53,44 @@ def test_a_handler_delivers_before_it_returns(sink: Sink) -> None:
         failing()
     assert names(sink) == ["asked", "failed"]
     assert handler.__name__ == "handler"
+
+
+def test_each_call_has_its_own_user(sink: Sink) -> None:
+    """Whom a handler names is not the user of the next call; what is said around it holds."""
+    slow(sink)
+
+    @flushed
+    def handler(user_id: str | None) -> None:
+        if user_id:
+            trubrics_instrument.identify(user_id)
+        trubrics_instrument.track("asked")
+
+    with scope.Job():
+        trubrics_instrument.identify("nobody")
+        for user_id in ("ada", None, "bob"):
+            handler(user_id)
+    assert [event["user_id"] for event in sink.events] == ["ada", "nobody", "bob"]
+    with trubrics_instrument.context(user_id="eve"):
+        handler(None)
+    assert sink.events[-1]["user_id"] == "eve"
+
+
+@pytest.mark.anyio
+async def test_each_coroutine_has_its_own_user(sink: Sink) -> None:
+    """The same where one task runs one call after the other."""
+    slow(sink)
+
+    @flushed
+    async def handler(user_id: str | None) -> None:
+        if user_id:
+            trubrics_instrument.identify(user_id)
+        trubrics_instrument.track("asked")
+
+    for user_id in ("ada", None):
+        await handler(user_id)
+    users = [event["user_id"] for event in sink.events]
+    assert users[0] == "ada"
+    assert users[1].startswith("anon-")
 
 
 @pytest.mark.anyio

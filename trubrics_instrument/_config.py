@@ -134,8 +134,11 @@ _FROM_ENVIRONMENT = (
 )
 OPTIONS = frozenset(field.name for field in fields(Config))
 VARIABLES = frozenset(f"TRUBRICS_{name.upper()}" for name in _FROM_ENVIRONMENT)
+# Those that have a name; patterns and callables cannot be said in the environment.
+REDACTORS = ("secrets", "pii")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_KEY_CHARS = 16
 
 
 def replaced(config: Config, **changes: Any) -> Config:
@@ -147,8 +150,10 @@ def _parsed(name: str, text: str, variable: str) -> object:
     """Return the value of an environment variable, in the option's own type."""
     if name == "enabled":
         return _parsed_bool(text, variable)
+    if name in {"capture", "spool"}:
+        return text.lower()
     if name == "redact":
-        return None if text.lower() in _FALSE | {"none"} else text
+        return _parsed_redact(text, variable)
     number = {"sample_rate": float, "max_text_chars": int}.get(name)
     if number is None:
         return text
@@ -156,6 +161,16 @@ def _parsed(name: str, text: str, variable: str) -> object:
         return number(text)
     except ValueError:
         raise ValueError(f"{variable}={text!r} is no number") from None
+
+
+def _parsed_redact(text: str, variable: str) -> str | None:
+    name = text.lower()
+    if name in _FALSE | {"none"}:
+        return None
+    if name not in REDACTORS:
+        allowed = ", ".join((*REDACTORS, "none"))
+        raise ValueError(f"{variable}={text!r} is unknown: use one of {allowed}")
+    return name
 
 
 def _parsed_bool(text: str, variable: str) -> bool:
@@ -177,6 +192,8 @@ def _check_text(name: str, value: object) -> None:
 
 def _check_key(name: str, value: object) -> None:
     _check_text(name, value)
+    if "://" in str(value):
+        raise ValueError(f"{name} is a URL: give that as the host, and the key here")
     if value is not None and not all("!" <= character <= "~" for character in str(value)):
         raise ValueError(
             f"{name} has a space, a line break or another sign that no header can carry: "
@@ -191,7 +208,10 @@ def _check_host(name: str, value: object) -> None:
     if "@" in str(value):  # which may follow a password, so the value is not shown
         raise ValueError(f"{name} names a user: the key is given as api_key, not in the URL")
     if not is_address(str(value)):
-        raise ValueError(f"{name}={value!r} is no http(s) URL, such as {TRUBRICS_HOST!r}")
+        # One long word may be a key in the wrong place, and keys are never shown.
+        may_be_key = len(str(value)) >= _KEY_CHARS and not any(sign in str(value) for sign in ".:/")
+        shown = "" if may_be_key else f"={value!r}"
+        raise ValueError(f"{name}{shown} is no http(s) URL, such as {TRUBRICS_HOST!r}")
 
 
 def _check_bool(name: str, value: object) -> None:
@@ -202,6 +222,7 @@ def _check_bool(name: str, value: object) -> None:
 def _check_callable(name: str, value: object) -> None:
     if value is not None and not callable(value):
         raise ValueError(f"{name} must be callable, not {type(value).__name__}")
+    check_source(name, value)
 
 
 def _check_mapping(name: str, value: object) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trubrics_instrument._base.forks import forks
 from trubrics_instrument._base.shield import shield
+from trubrics_instrument._config import check_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +55,7 @@ def check_prices(name: str, value: object) -> None:
     Raises:
         ValueError: The message names what is wrong, and what is allowed.
     """
+    check_source(name, value)
     if value is None or callable(value):
         return
     if not isinstance(value, Mapping):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from trubrics_instrument import _public
 from trubrics_instrument._base.shield import shield
+from trubrics_instrument._context.scope import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,7 +51,8 @@ def flushed(function: Callable[..., Any] | None = None, /, *, timeout_s: float =
         @flushed
         def handler(event, context): ...
 
-    What is not delivered by then goes with the next call, or to the spool.
+    What is not delivered by then goes with the next call, or to the spool. Whom `identify()`
+    names in it is not the next call's user.
 
     Raises:
         ValueError: A generator function, or an impossible budget.
@@ -73,7 +75,8 @@ def _around_function(function: Callable[..., Any], timeout_s: float) -> Callable
     @functools.wraps(function)
     def handler(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with Job():
+                return function(*args, **kwargs)
         finally:
             with shield("delivering before the answer"):
                 _public.flush(timeout_s)
@@ -85,7 +88,8 @@ def _around_coroutine(function: Callable[..., Any], timeout_s: float) -> Callabl
     @functools.wraps(function)
     async def handler(*args: Any, **kwargs: Any) -> Any:
         try:
-            return await function(*args, **kwargs)
+            with Job():
+                return await function(*args, **kwargs)
         finally:
             with shield("delivering before the answer"):
                 await _public.aflush(timeout_s)

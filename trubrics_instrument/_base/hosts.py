@@ -26,12 +26,13 @@ def is_loopback(host: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is the URL of a host, over HTTP or HTTPS."""
+    """Whether a text is the URL of a host, over HTTP or HTTPS, to which a path can be added."""
     try:
         parts = urlsplit(text)
         return (
             parts.scheme in {"http", "https"}
             and bool(parts.hostname)
+            and not (parts.query or parts.fragment)
             and (parts.port is None or parts.port > 0)
         )
     except ValueError:

@@ -16,7 +16,8 @@ _KEPT_CHARS = MAX_ID_CHARS - _DIGEST_CHARS - len(_CUT)
 def clean_id(value: object) -> str | None:
     """Return an id as a str of at most 512 characters; None if there is nothing in it.
 
-    A longer one is cut and marked: its end is "…" and a digest of the whole, so that two ids that
+    What was not awaited or not called, and an object without a text of its own, is none. A longer
+    one is cut and marked: its end is "…" and a digest of the whole, so that two ids that
     begin alike stay two.
     """
     if value is None:
@@ -24,14 +25,20 @@ def clean_id(value: object) -> str | None:
     if type(value) is str and len(value) <= MAX_ID_CHARS:
         return value if value.strip() else None
     with shield("reading an id"):
-        if inspect.isawaitable(value):
-            raise TypeError("an id that was not awaited would be another one each time")
+        if inspect.isawaitable(value) or inspect.isroutine(value) or _is_nameless(value):
+            raise TypeError("an object that has no text of its own would be another id each time")
         text = str(value)
         if len(text) <= MAX_ID_CHARS:
             return text if text.strip() else None
         digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
         return text[:_KEPT_CHARS] + _CUT + digest[:_DIGEST_CHARS]
     return None
+
+
+def _is_nameless(value: object) -> bool:
+    """Whether all that an object says of itself is where in memory it lies."""
+    kind = type(value)
+    return kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
 
 
 def is_cut(known_id: str) -> bool:

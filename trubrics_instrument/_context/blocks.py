@@ -8,6 +8,7 @@ from trubrics_instrument._base.decorate import decorate
 from trubrics_instrument._base.ids import clean_id
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._context import scope
+from trubrics_instrument._context.jobs import note_job
 from trubrics_instrument._context.scope import Said
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         prompt_id: The id of the user's message; calls that share it are one turn.
         generation_id: The id of the answer, where the answer's own would not do.
         prompt: What the user typed, where the model gets something longer (RAG).
-        enabled: False sends nothing of what happens inside.
+        enabled: False sends nothing of what happens inside; so does 0, as a database has it.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         prompt_id: object = None,
         generation_id: object = None,
         prompt: str | None = None,
-        enabled: bool | None = None,
+        enabled: object = None,
     ) -> None:
         self._said = Said(
             clean_id(user_id),
@@ -56,7 +57,7 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
             clean_id(generation_id),
             prompt if isinstance(prompt, str) and prompt else None,  # pyright: ignore[reportUnnecessaryIsInstance] # the app's
             _as_dict(properties),
-            enabled is not False,
+            enabled is None or _is_on(enabled),
         )
 
     def __enter__(self) -> context:
@@ -94,6 +95,13 @@ def _as_dict(properties: Mapping[str, object] | None) -> dict[str, object]:
     return {}
 
 
+def _is_on(enabled: object) -> bool:
+    """Whether an answer is a yes; what cannot be asked is none."""
+    with shield("reading `enabled`"):
+        return bool(enabled)
+    return False
+
+
 def suppress() -> context:
     """Send nothing of what happens inside: title generation, evaluation, health checks."""
     return context(enabled=False)
@@ -104,10 +112,14 @@ def identify(
 ) -> None:
     """Say who is asking for the rest of this request.
 
-    Inside the middleware it holds wherever the request's work is done. Elsewhere it holds for the
-    rest of the current task, thread or script. Said again it adds to what was said before; where
-    it names another user, nothing of that holds any longer.
+    Inside the middleware it holds wherever the request's work is done; in a handler that is
+    `flushed`, and in a task of Celery's, until that is over. Elsewhere it holds for the rest of the
+    current asyncio task, thread or script: without the middleware, a thread that serves one request
+    after the other hands it on, so use `context()` there. Said again it adds to what was said
+    before; where it names another user, nothing of that holds any longer.
     """
+    if not scope.in_request():
+        note_job()
     word = Said(clean_id(user_id), clean_id(thread_id), properties=_as_dict(properties))
     scope.identified(word)
 

@@ -186,6 +186,27 @@ class Unobserved:
         leave(self)
 
 
+class Job:
+    """One piece of work without a request: a handler's call, a task of a queue.
+
+    What is said around it holds in it; what it identifies does not hold for the next one.
+    """
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = _here.get()
+
+    def __exit__(self, *_: object) -> None:
+        before = self._before
+        _here.set(_here.get()._replace(identified=before.identified, last_turn=before.last_turn))
+
+
+def in_request() -> bool:
+    """Whether the present code works on a request."""
+    return _here.get().request is not None
+
+
 def identified(word: Said) -> None:
     """Let a word hold for the rest of the request, or of the task, thread or script."""
     here = _here.get()

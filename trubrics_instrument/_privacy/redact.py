@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from trubrics_instrument._config import check_source
 from trubrics_instrument._privacy.pii_kinds import PII
 from trubrics_instrument._privacy.runs import keys_that_may_be_in, long_runs
 from trubrics_instrument._privacy.secret_kinds import ASSIGNED, BEARERS, FRAMED
@@ -69,6 +70,7 @@ def _from_rule(rule: object) -> list[Redactor]:
             for tag, expression in cast("Mapping[object, object]", rule).items()
         ]
     if callable(rule):
+        check_source("redact", rule)
         return [cast("Redactor", rule)]
     raise ValueError(f"redact={rule!r} is unknown: use {ALLOWED}")
 
