@@ -236,6 +236,99 @@ def test_put_anew_at_each_step(typed: str | None, events: Events, server: Loopba
     assert len({one.thread_id for one in events}) == 1
 
 
+RANDOM_ID = "call_Xb92kLmNopQ45rStUvWxYz01"
+
+
+def tool_round(call_id: str) -> list[Message]:
+    """Return the message that calls a tool, and the tool's result."""
+    call = chat_completion(Answer(tool_calls=(ToolCall("look", "{}", call_id),)))
+    result: Message = {"role": "tool", "tool_call_id": call_id, "content": "sun"}
+    return [call["choices"][0]["message"], result]
+
+
+@pytest.mark.parametrize("who", ["ada", None], ids=["named", "anonymous"])
+@pytest.mark.parametrize("resent", ["anew", "not at all"])
+def test_the_result_of_a_call_with_an_id_of_its_own(
+    resent: str, who: str | None, events: Events, server: Loopback
+) -> None:
+    """It goes on with the turn of that call, in another request too, whatever comes with it."""
+    patch_openai(user_id=who)
+    call = Answer(tool_calls=(ToolCall("look", "{}", RANDOM_ID),))
+    server.script(json_reply(chat_completion(call)), said("Sunny."))
+    question = [user("It is 12:00:01. Weather?")] if resent == "anew" else []
+    with client_of(server, "sync") as client:
+        Context().run(ask, client, user("It is 12:00:00. Weather?"))
+        Context().run(ask, client, *question, *tool_round(RANDOM_ID))
+    assert questions(events) == [("It is 12:00:00. Weather?", "Sunny.")]
+    assert len({(one.prompt_id, one.thread_id, one.user_id) for one in events}) == 1
+
+
+def test_an_id_that_a_host_gives_again(events: Events, server: Loopback) -> None:
+    """What is no call's alone tells nothing: the result may be anybody's."""
+    patch_openai()
+    call = json_reply(chat_completion(Answer(tool_calls=(ToolCall("look", "{}", RANDOM_ID),))))
+    server.script(call, call, said("Sunny."))
+    with client_of(server, "sync") as client:
+        for text in ("It is 12:00:00. Weather?", "It is 12:00:01. Trams?"):
+            Context().run(ask, client, user(text))
+        Context().run(ask, client, user("It is 12:00:02. Weather?"), *tool_round(RANDOM_ID))
+    prompts = {one.prompt_id for one in events.named("Prompt")}
+    assert len(prompts) == 2
+    assert events.one("Generation").prompt_id not in prompts
+
+
+def test_an_id_of_another_user(events: Events, server: Loopback) -> None:
+    """Who knows the id of a call that another user's answer made has not asked that question."""
+    call = Answer(tool_calls=(ToolCall("look", "{}", RANDOM_ID),))
+    server.script(json_reply(chat_completion(call)), said("Sunny."))
+    with client_of(server, "sync") as client:
+        ask(client, user("Weather?"))
+        as_bob = context(user_id="bob")(ask)
+        Context().run(as_bob, client, user("What did ada say?"), *tool_round(RANDOM_ID))
+    assert events.one("Generation").prompt_id != events.one("Prompt").prompt_id
+
+
+@pytest.mark.parametrize("then", ["a tool", "a failure"])
+def test_another_answer_after(then: str, events: Events, server: Loopback) -> None:
+    """Another answer is one also where it takes a tool, or a second try."""
+    call = json_reply(chat_completion(Answer(tool_calls=(ToolCall("look", "{}", "call_1"),))))
+    between = call if then == "a tool" else error_reply(429)
+    server.script(said("Hello."), said("Sunny.", "c2"), between, said("Hot.", "c3"))
+    asked = [user("Hi"), assistant("Hello."), user("Weather?")]
+    with client_of(server, "sync") as client:
+        ask(client, asked[0])
+        ask(client, *asked)
+        ask(client, *asked)
+        ask(client, *asked, *(tool_round("call_1") if then == "a tool" else []))
+    assert questions(events) == [("Hi", "Hello."), ("Weather?", "Hot.")]
+    told = [(one.text, one.get("regenerated")) for one in events.named("Generation")]
+    assert told == [("Hello.", None), ("Sunny.", None), ("Hot.", True)]
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+def test_what_the_app_reads_by_itself(streamed: bool, events: Events, server: Loopback) -> None:
+    """It has come, though nobody here has read it: the same words later are another question."""
+    body = chat_stream(chat_chunks(Answer("Hello."))) if streamed else said("Hello.")
+    server.script(body, body)
+    with client_of(server, "sync") as client:
+        create: Any = client.chat.completions.with_streaming_response.create
+        for _ in range(2):
+            with create(model="m", messages=[user("next")], stream=streamed) as response:
+                assert b"Hello." in b"".join(response.iter_bytes())
+    assert questions(events) == [("next", None)] * 2
+    assert [one.get("status") for one in events.named("Generation")] == ["unread"] * 2
+
+
+def test_results_of_elsewhere_that_fail(events: Events, server: Loopback) -> None:
+    """Who tries again to bring the results of a turn that nobody here has seen begin is in one."""
+    server.script(error_reply(500), error_reply(500), said("Sunny."))
+    with client_of(server, "sync") as client:
+        for _ in range(3):
+            ask(client, user("Weather?"), *tool_round("call_7"))
+    assert [one.event for one in events] == ["Generation failed"] * 2 + ["Generation"]
+    assert len({one.prompt_id for one in events}) == 1
+
+
 def test_other_documents_in_a_retry(events: Events, server: Loopback) -> None:
     """What the user typed is what is asked again, whatever else the app puts around it."""
     server.script(error_reply(500), said("Sunny."))

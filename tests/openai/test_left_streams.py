@@ -330,6 +330,24 @@ async def test_a_raw_response_that_is_closed(mode: Mode, events: Events, server:
     assert len({one.prompt_id for one in events}) == 1
 
 
+@BOTH
+async def test_a_stream_left_in_a_raw_response(
+    mode: Mode, events: Events, server: Loopback
+) -> None:
+    """A stream that the app parsed itself is told where the response is closed around it."""
+    server.script(chat_stream(chat_chunks(Answer("Hello there friend", usage=None))))
+    client = client_of(server, mode)
+    create: Any = client.chat.completions.with_streaming_response.create
+    kept: list[Any] = []
+    async with entered(create(model="m", messages=LOOKED[:1], stream=True)) as response:
+        kept.append(await settled(response.parse()))
+        async for piece in pieces(kept[0]):
+            if piece.choices[0].delta.content:
+                break
+    assert events.one("Generation").get("status") == "incomplete"
+    await close_client(client)
+
+
 @needs("responses")
 @BOTH
 @pytest.mark.parametrize("read", [True, False])

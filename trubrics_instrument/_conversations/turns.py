@@ -44,14 +44,16 @@ class Turn:
     """One thing that the user said, and what came of it so far.
 
     Attributes:
+        again: Whether the question had an answer already, and the user wants another one.
         answer: Where its last answer was told.
         awaited: The names under which a later call goes on with it.
+        claim: Who asked, and where, as far as anybody said.
         failed_as: The name under which it may be tried again, if its last call failed.
     """
 
     __slots__ = (
-        *("answer", "awaited", "failed_as", "model_calls", "prompt_id", "thread_id"),
-        "tool_calls",
+        *("again", "answer", "awaited", "claim", "failed_as", "model_calls", "prompt_id"),
+        *("thread_id", "tool_calls"),
     )
 
     def __init__(self, prompt_id: str) -> None:
@@ -59,9 +61,15 @@ class Turn:
         self.thread_id: str | None = None
         self.model_calls = 0
         self.tool_calls = 0
+        self.again = False
         self.answer: Told | None = None
+        self.claim: Hashable = None
         self.awaited: frozenset[Hashable] = frozenset()
         self.failed_as: RetryKey | None = None
+
+
+# Stands for the turns under a name that is to be one turn's only.
+_SEVERAL = Turn("")
 
 
 class Turns:
@@ -80,6 +88,12 @@ class Turns:
         """Keep a turn under the names by which a later call will ask for it."""
         for key in keys:
             self._open.put(key, turn)
+
+    def remember_alone(self, turn: Turn, key: Hashable) -> None:
+        """Keep a turn under a name that is to be its own; if another one has it, it is nobody's."""
+        first = self._open.first(key, turn)
+        if first.prompt_id != turn.prompt_id:
+            self._open.put(key, _SEVERAL)
 
     def same(self, turn: Turn, key: Hashable) -> Turn:
         """Return the turn that was the first to be kept under a name, if not this one."""

@@ -135,8 +135,11 @@ class ModelCall:
         if not self.closed:
             self._settle(answer)
 
-    def end(self, answer: Answer) -> None:
-        """Tell what came back, once."""
+    def end(self, answer: Answer, *, arrived: bool = False) -> None:
+        """Tell what came back, once.
+
+        `arrived` says that the app has read it all the same, where nobody here could.
+        """
         if answer.pending and self.wait(answer):
             return
         if not self._close():
@@ -146,7 +149,7 @@ class ModelCall:
         if answer.status == "error":
             self._failed(answer, answer.error_type)
             return
-        self._answered(answer)
+        self._answered(answer, arrived=arrived)
 
     def fail(self, error: BaseException, so_far: Answer | None = None) -> None:
         """Tell that it raised; a cancellation is the user's wish, and no failure."""
@@ -196,8 +199,8 @@ class ModelCall:
             self._conversation.keep(names, share=True)
         self._conversation.answered(answer, self._telling.target)
 
-    def _answered(self, answer: Answer) -> None:
-        if answer.status != "ok":
+    def _answered(self, answer: Answer, *, arrived: bool) -> None:
+        if answer.status != "ok" and not arrived:
             self._conversation.may_be_retried()
         if self._settled != answer.choices:
             if self._settled is not None:  # what seemed to be the end was not

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from trubrics_instrument._observing.reader import Answer, Asked, TurnKey
 
 
+_RANDOM_CHARS = 16
+
+
 class Conversation:
     """Settled at the start of a call, and carried with it: at the end, the context may be gone.
 
@@ -28,7 +31,6 @@ class Conversation:
         who: Who asks, and where.
         turn: The turn that the call belongs to.
         asks: Whether this call is the one that asks; else its prompt was told before.
-        again: Whether the question has an answer already, and the user wants another one.
     """
 
     __slots__ = (
@@ -43,7 +45,6 @@ class Conversation:
         "_turns",
         "_typed",
         "_words",
-        "again",
         "asks",
         "turn",
         "who",
@@ -66,11 +67,10 @@ class Conversation:
         self._trail = Trail(claim.user_id, history, self._text, asked.text)
         self._words: list[int | None] = []
         self._answer_id: str | None = None
-        self.again = False
         self._place = self._threads.find(self._trail)
         self.turn, self.asks = self._find_turn(said, prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
-        self.turn.thread_id = self.who.thread_id
+        self.turn.thread_id, self.turn.claim = self.who.thread_id, claim
         # A turn that began elsewhere takes nobody's place: a stranger's may look the same.
         if self._place is not None and self._place.thread_id == self.who.thread_id:
             self._place.go_on(self._trail.question)
@@ -85,6 +85,8 @@ class Conversation:
         self.turn.awaited = frozenset((*names, *self._loosely_named(keys)))
         names += _barely_named(keys)
         self._turns.remember(self.turn, *names)
+        for name in _named_by_id(keys):
+            self._turns.remember_alone(self.turn, name)
         if share:
             self._threads.share_turn(names, self.turn.prompt_id)
 
@@ -140,11 +142,11 @@ class Conversation:
             return first, first is turn and not self._goes_on
         if self._asked.turn_keys or self._goes_on:
             continued = self._continued()
-            if continued or self._goes_on:
-                return continued or new_turn(prompt_id), False
+            if continued is not None:
+                return continued, False
         retried = self._retried() if self._turns.any_failed() else None
-        if retried is not None:
-            return retried, False
+        if retried is not None or self._goes_on:
+            return retried or new_turn(prompt_id), False
         return self._asked_again() or (new_turn(prompt_id), True)
 
     def _begins_with_results(self) -> bool:
@@ -172,6 +174,7 @@ class Conversation:
         own = next(filter(None, found), None)
         if own is None and not awaited.isdisjoint(self._loosely_named(self._asked.turn_keys)):
             own = last
+        own = own or self._continued_by_id()
         told = self._turns.answer(previous_id)
         prompt_id = told.prompt_id if told else None
         if own is None and prompt_id is None:
@@ -179,6 +182,17 @@ class Conversation:
         if prompt_id is None or (own and own.prompt_id == prompt_id):
             return own
         return new_turn(prompt_id)
+
+    def _continued_by_id(self) -> Turn | None:
+        """Return the turn of the tool call whose result comes, whatever question comes with it.
+
+        An app may put that anew at each step, or resend a window without it.
+        """
+        for name in _named_by_id(self._asked.turn_keys):
+            turn = self._turns.find(name)
+            if turn is not None and turn.claim == self._claim:
+                return turn
+        return None
 
     def _retried(self) -> Turn | None:
         """Return the turn of the same request, if that failed.
@@ -226,8 +240,9 @@ class Conversation:
         first = self._turns.same(turn, key)  # another thread may be asking the same
         if first is turn:
             return turn, True
-        self.again = first.answer is not None
-        return new_turn(first.prompt_id), False
+        turn = new_turn(first.prompt_id)
+        turn.again = first.answer is not None
+        return turn, False
 
     def _infer_thread(self) -> str:
         if self.turn.thread_id:
@@ -281,6 +296,12 @@ def _is_same_question(failed: RetryKey | None, asked: RetryKey) -> TypeGuard[Ret
 def _barely_named(keys: Sequence[TurnKey]) -> list[int]:
     """Return names without who asks and what: to tell what somebody waits for from what nobody."""
     return [name_of_turn(("anybody", key.name), None) for key in keys]
+
+
+def _named_by_id(keys: Sequence[TurnKey]) -> list[Hashable]:
+    """Return the ids that may be one turn's only; those of hosts that count are short."""
+    ids = (key.name for key in keys)
+    return [("id", one) for one in ids if isinstance(one, str) and len(one) >= _RANDOM_CHARS]
 
 
 def thread_of_answer(answer_id: str | None) -> str | None:

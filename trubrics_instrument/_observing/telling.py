@@ -125,7 +125,7 @@ class Telling:
                 "response_model": answer.model,
                 "finish_reason": choice.finish_reason,
                 "attachments": choice.attachments,
-                "regenerated": self._conversation.again or None,
+                "regenerated": self._turn.again or None,
                 "model_calls": self._turn.model_calls,
                 "tool_calls": self._turn.tool_calls or None,
                 **counted,

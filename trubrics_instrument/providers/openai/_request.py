@@ -129,8 +129,11 @@ class Request(WatchedCall):
         # A finaliser: nothing may be logged.
         with shield("reading an answer that the app let go of", quiet=True):
             content = _content_of(self._raw)
-            if content or self._asks:
+            if content:
                 self._call.read(json_or_none(content), quiet=True)
+            elif self._asks:
+                read_in_pieces = getattr(self._raw, "is_stream_consumed", False)
+                self._call.end(Answer(status="unread"), arrived=read_in_pieces)
 
 
 def _content_of(raw: Any) -> bytes:
@@ -184,9 +187,12 @@ def close(
 ) -> Any:
     """Tell the answer so far when the app closes a stream or a raw response, and close it."""
     with shield("closing a stream"):
-        recording = getattr(getattr(stream, "_raw_stream", stream), "_trubrics_recording", None)
-        if recording is not None:
-            recording.leave()
+        # A response may be closed while the stream that it was parsed into is still open.
+        parsed = mapping(getattr(stream, "_parsed_by_type", None)).values()
+        for one in (stream, *parsed):
+            recording = getattr(getattr(one, "_raw_stream", one), "_trubrics_recording", None)
+            if recording is not None:
+                recording.leave()
     return wrapped(*args, **kwargs)
 
 
