@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
@@ -12,10 +13,11 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
+from langchain_core.tools import tool
 
 from tests.langchain.driving import assert_nothing_left
 from tests.langchain.lines import line_of
-from tests.langchain.models import Refused, Scripted, calls, says
+from tests.langchain.models import Refused, Scripted, calls, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, feedback
 from trubrics_instrument.testing import capture
 
@@ -194,3 +196,44 @@ def test_a_structure_in_a_state(events: Events) -> None:
     graph = line_of(lambda _: {"verdict": call()[0]["args"]}, state=Judged)
     graph.invoke({"question": "Is it fine?", "documents": {"page": "A secret"}}, HANDLED)
     assert answers(events) == [None]
+
+
+@pytest.mark.parametrize("made", ["words", "a structure"])
+def test_a_model_that_failed_beside_the_answer(made: str, events: Events) -> None:
+    """A model that raised has answered nothing: the answer is the one's that spoke before it."""
+
+    def act(_: str) -> Any:
+        said = say("At nine.")
+        with suppress(Refused):
+            Scripted(rule=refuses, model="model-2").invoke("What next?")
+        return f"{said} (Ask me more.)" if made == "words" else {"note": "No idea what next."}
+
+    RunnableLambda(act).invoke("When?", HANDLED)
+    text = "At nine. (Ask me more.)" if made == "words" else "At nine."
+    assert ended(events)[:3] == ("Generation", text, "ok")
+    assert events[-1].assistant_id == "model-1"
+
+
+def test_tools_are_told_at_once(events: Events) -> None:
+    """A tool of the provider's is told at its model's end, one before any model at its start."""
+    seen: list[list[str]] = []
+
+    @tool
+    def look(x: str) -> str:
+        """Look."""
+        return x
+
+    def rule(_: Any) -> AIMessage:
+        seen.append([one.event for one in events])
+        return AIMessage(
+            [{"type": "web_search_call", "id": "ws_1"}, {"type": "text", "text": "So."}]
+        )
+
+    def act(asked: str) -> str:
+        look.invoke({"x": "1"})
+        said = Scripted(rule=rule).invoke(asked)
+        seen.append([one.event for one in events])
+        return str(said.content)
+
+    RunnableLambda(act).invoke("When?", HANDLED)
+    assert seen == [["Prompt", "Tool call"], ["Prompt", "Tool call", "Tool call"]]

@@ -336,3 +336,47 @@ async def test_no_history_beside_the_question(beside: dict[str, Any], sink: Sink
     before += [HumanMessage("Trams?"), AIMessage(said)]
     await drive("invoke", asks, {"input": "Why?", **beside}, config())
     assert [turn[0]["$thread_id"] for turn in turns_told(sink)] == ["thread 1", "thread 1"]
+
+
+def test_openings_alike_in_pairs(sink: Sink) -> None:
+    """Where an input has its history in pairs, the answers in them tell who opened alike."""
+    told = iter(["At nine.", "At ten.", "Yes.", "Yes."])
+    rule = lambda _: AIMessage(next(told))  # noqa: E731 - a rule
+    chain: Any = RunnableLambda(itemgetter("question")) | Scripted(rule=rule)
+    for history in ([], [], [("Hello", "At nine.")], [("Hello", "At ten.")]):
+        asked = "Next?" if history else "Hello"
+        chain.invoke({"question": asked, "chat_history": history}, config())
+    threads = [turn[0]["$thread_id"] for turn in turns_told(sink)]
+    assert threads == threads[:2] * 2
+    assert threads[0] != threads[1]
+
+
+def test_a_greeting_beside_the_question() -> None:
+    """So does the first question behind a greeting, which is nobody's question."""
+    greeting = AIMessage("How can I help?")
+    stuffed = ChatPromptTemplate.from_template("Context: docs. {input}") | model("One.")
+    told: list[Any] = []
+    for history in ([greeting], [greeting, HumanMessage("Trams?"), AIMessage("One.")]):
+        with capture() as events:  # as in a process that has just started
+            stuffed.invoke({"input": "Trams?", "chat_history": history}, config())
+        told.append(events[0].thread_id)
+    assert told[0] == told[1]
+
+
+def test_empty_histories_beside_the_same_question(sink: Sink) -> None:
+    """A history that is empty begins a conversation, also where the first words come again."""
+    stuffed = ChatPromptTemplate.from_template("Context: docs. {input}") | model("One.")
+    for _ in range(2):
+        stuffed.invoke({"input": "Trams?", "chat_history": []}, config())
+    assert [turn[0]["$thread_id"] for turn in turns_told(sink)] == ["thread 1", "thread 2"]
+
+
+@pytest.mark.parametrize("user", ["ada", None], ids=["named", "anonymous"])
+@pytest.mark.parametrize("before", [[], [AIMessage("How can I help?")]], ids=["alone", "greeting"])
+def test_a_question_that_its_history_has(before: list[Any], user: str | None, sink: Sink) -> None:
+    """An app may note the question before it asks: two who open alike are two conversations."""
+    stuffed = ChatPromptTemplate.from_template("Context: docs. {input}") | model("One.")
+    for _ in range(2):
+        given = {"input": "Hi", "chat_history": [*before, HumanMessage("Hi")]}
+        stuffed.invoke(given, {"callbacks": [TrubricsCallbackHandler(user)]})
+    assert [turn[0]["$thread_id"] for turn in turns_told(sink)] == ["thread 1", "thread 2"]

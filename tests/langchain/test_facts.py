@@ -12,11 +12,12 @@ import itertools
 import time
 import uuid
 from datetime import datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 from pydantic import Field
@@ -34,6 +35,7 @@ from tests.langchain.driving import (
 from tests.langchain.models import Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler, feedback, flush, suppress
 from trubrics_instrument._base import shield
+from trubrics_instrument.langchain.tools import call_id_in
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -446,3 +448,55 @@ async def test_tools_around_a_model_without_a_name(sink: Sink) -> None:
         ("Tool call", "scripted"),
         ("Generation", "scripted"),
     ]
+
+
+class Configured(Nameless):
+    """A model that names itself only where it is asked."""
+
+    asked_as: Any = Field(default_factory=dict)
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {**self.asked_as}
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "model_name", "model_id", "deployment_name", "azure_deployment"]
+)
+async def test_a_model_named_where_it_is_asked(name: str, sink: Sink) -> None:
+    """Where LangChain does not say which model it is, what the provider is told does."""
+    asked = Configured(rule=says(ANSWER), model="", asked_as={name: "model-x"})
+    await drive("invoke", TEMPLATE | asked, GIVEN, config())
+    [turn] = turns_told(sink)
+    assert [(one["model"], one.get("$assistant_id")) for one in turn] == [
+        ("model-x", None),
+        ("model-x", "model-x"),
+    ]
+
+
+class Odd(str):
+    """A text that cannot be read."""
+
+    __slots__ = ()
+
+    def lower(self) -> str:
+        """Raise."""
+        raise LookupError
+
+
+async def test_an_answer_that_cannot_be_read(sink: Sink) -> None:
+    """It is told as such, and never guessed."""
+    shield.set_strict(strict=False)
+    odd = says(ANSWER, response_metadata={"finish_reason": Odd("stop")})
+    await drive("invoke", Scripted(rule=odd), QUESTION, config())
+    [[_, told]] = turns_told(sink)
+    assert (told["event"], told.get("$text"), told["status"]) == ("Generation", None, "unread")
+    assert shield.faults() == {"reading the answer": 1}
+
+
+def test_the_call_that_a_tool_answers() -> None:
+    """It is in the tool's message, or in the command that holds it; both before a start tells."""
+    message = ToolMessage("Noted.", tool_call_id="call-1")
+    assert call_id_in(message) == "call-1"
+    assert call_id_in(SimpleNamespace(update={"messages": [message]})) == "call-1"
+    assert call_id_in("Noted.") is None

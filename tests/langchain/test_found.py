@@ -528,3 +528,11 @@ def test_the_apps_objects_are_let_go() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["model", "chain"])
+def test_a_result_that_nobody_here_waits_for(wrapped: bool, events: Events) -> None:
+    """The result of a tool alone is no question either where another process has asked."""
+    asked: Any = RunnableLambda(list) | model("Sunny.") if wrapped else model("Sunny.")
+    asked.invoke([ToolMessage("A SECRET", tool_call_id="call-1")], HANDLED)
+    assert [(one.event, one.text) for one in events] == [("Generation", "Sunny.")]

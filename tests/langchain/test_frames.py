@@ -98,3 +98,23 @@ def test_a_fault_costs_nothing(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> N
     assert ask(run_with("app")) == ANSWER
     assert_told_once(sink)
     assert shield.faults() == {"reading the first piece of an answer": 1}
+
+
+CALLBACKS = {
+    **dict.fromkeys(("on_chain_start", "on_tool_start", "on_retriever_start"), "start"),
+    **dict.fromkeys(("on_chat_model_start", "on_llm_start"), "request"),
+    **dict.fromkeys(("on_chain_end", "on_tool_end", "on_retriever_end"), "end"),
+    **dict.fromkeys(("on_chain_error", "on_tool_error", "on_retriever_error"), "failure"),
+    "on_llm_end": "answer",
+    "on_llm_error": "failure",
+}
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_each_callback_is_guarded(name: str) -> None:
+    """What LangChain tells without a run id costs the app nothing, and is counted."""
+    shield.set_strict(strict=False)
+    given: list[Any] = [] if name.endswith(("_end", "_error")) else [{}]
+    getattr(TrubricsCallbackHandler(), name)(*given, [[]])
+    [(doing, count)] = shield.faults().items()
+    assert (CALLBACKS[name] in doing, count) == (True, 1)

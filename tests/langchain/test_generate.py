@@ -11,7 +11,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import HumanMessage, SystemMessage
-from langchain_core.outputs import GenerationChunk
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.runnables import RunnableLambda
 
 from tests.langchain.chains import (
@@ -39,6 +39,7 @@ from tests.langchain.driving import (
 )
 from tests.langchain.models import Completing, Refused, Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler
+from trubrics_instrument.langchain.reader import ResultReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -246,3 +247,20 @@ async def test_caches_keep_the_tokens_of_a_turn_apart(sink: Sink) -> None:
     await drive("invoke", both, {"question": "Tram?"}, {"callbacks": handlers()})
     answer = generation("Fresh.", model_calls=2, **MESSAGE)
     assert turns_told(sink) == [[prompt("Tram?"), answer]]
+
+
+COUNTS: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
+    ({"token_usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}, (3, 2, 5)),
+    ({"usage": {"input_tokens": 3, "output_tokens": 2}}, (3, 2, None)),
+    ({"token_usage": {}, "usage": {"input_tokens": 3}}, (3, None, None)),
+    ({"token_usage": {"prompt_tokens": "3", "completion_tokens": 2.0}}, (None, None, None)),
+    ({"token_usage": {"prompt_tokens": True, "total_tokens": 0}}, (None, None, 0)),
+    ({"token_usage": 5}, (None, None, None)),
+]
+
+
+@pytest.mark.parametrize(("output", "expected"), COUNTS, ids=str)
+def test_tokens_beside_the_answer(output: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    """Tokens that a provider counts beside the message are told by either of their names."""
+    result = LLMResult(generations=[[Generation(text=ANSWER)]], llm_output=output)
+    assert ResultReader("langchain").read(result)[0].usage[:3] == expected

@@ -263,3 +263,40 @@ async def test_cancelled_runs_leave_nothing(sink: Sink) -> None:
     assert_nothing_left()
     told = Counter((event["event"], event["properties"].get("status")) for event in sink.events)
     assert told == {("Prompt", None): 10_000, ("Generation", "incomplete"): 10_000}
+
+
+async def test_own_keys_of_a_model(sink: Sink) -> None:
+    """Our own keys in the metadata of a chain's model count, where the chain's own has none."""
+    owned: Any = TEMPLATE | model().with_config(metadata=dict(OWN))
+    metadata: dict[str, Any] = dict(METADATA)
+    callbacks: list[Any] = [TrubricsCallbackHandler("told", thread_id="told-t")]
+    owned.invoke(GIVEN, {"callbacks": callbacks, "metadata": metadata})
+    owned.invoke(GIVEN, {"callbacks": callbacks, "metadata": {"trubrics_user_id": "root"}})
+    assert who(sink) == [("own", "own-t"), ("root", "own-t")]
+
+
+def test_a_config_of_the_apps(sink: Sink) -> None:
+    """What the app's own code calls its config is not what the run is configured with."""
+
+    def serve(config: dict[str, Any]) -> None:
+        assert config
+        model().invoke(QUESTION, {"callbacks": [TrubricsCallbackHandler()]})
+        chain().invoke(GIVEN, {"callbacks": [TrubricsCallbackHandler(thread_id="t-1")]})
+
+    serve({"configurable": dict(CONFIGURABLE)})
+    asked, chained = who(sink)
+    assert asked[0].startswith("anon-")
+    assert chained[0].startswith("anon-")
+
+
+async def test_a_user_that_changes_before_the_model(sink: Sink) -> None:
+    """And one for the user, whichever the thread is."""
+    users = ["ada"]
+
+    def prepare(given: Any) -> Any:
+        users.append("bob")
+        return given
+
+    handler = TrubricsCallbackHandler(lambda: users[-1], thread_id="t")
+    (RunnableLambda(prepare) | model()).invoke(QUESTION, {"callbacks": [handler]})
+    assert who(sink) == [("ada", "t")]

@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("langchain_core")
 
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage
+from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableLambda
 
 from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, chain, model
@@ -271,3 +272,40 @@ def test_a_question_beside_an_empty_text() -> None:
     with capture() as events:
         asked.invoke({"input": "", "question": QUESTION}, config())
     assert seen == [QUESTION]
+
+
+def test_what_there_is_besides_text() -> None:
+    """Each kind of what is shown beside a question is counted, however much there is of it."""
+    page = {"type": "file", "file": {"file_id": "file-1"}}
+    question = question_of(HumanMessage([PICTURE, page, PICTURE, {"type": "text", "text": "?"}]))
+    assert question is not None
+    assert (question.text, question.attachments) == ("?", "file:1,image:2")
+
+
+def test_a_history_in_a_prompt() -> None:
+    """A history beside the question may be what a template has made of it."""
+    before = ChatPromptValue(messages=[HumanMessage("Hello"), AIMessage("Hi.")])
+    question = question_of({"question": QUESTION, "before": before})
+    assert question is not None
+    assert (question.text, question.history.tail) == (QUESTION, ("Hello", "Hi."))
+
+
+@pytest.mark.parametrize(("speaker", "is_question"), [("user", True), ("Moderator", False)])
+def test_a_message_of_any_speaker(speaker: str, is_question: bool) -> None:
+    """A message that names who speaks is the user's where that is the user."""
+    messages = [HumanMessage("Hello"), ChatMessage(content=QUESTION, role=speaker)]
+    question = question_of(messages)
+    assert question is not None
+    assert question.text == (QUESTION if is_question else "Hello")
+
+
+def test_messages_of_nobody() -> None:
+    """Where neither the user nor a model speaks, there is no answer."""
+    assert reply_of([SystemMessage("Be kind.")], Known()) is None
+
+
+def test_a_pair_with_a_picture() -> None:
+    """What a pair says may be in parts, as in a message."""
+    question = question_of([("user", [{"type": "text", "text": QUESTION}, PICTURE])])
+    assert question is not None
+    assert (question.text, question.attachments) == (QUESTION, "image:1")

@@ -487,3 +487,28 @@ async def test_a_stop_that_shows_nothing(sink: Sink) -> None:
         "msg-1",
         "interrupt",
     )
+
+
+async def test_breakpoint_long_before_the_next_model(sink: Sink) -> None:
+    """A graph that stood before a tool goes on in its turn, however many steps lie between."""
+
+    def act(_: Any) -> Any:
+        return {"messages": [ToolMessage("It rains.", tool_call_id="call-weather")]}
+
+    nodes = (
+        lambda state: {"messages": [Scripted(rule=calls("weather")).invoke(state["messages"])]},
+        act,
+        *[lambda _: {"messages": []}] * 3,
+        lambda _: {"messages": [model().invoke("Write it up")]},
+    )
+    compiled = {"checkpointer": MemorySaver(), "interrupt_before": ["node-1"]}
+    graph = line_of(*nodes, compiled=compiled)
+    await drive("invoke", graph, {"messages": [("user", QUESTION)]}, config())
+    await drive("invoke", graph, None, config())
+    assert brief(sink) == [
+        [
+            ("Prompt", QUESTION, None, None, None),
+            ("Tool call", None, "weather", None, None),
+            ("Generation", ANSWER, None, "ok", None),
+        ]
+    ]

@@ -7,10 +7,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from langchain_core.runnables import RunnableGenerator, RunnableLambda
+from langchain_core.callbacks import CallbackManager
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig, RunnableGenerator, RunnableLambda
+from langchain_core.tools import tool
 
 from tests.langchain.chains import GIVEN, MESSAGE, QUESTION, TEMPLATE, WORDS, model
 from tests.langchain.driving import (
@@ -27,6 +33,7 @@ from tests.langchain.driving import (
 )
 from tests.langchain.lines import line_of
 from trubrics_instrument import TrubricsCallbackHandler
+from trubrics_instrument.langchain import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,4 +229,38 @@ async def test_failed_last_step(name: str, kind: str, granularity: str, sink: Si
     del stream
     await let_go()
     assert turns_told(sink) == [told_as(name, granularity, FAILED)]
+    assert_nothing_left()
+
+
+def test_dropped_by_who_told_of_it(sink: Sink) -> None:
+    """A model that the app itself tells of, and then drops, ends as one that is cancelled does."""
+    manager = CallbackManager.configure([TrubricsCallbackHandler("ada", thread_id="t-1")])
+    manager.on_chat_model_start({}, [[HumanMessage(QUESTION)]])
+    told = [(one["event"], one.get("status")) for [*turn] in turns_told(sink) for one in turn]
+    assert told == [("Prompt", None), ("Generation", "incomplete")]
+    assert_nothing_left()
+
+
+def test_a_tool_that_outlives_its_turn(sink: Sink) -> None:
+    """A tool that still runs when its turn ends is told as unfinished, and not once more later."""
+    may_end = threading.Event()
+
+    @tool
+    def look(x: str) -> str:
+        """Look."""
+        assert may_end.wait(10)
+        return x
+
+    def answer(asked: str, config: RunnableConfig) -> str:
+        said = str(model().invoke(asked).content)
+        pool.submit(look.invoke, {"x": "1"}, config)
+        while runs.count() < 2:  # the root, and the tool
+            time.sleep(0.001)
+        return said
+
+    with ThreadPoolExecutor(1) as pool:
+        RunnableLambda(answer).invoke(QUESTION, config())
+        may_end.set()
+    [[_, used, _]] = turns_told(sink)
+    assert (used["tool_name"], used["status"]) == ("look", "incomplete")
     assert_nothing_left()

@@ -145,3 +145,46 @@ def test_before_import(sink: Sink) -> None:
     done = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert users(sink) == ["ada"]
+
+
+def test_an_impossible_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does a variable, where `configure()` was not called: nothing is on then."""
+    monkeypatch.setenv("TRUBRICS_SAMPLE_RATE", "often")
+    with pytest.raises(ValueError, match="TRUBRICS_SAMPLE_RATE"):
+        patch_langchain()
+
+
+async def test_undone_for_a_manager_that_is_kept(sink: Sink) -> None:
+    """Undone, nothing more begins, though the app has kept what LangChain made before."""
+    with patch_langchain("ada", thread_id="t"):
+        kept = CallbackManager.configure()
+    chain().invoke(GIVEN, {"callbacks": kept})
+    model().invoke(QUESTION, {"callbacks": kept})
+    assert users(sink) == []
+    assert_nothing_left()
+
+
+TWICE_BEFORE_IMPORT = """
+import sys
+from trubrics_instrument import configure, flush, patch_langchain, unpatch_langchain
+configure(host=sys.argv[1], spool="off")
+patch_langchain("ada", thread_id="t")
+patch_langchain("bob", thread_id="t")
+if "undone" in sys.argv:
+    unpatch_langchain()
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+model = FakeListChatModel(responses=["Yes."])
+model.invoke("On time?")
+unpatch_langchain()
+model.invoke("And the train?")
+assert flush(5)
+"""
+
+
+@pytest.mark.parametrize("how", ["undone", "twice"])
+def test_twice_before_import(how: str, sink: Sink) -> None:
+    """Before it is imported too, the last one counts, and nothing is left of it once undone."""
+    command = [sys.executable, "-W", "error", "-c", TWICE_BEFORE_IMPORT, sink.host, how]
+    done = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert users(sink) == ([] if how == "undone" else ["bob"])

@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 
 from tests.langchain.driving import assert_nothing_left
+from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument._base import shield
@@ -282,3 +283,37 @@ def test_any_key_in_the_metadata(events: Events) -> None:
     (RunnableLambda(lambda one: one) | model("Yes.")).invoke("On time?", config)
     assert answers(events) == ["Yes."]
     assert events.one("Prompt").get("plan") == "b"
+
+
+def test_answers_that_the_app_gives_again(events: Events) -> None:
+    """Of answers that were told before, all still in the state, the answer is the latest."""
+    canned = {"Open?": {"answer": "At 7."}, "Closed?": {"text": "At 9."}}
+
+    def answer(state: Any) -> Any:
+        model("A topic.").invoke("Sort it")
+        return canned[state["question"]]
+
+    kept = line_of(answer, state=Canned, compiled={"checkpointer": memory.MemorySaver()})
+    for asked in ("Open?", "Closed?", "Closed?"):
+        kept.invoke({"question": asked}, HANDLED)
+    assert answers(events) == ["At 7.", "At 9.", "At 9."]
+
+
+class Canned(TypedDict, total=False):
+    """A state whose answers have several names."""
+
+    question: str
+    answer: str
+    text: str
+
+
+def test_a_worker_that_reports_in_a_list(events: Events) -> None:
+    """The same where a chain returns the messages themselves."""
+
+    def work(asked: str) -> list[HumanMessage]:
+        said = HumanMessage(str(model("At nine.").invoke(asked).content), name="worker")
+        Scripted(rule=calls("route")).invoke([said])
+        return [said]
+
+    RunnableLambda(work).invoke("When?", HANDLED)
+    assert answers(events) == ["At nine."]

@@ -272,3 +272,12 @@ async def test_what_a_turn_of_several_models_cost(second: str, cost: bool, sink:
     ((_, answer),) = turns_told(sink)
     assert ("cost_usd" in answer) is cost
     assert answer["model_calls"] == 2
+
+
+async def test_any_run_id(sink: Sink) -> None:
+    """A run id that is no UUID, and cannot be watched, names its run all the same."""
+    about: Any = {**handler(), "run_id": "run-1"}
+    chain().invoke(GIVEN, about)
+    turns_told(sink)
+    assert [one["properties"]["$prompt_id"] for one in sink.events] == ["run-1"] * 2
+    assert_nothing_left()

@@ -99,9 +99,8 @@ class ModelRun:
         if self._call is not None:
             self._tell(self._call, answer, error, cached=cached)
         if self.turn is not None:
-            unknown = result is None and error is not None and not self._pieces
-            known = None if unknown else self._known(answer)
-            self.turn.model_ended(self.key, answer.usage, known)
+            failed = error is not None and not answer.choices  # it has said nothing
+            self.turn.model_ended(self.key, answer.usage, self._known(answer), failed=failed)
 
     def _read(self, result: Any) -> tuple[Answer, bool]:
         with shield("reading the answer"):

@@ -50,10 +50,9 @@ class Models:
         self._asked.append(key)
         self._names.add(name)
 
-    def answered(self, usage: Usage | None, answer: ModelAnswer | None) -> None:
+    def answered(self, usage: Usage, answer: ModelAnswer | None) -> None:
         """Take note of what is known of an answer."""
-        if usage is not None:
-            self.usages.append(usage)
+        self.usages.append(usage)
         if answer is not None:
             self.answers.append(answer)
 

@@ -167,13 +167,13 @@ def _history_beside(fields: Mapping[str, Any], asked: str | None) -> History:
     for name, value in fields.items():
         messages = messages_in(value)
         if messages:
-            return _before(messages)
+            return _before(messages, asked)
         if "history" in str(name) and value is not None:  # else pairs may be anything
             exchanges = [each(one) for one in each(value) if _is_exchange(one)]
             speakers = ("human", "ai")
             told = [pair for one in exchanges for pair in zip(speakers, one, strict=True)]
             if told or not value:
-                return _before(told) if told else History(asked, begins=True)
+                return _before(told, asked)
     return NO_HISTORY
 
 
@@ -183,9 +183,11 @@ def _is_exchange(value: Any) -> bool:
     return len(texts) == len(("human", "ai")) == len(each(value)) and role(value) is None
 
 
-def _before(messages: Sequence[Any]) -> History:
-    """Return a history that ends before the question."""
-    return _history([*messages, ("human", "")], len(messages))
+def _before(messages: Sequence[Any], asked: str | None) -> History:
+    """Return a history that ends before the question, which an app may have put there already."""
+    if messages and role(messages[-1]) == "human" and said(messages[-1]) == asked:
+        return _history(messages, len(messages) - 1)
+    return _history([*messages, ("human", asked or "")], len(messages))
 
 
 def _history(messages: Sequence[Any], asked_at: int) -> History:

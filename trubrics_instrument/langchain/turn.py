@@ -89,14 +89,15 @@ class RunTurn:
         if not self._asking.late:
             self._tell_prompt()
 
-    def model_ended(self, key: Hashable, usage: Usage | None, answer: ModelAnswer | None) -> None:
-        """Take note of a model's end, with what is known of it."""
-        self._models.answered(usage, answer)
-        if answer is not None:
-            if self._call is not None:
-                self._call.note(answer.properties(), answer.assistant())
-            self._tools.hosted(answer)
-            self._tell_tools()
+    def model_ended(
+        self, key: Hashable, usage: Usage, answer: ModelAnswer, *, failed: bool
+    ) -> None:
+        """Take note of a model's end; one that failed without a word has answered nothing."""
+        self._models.answered(usage, None if failed else answer)
+        if self._call is not None:
+            self._call.note(answer.properties(), answer.assistant())
+        self._tools.hosted(answer)
+        self._tell_tools()
         self._models.ended(key)
         self._finish_when_done()
 
