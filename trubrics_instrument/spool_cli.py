@@ -41,6 +41,11 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--yes", action="store_true", help="clear without asking")
     parser.add_argument(
+        "--any-key",
+        action="store_true",
+        help="send also, with TRUBRICS_API_KEY, what was tracked with another key for this host",
+    )
+    parser.add_argument(
         "--patience",
         metavar="SECONDS",
         type=float,
@@ -83,20 +88,25 @@ def _clear(found: list[Leftover], *, yes: bool) -> int:
 
 
 def _send(found: list[Leftover], config: _config.Config, args: argparse.Namespace) -> int:
-    """Send what waits for the configured host; the key of another one is not known here."""
+    """Send what waits for the configured host: the key of another one is not known here."""
     spool_dir = args.dir or config.spool_dir
     target = config.destination(api_key=None, host=None)
     ours = target and own_path(spool_dir, target.host, target.api_key)
     code = 0
     for each in found:
-        if target is None or each.path != ours:
+        if target is None or each.host != target.host:
             say(f"{_described(each)}: set TRUBRICS_HOST and TRUBRICS_API_KEY to send them.")
+            code = 1
+            continue
+        if each.path != ours and not args.any_key:
+            say(f"{_described(each)}, with another key: set that, or add --any-key.")
             code = 1
             continue
         options = SenderOptions(
             target.host,
             target.api_key,
             spool_dir=spool_dir,
+            spool_path=each.path,
             session=config.session,
             replay_spread_s=0.0,
             replay_gap_s=0.0,

@@ -246,6 +246,18 @@ def test_a_very_long_text_is_cut_and_can_be_read_in_full(server: Collector) -> N
     assert server.get("/events/1.txt").text == text
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "two batches"])
+def test_who_signs_in_has_the_conversation(together: bool, server: Collector) -> None:
+    """A conversation that somebody began as nobody is theirs once they have said who they are."""
+    first = _conversation("t-1", "What do you sell?", user_id="anon-1")
+    then = _conversation("t-1", "I am signed in.", user_id="zoe")
+    last = _conversation("t-1", "Thanks", user_id="anon-1")
+    for batch in [[*first, *then, *last]] if together else [first, then, last]:
+        assert server.post("publish_events", batch).status_code == 200
+    assert _titles(server.get("/threads?user=zoe").text) == ["What do you sell?"]
+    assert _titles(server.get("/threads?user=anon-1").text) == []
+
+
 def test_what_is_outside_of_conversations_is_on_the_users_page(talked: Collector) -> None:
     """An event such as a sign-in has no thread."""
     page = talked.get("/users/bob").text

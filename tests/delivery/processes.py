@@ -20,11 +20,12 @@ PATIENCE_S = 40.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: exit code, what it printed, and when, by `time.monotonic()`."""
+    """How a child ended: exit code, what it printed and logged, and when, by `time.monotonic()`."""
 
     code: int
     output: str
     at_s: float
+    errors: str
 
     @property
     def exit_took_s(self) -> float:
@@ -66,7 +67,7 @@ class Child:
         """Wait for its end; whatever it wrote to standard error shows in a failing test."""
         output, errors = self.process.communicate(timeout=PATIENCE_S)
         sys.stderr.write(errors)
-        return Ended(self.process.returncode, output, time.monotonic())
+        return Ended(self.process.returncode, output, time.monotonic(), errors)
 
 
 def run(program: str, server: FaultyServer, spool: str, spool_dir: Path) -> Ended:

@@ -161,6 +161,7 @@ def test_exit_with_a_host_in_trouble_keeps_everything(
         assert ended.code == 0
         assert ended.exit_took_s < 3.5 + 0.5, "its budget, and the interpreter's own end"
         assert not server.events
+        assert f"were not delivered to {server.url} (" in ended.errors
         if mood is None:
             server.up()
         server.mood = take

@@ -105,10 +105,25 @@ def test_send_without_the_key_says_what_is_missing(
     left: FaultyServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key is not on disk, so it must be given."""
-    monkeypatch.setenv("TRUBRICS_API_KEY", "another-key")
+    monkeypatch.delenv("TRUBRICS_HOST")
     with left:
         assert _run("send") == 1
         assert "set TRUBRICS_HOST and TRUBRICS_API_KEY" in capsys.readouterr().out
+
+
+def test_send_with_another_key_than_the_wrong_one(
+    left: FaultyServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was tracked with a wrong key goes with the right one, if it is said so."""
+    monkeypatch.setenv("TRUBRICS_API_KEY", "another-key")
+    with left:
+        left.mood = take
+        assert _run("send") == 1
+        assert "with another key: set that, or add --any-key" in capsys.readouterr().out
+        assert _run("send", "--any-key") == 0
+        assert Counter(left.numbers()) == Counter(range(COUNT))
+        assert _run() == 0
+        assert capsys.readouterr().out.endswith("No event waits on disk.\n")
 
 
 @pytest.mark.parametrize(("answer", "waiting"), [("y\n", 0), ("\n", COUNT)])

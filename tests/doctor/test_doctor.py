@@ -19,6 +19,7 @@ import trubrics_instrument
 from tests.homeless import be_homeless
 from tests.replies import json_reply, raw_reply
 from trubrics_instrument import _config, cli, collector
+from trubrics_instrument._delivery.spool_file import connect, spool_path
 from trubrics_instrument.doctor import Finding, report
 from trubrics_instrument.doctor import delivery as of_delivery
 from trubrics_instrument.doctor.delivery import delivery, send_test_event
@@ -159,7 +160,7 @@ def test_the_bounds_are_those_of_the_package() -> None:
         (422, "ok", None),
         (401, "wrong", "the key is not one of this host's: set TRUBRICS_API_KEY anew"),
         (503, "wrong", "it has trouble of its own; events wait until it is better"),
-        (405, "note", "try --send-test-event"),
+        (405, "wrong", "give the address before /publish_events as TRUBRICS_HOST"),
         (302, "wrong", "set TRUBRICS_HOST to https://app.trubrics.com/api/ingestion, or remove it"),
     ],
 )
@@ -169,6 +170,26 @@ def test_what_a_host_answers(server: Loopback, status: int, level: str, remedy: 
     server.always(json_reply({}, 422), path="/elsewhere")
     host = found(of_host(server.url), "host")
     assert (host.level, host.remedy) == (level, remedy)
+
+
+def test_a_host_that_wants_one_event_a_request(server: Loopback) -> None:
+    """It is as good as any other."""
+    server.always(json_reply({}, 404))
+    server.always(json_reply({}, 422), path="/publish_event")
+    assert found(of_host(server.url), "host").level == "ok"
+
+
+def test_what_waits_under_another_key(server: Loopback, tmp_path: Path) -> None:
+    """It does not go by itself, once a wrong key is corrected."""
+    server.always(json_reply({}, 422))
+    other = connect(spool_path(str(tmp_path), server.url, "wrong"), server.url)
+    other.execute("INSERT INTO event (id, key, body) VALUES (1, '', '{}')")
+    other.close()
+    findings = of_host(server.url, spool="auto", spool_dir=str(tmp_path))
+    assert [(one.level, one.remedy) for one in findings if one.check == "spool"] == [
+        ("ok", None),
+        ("note", "if that key was wrong: trubrics-instrument spool send --any-key"),
+    ]
 
 
 def test_a_page_that_answers_for_the_host(server: Loopback) -> None:

@@ -102,6 +102,17 @@ async def test_undo(sink: Sink) -> None:
     assert users(sink) == ["ada", "cleo"]
 
 
+async def test_a_block_inside(sink: Sink) -> None:
+    """After a block the patch is as it was before: on, for whom it was."""
+    patch_langchain("ada", thread_id="t")
+    with patch_langchain("bob", thread_id="t"):
+        chain().invoke(GIVEN)
+    chain().invoke(GIVEN)
+    unpatch_langchain()
+    chain().invoke(GIVEN)
+    assert users(sink) == ["bob", "ada"]
+
+
 async def test_undo_during_a_run(sink: Sink) -> None:
     """A run that is under way is told to its end."""
     patch = patch_langchain("ada", thread_id="t")

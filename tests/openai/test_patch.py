@@ -88,6 +88,21 @@ def test_undo(undo: str, sink: Sink, client: Any) -> None:
     assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
 
 
+def test_a_block_inside(sink: Sink, client: Any) -> None:
+    """After a block the patch is as it was before: on, for whom it was."""
+    ask = partial(client.chat.completions.create, **ASK)
+    patch_openai(user_id="ada")
+    with patch_openai(user_id="bob"):
+        ask()
+        with patch_openai(user_id="cleo"):
+            ask()
+        ask()
+    assert count_events(sink, ask) == 2
+    assert [one["user_id"] for one in sink.events[::2]] == ["bob", "cleo", "bob", "ada"]
+    unpatch_openai()
+    assert is_clean()
+
+
 def test_what_was_taken_before(sink: Sink, client: Any) -> None:
     """Bound methods, partials and raw wrappers from before the patch are seen, and silent after."""
     ways: list[Callable[[], object]] = [

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import requests
 
 SpoolMode = Literal["auto", "always", "strict", "off"]
@@ -54,6 +56,7 @@ class SenderOptions:
         max_batch: Most events in a request; the service takes 100.
         spool: When events go to disk: see `docs/explanation/delivery.md`.
         spool_dir: Where; None is the user's state directory.
+        spool_path: The file, instead of the one there for this host and key.
         on_drop: Called on a sender's thread with events that were given up, and the reason.
         session: The app's own `requests.Session` (proxies, certificates); copied, never shared.
         max_batch_bytes: A request's size, smaller once the host has answered 413.
@@ -79,6 +82,7 @@ class SenderOptions:
     max_batch: int = 100
     spool: SpoolMode = "auto"
     spool_dir: str | None = None
+    spool_path: Path | None = None
     on_drop: OnDrop | None = None
     session: requests.Session | None = None
     max_batch_bytes: int = MIB

@@ -254,3 +254,12 @@ class Run:
         self.tally.drop([event.body for event in lost], "undelivered_at_exit")
         if self.queue:
             self.tally.skip("stuck_at_exit", len(self.queue))
+        self._say_what_waits()
+
+    def _say_what_waits(self) -> None:
+        """Say it to who runs a short program, which ends before trouble is worth a line."""
+        waiting = self.keeper.parked()
+        if waiting:
+            text = "%d events were not delivered to %s (%s): they wait on disk for the next run."
+            why = self.tally.read()[2] or "no answer"
+            self.tally.say(logging.WARNING, "trouble", text, waiting, self._options.host, why)

@@ -85,7 +85,8 @@ class SpoolFile:
     """
 
     def __init__(self, options: SenderOptions, tally: Tally, *, usable: bool) -> None:
-        self.path = spool_path(options.spool_dir, options.host, options.api_key)
+        own = spool_path(options.spool_dir, options.host, options.api_key)
+        self.path = options.spool_path or own
         self.openings = 0
         self._options = options
         self._tally = tally

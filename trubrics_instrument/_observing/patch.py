@@ -60,10 +60,14 @@ class Patch:
         self._points = points
         self._placed: list[_Placed] = []
         self._on = False
+        # What was on before the last `put_on`, and around each block.
+        self._before: Any = None
+        self._around: list[Any] = []
         # Held while nothing is imported: whoever imports a module waits for it, to patch that.
         self._lock = threading.RLock()
 
     def __enter__(self) -> Patch:
+        self._around.append(self._before)
         return self
 
     def __exit__(
@@ -72,7 +76,11 @@ class Patch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.undo()
+        around = self._around.pop() if self._around else None
+        if around is None:
+            self.undo()
+        else:
+            self._stay_on(around)
 
     @property
     def active(self) -> bool:
@@ -82,6 +90,7 @@ class Patch:
     def put_on(self, observer: Observer) -> None:
         """Wrap each point once, now or when its module is imported, for this observer."""
         with self._lock:
+            self._before = self.observer if self._on else None
             self.observer = observer
             self._on = True
         for module in dict.fromkeys(point.module for point in self._points):
@@ -90,6 +99,10 @@ class Patch:
                     self._wrap(module, importlib.import_module(module))
             else:
                 wrapt.register_post_import_hook(self._imported, module)
+
+    def _stay_on(self, before: Any) -> None:
+        """Be as it was around a block, where it was on already."""
+        self.observer = before
 
     def undo(self) -> None:
         """Take it off; twice is as good as once.
@@ -122,7 +135,7 @@ class Patch:
         with self._lock:
             for point in self._points:
                 if self._on and point.module == name:
-                    with shield(f"patching {point.path}"):
+                    with shield(f"patching {name}"):  # said once: too old, or nobody's we know
                         self._wrap_one(module, point)
 
     def _wrap_one(self, module: Any, point: PatchPoint) -> None:

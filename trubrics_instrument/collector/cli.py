@@ -31,7 +31,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "collector",
         help="see your own conversations: the ingestion API and its pages, on this machine",
-        description="Take events as Trubrics does, keep them in a file, and show them as pages.",
+        description="Take events as Trubrics does, keep them in a file, and show them as pages. "
+        f"Where other machines can reach it, its pages want a password: {PASSWORD_VARIABLE}, "
+        "or one that it makes up and prints.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
@@ -41,7 +43,11 @@ def add_parser(subparsers: Subparsers) -> None:
         help="port to listen on, 0 for a free one (%(default)s)",
     )
     _add_db(parser, default_db())
-    parser.add_argument("--api-key", metavar="KEY", help="take events only with this key")
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="take events only with this key; needed where other machines can reach --host",
+    )
     parser.add_argument(
         "--retention", metavar="AGE", help="delete events older than this, as in 30d or 12h"
     )
@@ -75,7 +81,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     from argparse import SUPPRESS  # noqa: PLC0415 - the program that calls this has it already
 
     commands = parser.add_subparsers(title="instead of serving", metavar="COMMAND")
-    export = commands.add_parser("export", help="write what was collected to standard output")
+    export = _described(commands, "export", "write what was collected to standard output")
     export.add_argument(
         "--format",
         choices=("jsonl", "csv"),
@@ -84,9 +90,9 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     )
     export.add_argument("--user", default="", help="only this user's events")
     export.add_argument("--since", default="", help="only from this day on, as 2026-11-22")
-    taking = commands.add_parser("import", help="take in JSON Lines, as export writes them")
+    taking = _described(commands, "import", "take in JSON Lines, as export writes them")
     taking.add_argument("file", type=Path, help="file of JSON Lines")
-    forward = commands.add_parser("forward", help="deliver what was collected to Trubrics")
+    forward = _described(commands, "forward", "deliver what was collected to Trubrics")
     forward.add_argument(
         "--to-trubrics",
         action="store_true",
@@ -101,7 +107,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
         default="",
         help="what to do with events that were on their way when an earlier run was cut off",
     )
-    delete = commands.add_parser("delete-user", help="delete every event of a user")
+    delete = _described(commands, "delete-user", "delete every event of a user")
     delete.add_argument("user", help="the user's id")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     for command in (export, taking, forward, delete):
@@ -110,6 +116,10 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     taking.set_defaults(run=_command("import_events"))
     forward.set_defaults(run=_command("forward_events"))
     delete.set_defaults(run=_command("delete_events"))
+
+
+def _described(commands: Subparsers, name: str, what: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=what, description=f"{what.capitalize()}.")
 
 
 class _Run(Protocol):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 TITLE_CHARS = 160
+_ANONYMOUS = "anon-"
 _AT = {name: index for index, name in enumerate(MEASURES)}
 _COUNTED_KINDS = {
     kinds.PROMPT: _AT["prompts"],
@@ -50,6 +51,8 @@ _ADD_TO_THREAD = _upsert(
     "threads",
     ("thread_id",),
     "user_id, assistant_id, title, first_at, last_at",
+    # Who signs in during a conversation is whose it is.
+    "user_id = CASE WHEN user_id LIKE 'anon-%' THEN excluded.user_id ELSE user_id END, "
     "assistant_id = coalesce(excluded.assistant_id, assistant_id), "
     "title = CASE WHEN excluded.first_at < first_at THEN coalesce(excluded.title, title) "
     "ELSE coalesce(title, excluded.title) END, " + _SPAN,
@@ -203,6 +206,8 @@ class _Group:
             self.first_at = timestamp
         elif timestamp > self.last_at:
             self.last_at = timestamp
+        if self.user_id.startswith(_ANONYMOUS):
+            self.user_id = row.user_id
         _increase(self.measures, measures)
         self._assistant_id = row.assistant_id or self._assistant_id
         if row.kind == kinds.PROMPT and row.text:

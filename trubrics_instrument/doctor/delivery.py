@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ import requests
 from trubrics_instrument import _config, _public
 from trubrics_instrument._base.folders import is_there
 from trubrics_instrument._base.hosts import TRUBRICS_HOST, is_loopback, is_page, proxies_to
+from trubrics_instrument._delivery.leftovers import leftovers
 from trubrics_instrument._delivery.spool_file import directory, spool_path
 from trubrics_instrument._delivery.transport import own_session
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
@@ -27,7 +28,7 @@ _TIMEOUT_S = 5.0
 _FLUSH_S = 15.0
 _OK, _CLIENT_ERROR, _SERVER_ERROR = 200, 400, 500
 _UNAUTHORIZED = (401, 403)
-_WANTS_EVENTS = (400, 422)  # what an empty array deserves
+_WANTS_EVENTS = (400, 422)  # what an empty body deserves
 _NO_SUCH_ENDPOINT = (404, 405)
 _RIGHT_HOST = f"set TRUBRICS_HOST to {TRUBRICS_HOST}, or remove it"
 TEST_EVENT = "Test event"
@@ -44,6 +45,7 @@ def delivery(config: Config) -> Iterator[Finding]:
     if target is not None:
         yield _host(target, config.session)
         yield _spool(config, target)
+        yield from _other_spools(config, target)
 
 
 def send_test_event() -> Finding:
@@ -84,18 +86,12 @@ def _key(config: Config) -> Finding:
 
 
 def _host(target: Destination, session: requests.Session | None) -> Finding:
-    """Ask as the sender does, with an empty array, which changes nothing, whatever the answer."""
-    headers = {"x-api-key": target.api_key} if target.api_key else {}
+    """Ask as the sender does, with nothing, which changes nothing, whatever the answer."""
     try:
         with closing(own_session(session)) as own:
-            answer = own.post(
-                f"{target.host}/publish_events",
-                json=[],
-                headers=headers,
-                timeout=_TIMEOUT_S,
-                allow_redirects=False,
-                proxies=proxies_to(target.host),
-            )
+            answer = _answer(own, target, "publish_events", [])
+            if answer.status_code in _NO_SUCH_ENDPOINT:  # it may want one event a request
+                answer = _answer(own, target, "publish_event", {})
     except requests.RequestException as error:
         return _unreachable(target, error)
     if answer.ok and is_page(answer.headers.get("Content-Type", ""), answer.content):
@@ -104,12 +100,25 @@ def _host(target: Destination, session: requests.Session | None) -> Finding:
     return _answered(target, answer.status_code)
 
 
+def _answer(
+    session: requests.Session, target: Destination, endpoint: str, nothing: object
+) -> requests.Response:
+    return session.post(
+        f"{target.host}/{endpoint}",
+        json=nothing,
+        headers={"x-api-key": target.api_key} if target.api_key else {},
+        timeout=_TIMEOUT_S,
+        allow_redirects=False,
+        proxies=proxies_to(target.host),
+    )
+
+
 def _unreachable(target: Destination, error: requests.RequestException) -> Finding:
     remedy = "check the network and the proxy; events wait on disk until it answers"
-    if is_loopback(target.host):
+    if is_loopback(target.host) and not isinstance(error, requests.exceptions.SSLError):
         remedy = "start trubrics-instrument collector"
     elif isinstance(error, requests.exceptions.SSLError):
-        remedy = "check the certificates: REQUESTS_CA_BUNDLE, or configure(session=...)"
+        remedy = "is it https, and with a known certificate? See REQUESTS_CA_BUNDLE"
     return wrong("host", f"{target.host} cannot be reached ({type(error).__name__})", remedy)
 
 
@@ -120,7 +129,7 @@ def _answered(target: Destination, status: int) -> Finding:
     if status >= _SERVER_ERROR:
         return wrong("host", said, "it has trouble of its own; events wait until it is better")
     if status in _NO_SUCH_ENDPOINT:
-        return note("host", f"{said}, and may want one event a request", "try --send-test-event")
+        return wrong("host", said, "give the address before /publish_events as TRUBRICS_HOST")
     if not (status in _WANTS_EVENTS or _OK <= status < _OK + 100):
         return wrong("host", said, _RIGHT_HOST)
     plain = urlsplit(target.host).scheme == "http" and not is_loopback(target.host)
@@ -140,6 +149,18 @@ def _spool(config: Config, target: Destination) -> Finding:
         remedy = "they go when an app runs and the host answers"
         return note("spool", f"{waiting} events wait in {folder}", remedy)
     return ok("spool", f"empty, in {folder}")
+
+
+def _other_spools(config: Config, target: Destination) -> Iterator[Finding]:
+    """Yield what waits for the same host under another key: it does not go by itself."""
+    own = spool_path(config.spool_dir, target.host, target.api_key)
+    with suppress(OSError):
+        found = leftovers(config.spool_dir)
+        others = [one for one in found if one.path != own and one.host == target.host]
+        waiting = sum(one.events for one in others)
+        if waiting:
+            remedy = "if that key was wrong: trubrics-instrument spool send --any-key"
+            yield note("spool", f"{waiting} events wait that were tracked with another key", remedy)
 
 
 def _is_writable(folder: Path) -> bool:

@@ -41,7 +41,8 @@ def patch_langchain(
     changes what it was told.
 
     Returns:
-        The patch: `undo()` takes it off, and so does leaving it as a context manager.
+        The patch: `undo()` takes it off. As a context manager it is on in the block, and after it
+        as it was before.
 
     Raises:
         ValueError: An unknown granularity, an impossible key, `api_key` or `host`, or a
@@ -51,7 +52,6 @@ def patch_langchain(
     observer = observer_of(user_id, thread_id, assistant_id, properties, api_key=api_key, host=host)
     settings = settings_of(observer, granularity, input_key, output_key)
     patch: HandlerPatch = _runtime.state().patches.setdefault("langchain", HandlerPatch())
-    patch.undo()
     patch.register(settings)
     return patch
 
@@ -77,13 +77,18 @@ class HandlerPatch(Patch):
         self._hook: Any = None
 
     def register(self, settings: Settings) -> None:
-        """Give every run from now on a handler of these settings."""
+        """Give every run from now on a handler of these settings, instead of the one before."""
+        self._before = self._settings if self._on else None
+        self.undo()
         self._settings = settings
         self._on = True
         if _HOOKS in sys.modules:
             self._register(sys.modules[_HOOKS])
         else:
             wrapt.register_post_import_hook(self._imported, _HOOKS)
+
+    def _stay_on(self, before: Settings) -> None:
+        self.register(before)
 
     def undo(self) -> None:
         """Take it off; runs that are under way are still told to their end."""

@@ -57,7 +57,8 @@ def patch_openai(
         host: Another ingestion API, instead of `configure()`'s.
 
     Returns:
-        The patch: `undo()` takes it off, and so does leaving it as a context manager.
+        The patch: `undo()` takes it off. As a context manager it is on in the block, and after it
+        as it was before.
 
     Raises:
         ValueError: Impossible properties, an impossible `api_key` or `host`, or a `TRUBRICS_…`
