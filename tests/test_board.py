@@ -265,3 +265,35 @@ def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         state = _runtime.start(_config.build(dict(os.environ), settings))
         assert (state.threads.board is not None) is shares
     assert _runtime.start(_config.build({}, {})).threads.board is None
+
+
+def test_the_very_first_entry() -> None:
+    """What is noted where the memory begins is there like all else."""
+    board = Board(bytearray(BOARD_BYTES))
+    first = BOARD_BYTES  # a multiple of the number of buckets
+    board.put([first], ONE)
+    assert board.get(first) == ONE
+
+
+NAMES = """
+from trubrics_instrument._conversations.trail import History, Trail, name_of_answer, name_of_turn
+history = History("Hi", tail=("Hi", "Hello"), answer_id="msg_1")
+trail = Trail("ada", history, "Why?", "Documents. Why?")
+print(name_of_answer("resp_1"), name_of_turn(("call", "call_1"), "Why?"))
+print(trail.names(), trail.name_by_id(), trail.question_name(), trail.names_after(7, "msg_2"))
+"""
+
+
+def test_names_are_the_same_in_every_process() -> None:
+    """Python salts the hash of a text in each process, so no name is made of one."""
+    named = {
+        subprocess.run(
+            [sys.executable, "-c", NAMES],
+            env={**os.environ, "PYTHONHASHSEED": salt},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        ).stdout
+        for salt in ("1", "2")
+    }
+    assert len(named) == 1

@@ -548,3 +548,11 @@ def test_functions_that_return_a_generator(way: str, function: Any) -> None:
     for step in around():
         assert step == ("ada", None)
         assert who() == (None, None)
+
+
+def test_the_last_turn_of_the_context_around() -> None:
+    """In a context in which no model was called yet, the last turn is that of the one around it."""
+    with context(user_id="ada"):
+        scope.note_turn("a turn")
+        with context(thread_id="b"):
+            assert scope.last_turn() == "a turn"

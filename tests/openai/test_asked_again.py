@@ -14,7 +14,8 @@ from responses_wire import response_object
 
 from tests.openai.asking import client_of, needs
 from tests.replies import chat_stream, error_reply, json_reply, raw_reply
-from trubrics_instrument import context, patch_openai
+from trubrics_instrument import _runtime, context, patch_openai
+from trubrics_instrument._conversations.trail import number_of
 from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
@@ -394,3 +395,74 @@ def test_put_anew_in_another_request(events: Events, server: Loopback) -> None:
         Context().run(step, "12:01", call["choices"][0]["message"], result)
     assert questions(events) == [("Weather?", "Sunny.")]
     assert events.one("Generation").get("model_calls") == 2
+
+
+def test_two_that_failed_alike(events: Events, server: Loopback) -> None:
+    """Of two messages that failed with the same words, an answer to one leaves the other open."""
+    server.script(error_reply(500), error_reply(500), said("One.", "c1"), said("Two.", "c2"))
+    with client_of(server, "sync") as client:
+        for prompt_id in ("m-1", "m-2", "m-1", None):
+            with context(prompt_id=prompt_id):
+                ask(client, user("Hi"))
+    assert [(one.event, one.prompt_id) for one in events] == [
+        ("Prompt", "m-1"),
+        ("Generation failed", "m-1"),
+        ("Prompt", "m-2"),
+        ("Generation failed", "m-2"),
+        ("Generation", "m-1"),
+        ("Generation", "m-2"),
+    ]
+
+
+def test_behind_its_whole_answer(events: Events, server: Loopback) -> None:
+    """A question whose answer was whole, and stands behind it, is asked for another answer."""
+    server.script(said("One.", "c1"), said("Two.", "c2"), said("Zwei.", "c3"))
+    asked = [user("One?"), assistant("One."), user("Two?")]
+    with client_of(server, "sync") as client:
+        ask(client, asked[0])
+        ask(client, *asked)
+        ask(client, *asked, assistant("Two."))
+    assert questions(events) == [("One?", "One."), ("Two?", "Zwei.")]
+    assert events[-1].get("regenerated") is True
+
+
+def test_the_same_words_behind_a_cut_answer(events: Events, server: Loopback) -> None:
+    """What is said again behind a half answer, which stays in the history, is said once more."""
+    server.script(chat_stream([*chat_chunks("Half of")[:2]]), said("Sure.", "c2"))
+    with client_of(server, "sync") as client:
+        with client.chat.completions.create(
+            model="m", messages=[user("Go on")], stream=True
+        ) as stream:
+            next(stream)
+            next(stream)
+        half = events.one("Generation", status="incomplete").text
+        assert half
+        ask(client, user("Go on"), assistant(half), user("Go on"))
+    assert questions(events) == [("Go on", half), ("Go on", "Sure.")]
+    assert len({one.thread_id for one in events}) == 1
+
+
+def test_results_of_the_question_before(events: Events, server: Loopback) -> None:
+    """Where two calls of tools have one id, the results are those of the question before them."""
+    call = chat_completion(Answer(tool_calls=(ToolCall("look", "{}", "call_0"),)))
+    results = [
+        call["choices"][0]["message"],
+        {"role": "tool", "tool_call_id": "call_0", "content": "sun"},
+    ]
+    server.script(json_reply(call), json_reply(call), said("For one."))
+    with client_of(server, "sync") as client:
+        ask(client, user("One?"))
+        ask(client, user("Two?"))
+        ask(client, user("One?"), *results)
+    assert questions(events) == [("One?", "For one."), ("Two?", None)]
+
+
+def test_an_answer_by_its_words(events: Events, server: Loopback) -> None:
+    """Who knows nothing but the words of an answer and its conversation, as a UI, finds it."""
+    server.script(said("Yes."), said("No.", "c2"))
+    with client_of(server, "sync") as client:
+        ask(client, user("Open?"))
+        ask(client, user("Closed?"))
+    found = [_runtime.state().turns.answer_with(one.thread_id, number_of("Yes.")) for one in events]
+    ids = [told and told.generation_id for told in found]
+    assert ids == ["c1", "c1", None, None]

@@ -14,6 +14,8 @@ from tests.openai.asking import client_of
 from tests.replies import json_reply
 from tests.told import told
 from trubrics_instrument import context, patch_openai
+from trubrics_instrument._conversations.threads import Threads
+from trubrics_instrument._conversations.trail import History, Trail
 from trubrics_instrument._observing import conversation
 
 if TYPE_CHECKING:
@@ -262,3 +264,12 @@ def test_users_at_the_same_time(sink: Sink, server: Loopback) -> None:
 def _answer(request: Request) -> Reply:
     question = request.json["messages"][-1]["content"]
     return json_reply(chat_completion(Answer(f"About {question}", usage=None)))
+
+
+def test_questions_after_one_greeting_are_not_all_kept() -> None:
+    """However many are asked on top of examples, the last few are all that is remembered."""
+    threads = Threads()
+    for number in range(100):
+        history = History("Hi", tail=("Hi", "How can I help?"))
+        threads.open(Trail("ada", history, f"Question {number}?"))
+    assert max(map(len, threads._unanswered.latest())) <= 3

@@ -131,6 +131,15 @@ def test_bad_ids(client: Any, sink: Sink) -> None:
     assert sink.wait_for(4)[3]["user_id"] == "fallback"
 
 
+@pytest.mark.parametrize("kind", ["trubrics_", ""], ids=["own", "usual"])
+def test_numbers_in_metadata(kind: str, client: Any, sink: Sink) -> None:
+    """So does one with which the request itself says who asks, and where."""
+    patch_openai()
+    metadata = {f"{kind}user_id": 7, f"{kind}thread_id": 8}
+    client.chat.completions.create(model="m", messages=QUESTION, extra_body={"metadata": metadata})
+    assert who(sink) == ("7", "8")
+
+
 async def nobody_awaits() -> str:
     """Return a user, as a coroutine that nobody awaits."""
     return "ada"

@@ -368,3 +368,28 @@ async def test_a_background_answer_in_a_raw_response(
     await close_client(client)
     told = [("Generation", "All trams run.")] if read else []
     assert [(one.event, one.text) for one in events] == [("Prompt", "Do they run?"), *told]
+
+
+@needs("responses")
+@pytest.mark.parametrize("kind", ["refusal", "audio.transcript"])
+async def test_what_is_no_plain_text(kind: str, events: Events, server: Loopback) -> None:
+    """What came of a refusal, or of what is spoken, is told where the stream breaks off."""
+    whole = response_events(Answer("No, never"))
+    kinds = [{**one, "type": one["type"].replace("output_text", kind)} for one in whole]
+    end = next(at for at, one in enumerate(kinds) if one["type"] == f"response.{kind}.done")
+    server.script(response_stream(kinds[:end]))
+    client = client_of(server, "sync")
+    assert list(client.responses.create(model="m", input="Hi", stream=True))
+    client.close()
+    assert events.one("Generation", status="incomplete").text == "No, never"
+
+
+@needs("responses")
+async def test_a_stream_whose_beginning_is_missing(events: Events, server: Loopback) -> None:
+    """Where a response goes on with "in progress", that names it, too."""
+    server.script(response_stream(response_events(Answer("Half of it", id="resp_7"))[1:6]))
+    client = client_of(server, "sync")
+    assert list(client.responses.create(model="m", input="Hi", stream=True))
+    client.close()
+    left = events.one("Generation", status="incomplete")
+    assert (left.generation_id, left.get("response_model")) == ("resp_7", Answer("").model)

@@ -16,12 +16,14 @@ import openai
 import pytest
 import wrapt
 from openai._models import FinalRequestOptions
+from openai.types.chat import ChatCompletionChunk
 from openai_wire import chat_chunks, chat_completion
 
 from tests.openai.asking import MODES, Mode, client_of, close_client, settled
 from tests.replies import chat_stream, json_reply
 from trubrics_instrument import _public, context, patch_openai, suppress, unpatch_openai
 from trubrics_instrument._base import shield
+from trubrics_instrument._base.wrapper import around
 from trubrics_instrument._observing.observer import Observer
 from trubrics_instrument._observing.patch import Patch, PatchPoint
 from trubrics_instrument.providers.openai import _request
@@ -164,6 +166,17 @@ async def test_the_provider_of_an_address_in_full(mode: Mode, sink: Sink, server
     await settled(client.post(f"{server.base_url}/chat/completions", body=ASK, cast_to=object))
     await close_client(client)
     assert [one["properties"]["provider"] for one in sink.wait_for(2)] == ["127.0.0.1"] * 2
+
+
+def test_a_stream_that_only_the_app_knows_of(sink: Sink, server: Loopback) -> None:
+    """An app that posts by itself may say to the SDK alone that the answer is a stream."""
+    patch_openai()
+    server.script(chat_stream(chat_chunks("Hello")))
+    kind: Any = openai.Stream[ChatCompletionChunk]
+    with client_of(server, "sync") as client:
+        asked = {"body": ASK, "cast_to": ChatCompletionChunk, "stream": True, "stream_cls": kind}
+        assert list(client.post("/chat/completions", **asked))
+    assert [event["properties"].get("stream") for event in sink.wait_for(2)] == [True, True]
 
 
 def test_the_apps_own_options(sink: Sink, client: Any) -> None:
@@ -344,6 +357,30 @@ def test_a_stand_in_for_what_is_inherited(sink: Sink, client: Any) -> None:
         patch = patch_openai()
         patch.undo()
     assert count_events(sink, ask) == 0
+
+
+def test_a_class_that_borrows_the_method() -> None:
+    """To what is no client of the SDK's, its method says what it said before."""
+
+    def refusal() -> str:
+        class Borrower:
+            request: Any = openai.OpenAI.request
+
+        with pytest.raises(AttributeError) as refused:
+            Borrower().request(dict, FinalRequestOptions(method="get", url="/models"))
+        return str(refused.value)
+
+    before = refusal()
+    patch_openai()
+    assert refusal() == before
+
+
+def test_nothing_is_imported_to_be_patched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the app has not imported may stay so."""
+    (tmp_path / "never_wanted.py").write_text("def ask(): ...")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    Patch([PatchPoint("never_wanted", "ask", around(mock.Mock()))]).put_on(Observer())
+    assert "never_wanted" not in sys.modules
 
 
 def test_undone_while_somebody_stands_in(sink: Sink, client: Any) -> None:

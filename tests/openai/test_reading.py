@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
+from openai_wire import Answer, ToolCall, chat_chunks, chat_completion, completion_chunks
 from responses_wire import response_events, response_object
 
 from tests.openai.asking import client_of, needs
@@ -65,7 +66,13 @@ CHAT_QUESTIONS = [
         [user([TEXT, FILE, IMAGE])],
         {"$text": "What is this?", "attachments": "file:1,image:1"},
     ),
+    Case("kinds in order", [user([IMAGE, FILE])], {"attachments": "file:1,image:1"}),
     Case("no user", [SYSTEM], {"$text": "Be brief."}),
+    Case(
+        "no user, but others",
+        [SYSTEM, {"role": "developer", "content": "Be kind."}],
+        {"$text": "Be kind."},
+    ),
     Case("developer last", [HI, {"role": "developer", "content": "Be kind."}], {"$text": "Hi"}),
     Case("nothing", [], {}),
     Case("empty", [user("")], {}),
@@ -128,6 +135,11 @@ RESPONSES_QUESTIONS = [
         "stored prompt with variables",
         {"prompt": {"id": "pmpt_1", "variables": {"city": "Lyon", "day": "Monday"}}},
         {"$text": "city: Lyon\nday: Monday"},
+    ),
+    Case(
+        "stored prompt with an empty variable",
+        {"prompt": {"id": "pmpt_1", "variables": {"city": "Lyon", "day": ""}}},
+        {"$text": "Lyon"},
     ),
     Case(
         "stored prompt and input",
@@ -225,6 +237,11 @@ CHAT_ANSWERS = [
         [generation(**{"$text": "Yes"})],
     ),
     Case(
+        "content parts that are no text",
+        chat({"content": [{"type": "reasoning", "text": "Hm"}, {"type": "text", "text": "Yes"}]}),
+        [generation(**{"$text": "Yes"})],
+    ),
+    Case(
         "reasoning of a compatible host",
         chat({"content": "Yes", "reasoning_content": "Hm", "reasoning": "Hm"}),
         [generation(**{"$text": "Yes"})],
@@ -286,6 +303,11 @@ CHAT_ANSWERS = [
                 reasoning_tokens=2,
             )
         ],
+    ),
+    Case(
+        "tokens that count nothing",
+        chat({"content": "Yes"}, usage={"prompt_tokens": True, "completion_tokens": 2}),
+        [generation(**{"$text": "Yes"}, output_tokens=2)],
     ),
     Case(
         "odd tokens",
@@ -402,6 +424,15 @@ RESPONSES_ANSWERS = [
     ),
     Case("empty", response(), [generation(finish_reason=None)]),
 ]
+
+
+@needs("responses")
+def test_an_id_that_is_no_text(sink: Sink, server: Loopback, client: Any) -> None:
+    """A host that numbers its responses gives no id that another one would not give again."""
+    server.script(json_reply(response(message(part("Yes")), id=5)))
+    client.responses.create(model="m", input="Hi")
+    generation_id = told_of(sink, 2)[1]["$generation_id"]
+    assert len(generation_id) == len("00000000-0000-0000-0000-000000000000")
 
 
 @needs("responses")
@@ -581,6 +612,35 @@ def test_streams(case: Case, sink: Sink, server: Loopback, client: Any) -> None:
     assert events == case.expected
 
 
+@pytest.mark.parametrize("at", [0, 1], ids=["before", "between"])
+@pytest.mark.parametrize("endpoint", ["chat", "completion"])
+def test_tokens_that_come_early(
+    endpoint: str, at: int, sink: Sink, server: Loopback, client: Any
+) -> None:
+    """A chunk of tokens alone ends nothing that has not come to its end."""
+    answer = Answer("One two", usage=None)
+    chunks = chat_chunks(answer) if endpoint == "chat" else completion_chunks(answer)
+    used: dict[str, Any] = {**chunks[0], "choices": [], "usage": {"prompt_tokens": 5}}
+    server.script(chat_stream([*chunks[:at], used, *chunks[at:]]))
+    if endpoint == "chat":
+        list(client.chat.completions.create(model="m", messages=[HI], stream=True))
+    else:
+        list(client.completions.create(model="m", prompt="Hi", stream=True))
+    answered = told(sink, 2)[1]
+    assert (answered["$text"], answered["status"], answered["input_tokens"]) == ("One two", "ok", 5)
+
+
+def test_a_completion_that_goes_on_behind_its_end(
+    sink: Sink, server: Loopback, client: Any
+) -> None:
+    """A choice that gave its reason to end keeps that, whatever comes behind it."""
+    words = completion_chunks(Answer("Yes", usage=None))
+    server.script(chat_stream([*words, words[0] | {"choices": [{"index": 0, "text": "!"}]}]))
+    list(client.completions.create(model="m", prompt="Hi", stream=True))
+    answered = told(sink, 2)[1]
+    assert (answered["$text"], answered["finish_reason"]) == ("Yes!", "stop")
+
+
 def test_the_first_piece(sink: Sink, server: Loopback, client: Any) -> None:
     """A streamed answer tells when its first piece came; a whole one has no pieces."""
     server.script(chat_stream(chat_chunks("Yes")), json_reply(chat_completion("Yes")))
@@ -605,6 +665,19 @@ def test_the_first_word(endpoint: str, sink: Sink, server: Loopback, client: Any
         list(client.responses.create(model="m", input="Hi", stream=True))
     _, told_of = (event["properties"] for event in sink.wait_for(2))
     assert 0.2 <= told_of["time_to_first_token"] <= told_of["latency"]
+
+
+def test_the_first_thought(sink: Sink, server: Loopback, client: Any) -> None:
+    """What a compatible host's model thinks is something of the answer."""
+    first, *chunks = chat_chunks("Yes")
+    server.script(chat_stream([first, chunk({"reasoning_content": "Hm"}), 0.05, *chunks]))
+    started_s = time.perf_counter()
+    stream = client.chat.completions.create(model="m", messages=[HI], stream=True)
+    assert len([next(stream), next(stream)]) == 2
+    thought_s = time.perf_counter() - started_s
+    list(stream)
+    told_of = sink.wait_for(2)[1]["properties"]
+    assert told_of["time_to_first_token"] <= round(thought_s, 4)
 
 
 @needs("responses")

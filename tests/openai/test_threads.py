@@ -13,6 +13,8 @@ from tests.replies import error_reply, json_reply
 from tests.told import told
 from trubrics_instrument import context
 from trubrics_instrument._context import scope
+from trubrics_instrument._conversations.threads import Threads
+from trubrics_instrument._conversations.trail import History, Trail
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -340,3 +342,12 @@ def test_a_rewritten_question_before_a_short_answer(bots: Any, sink: Sink) -> No
         ("And tomorrow?", "prompt 2", "thread 1"),
         ("No.", "prompt 2", "thread 1"),
     ]
+
+
+def test_the_same_first_words_on_two_machines() -> None:
+    """Those that share nothing name a user's opening alike, and that of no other user."""
+    askers = ("ada", "ada", "bob", None)
+    trails = [Trail(asker, History("Hi", begins=True), "Hi") for asker in askers]
+    first, again, *others = [Threads().open(trail) for trail in trails]
+    assert first == again
+    assert len({first, *others}) == 3

@@ -310,6 +310,32 @@ def test_results_that_nobody_asked_for(sink: Sink, server: Loopback) -> None:
     ]
 
 
+def test_results_under_another_id(sink: Sink, server: Loopback) -> None:
+    """Results that the app has numbered anew are in the conversation that their question began."""
+    patch_openai()
+    server.script(json_reply(chat_completion(CALLS)), json_reply(chat_completion(ANSWER)))
+    chat, _ = results_of("call_1")
+    with client_of(server, "sync") as client:
+        client.chat.completions.create(model="gpt-4o", messages=list[Any]([USER]))
+        client.chat.completions.create(model="gpt-4o", messages=[USER, *chat])
+    assert [(one[0], *one[2:]) for one in brief(sink, 3)] == [
+        ("Prompt", "prompt 1", "thread 1"),
+        ("Tool call", "prompt 1", "thread 1"),
+        ("Generation", "prompt 2", "thread 1"),
+    ]
+
+
+@needs("responses")
+def test_results_of_elsewhere_in_items(sink: Sink, server: Loopback) -> None:
+    """So it is over Responses: whoever brings such results asks nothing."""
+    patch_openai()
+    server.script(json_reply(response_object(ANSWER)))
+    _, items = results_of("call_0")
+    with client_of(server, "sync") as client:
+        client.responses.create(model="gpt-4o", input=[USER, *items])
+    assert [one[:2] for one in brief(sink, 1)] == [("Generation", ANSWER.text)]
+
+
 @pytest.mark.parametrize("user_id", ["ada", None], ids=["named", "anonymous"])
 @pytest.mark.parametrize("endpoint", ["chat", pytest.param("responses", marks=needs("responses"))])
 def test_tools_that_the_app_calls_itself(

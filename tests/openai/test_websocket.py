@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,6 +76,19 @@ async def test_an_event_that_is_an_object(mode: Mode, sink: Sink) -> None:
         await settled(client.close())
     assert len([one for one in warned if "serializer" in str(one.message)]) == 1
     assert by_user(sink, 2) == {"ada": [("Prompt", "one"), ("Generation", "ONE")]}
+
+
+@BOTH
+async def test_an_event_that_is_a_mapping(mode: Mode, sink: Sink) -> None:
+    """An event may be any mapping that the SDK takes, and not only a dict."""
+    patch_openai()
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            await settled(connection.send(UserDict(create("one"))))
+            assert await answer_of(connection) == "ONE"
+        await settled(client.close())
+    assert by_user(sink, 2) == {"anon 1": [("Prompt", "one"), ("Generation", "ONE")]}
 
 
 @BOTH

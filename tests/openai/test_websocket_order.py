@@ -303,6 +303,31 @@ async def test_raw_messages(mode: Mode, sink: Sink) -> None:
 
 
 @BOTH
+async def test_what_asks_nothing(mode: Mode, sink: Sink) -> None:
+    """Any other event is no question, also where its words look like one."""
+    patch_openai()
+    other = {"type": "response.cancel", "event_id": "response.create"}
+    with websocket_server(scripted(lambda asked: events_of(asked[2], 1), asked=3)) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            await settled(connection.send(other))
+            await settled(connection.send_raw(json.dumps(other)))
+            with asked_by("ada"):
+                assert await ask(connection, "I am ada") == "I AM ADA"
+        await settled(client.close())
+    assert by_user(sink, 2) == {"ada": pair("I am ada")}
+
+
+def test_queued_where_nobody_asks() -> None:
+    """What the SDK queues without a question costs no fault."""
+    queues: Any = pytest.importorskip("openai._send_queue")
+    patch_openai()
+    queue = queues.SendQueue()
+    queue.enqueue('{"type": "response.cancel"}')
+    assert len(queue) == 1
+
+
+@BOTH
 async def test_connected_before_the_patch(mode: Mode, sink: Sink) -> None:
     """A connection from before the patch is observed from the next question on."""
     with websocket_server() as url:
@@ -390,6 +415,25 @@ async def test_errors(case: str, mode: Mode, sink: Sink) -> None:
             "given up": {"ada": "I ", "bob": "I AM BOB"},
         }[case]
     )
+
+
+@BOTH
+async def test_an_answer_that_nobody_asked_for(mode: Mode, sink: Sink) -> None:
+    """What begins in a lane where nobody has asked is nobody's, and ends nothing."""
+
+    def stray_first(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        begun, *more = events_of(create("?", lane="b"), 9)[:6]
+        answer = {**begun["response"], "previous_response_id": "resp_0"}
+        return [{**begun, "response": answer}, *more, *events_of(asked[0], 1)]
+
+    patch_openai()
+    with websocket_server(scripted(stray_first)) as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            with asked_by("ada"):
+                assert await ask(connection, "I am ada") == "I AM ADA"
+        await settled(client.close())
+    assert by_user(sink, 2) == {"ada": pair("I am ada")}
 
 
 @BOTH
