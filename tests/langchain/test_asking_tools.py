@@ -52,7 +52,7 @@ USES = tuple(ToolCall("look_up", f'{{"x": "{one}"}}', f"call_{one}") for one in 
 COMMON: dict[str, Any] = {
     "user_id": "ada",
     "$thread_id": "thread 1",
-    "provider": "openai",
+    "provider": "127.0.0.1",
     "operation": "chat",
     "model": "gpt-4o",
 }

@@ -35,6 +35,7 @@ from tests.langchain.driving import (
 from tests.langchain.models import Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler, feedback, flush, suppress
 from trubrics_instrument._base import shield
+from trubrics_instrument.langchain.origin import origin_of
 from trubrics_instrument.langchain.tools import call_id_in
 
 if TYPE_CHECKING:
@@ -500,3 +501,22 @@ def test_the_call_that_a_tool_answers() -> None:
     assert call_id_in(message) == "call-1"
     assert call_id_in(SimpleNamespace(update={"messages": [message]})) == "call-1"
     assert call_id_in("Noted.") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "provider"),
+    [
+        (None, "openai"),
+        ("https://api.openai.com/v1", "openai"),
+        ("https://eu.api.openai.com/v1", "openai"),
+        ("https://openrouter.ai/api/v1", "openrouter.ai"),
+        ("http://localhost:11434/v1", "localhost"),
+        ("nowhere", "openai"),
+        (7, "openai"),
+    ],
+)
+def test_who_serves_an_openai_model(address: object, provider: str) -> None:
+    """LangChain calls every host that speaks OpenAI's API "openai"; where it is, is its address."""
+    serialized = {"kwargs": {"openai_api_base": address}}
+    assert origin_of(serialized, {"ls_provider": "openai"}, {}).provider == provider
+    assert origin_of(serialized, {"ls_provider": "xai"}, {}).provider == "xai"

@@ -189,7 +189,7 @@ def of_openai(told: Mapping[str, Any], **more: Any) -> Provider:
         "ChatOpenAI",
         lambda server: {"model": "gpt-x", "api_key": "k", "base_url": server.base_url, **more},
         openai,
-        {"model": "gpt-x", "provider": "openai", **told},
+        {"model": "gpt-x", "provider": "127.0.0.1", **told},
     )
 
 

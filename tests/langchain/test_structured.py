@@ -62,7 +62,7 @@ METHODS = ("json_schema", "function_calling", "json_mode")
 # Those that LangChain takes apart; the client itself takes apart what a schema was sent with.
 PARSED = METHODS[1:]
 ALONE: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream", "events")
-OPENAI = {"provider": "openai", "model": "gpt-x"}
+OPENAI = {"provider": "127.0.0.1", "model": "gpt-x"}
 ASKED = prompt(QUESTION, **OPENAI)
 OLD = version("langchain-openai") == "0.2.2"
 COUNTED = {"cached_input_tokens": 0, "reasoning_tokens": 0}

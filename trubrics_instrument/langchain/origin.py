@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
+from trubrics_instrument._base.hosts import is_address
 from trubrics_instrument._base.ids import clean_id
 from trubrics_instrument._context.identity import (
     NO_CLAIM,
@@ -65,17 +67,27 @@ UNKNOWN = Origin(None, "unknown", None, "langchain")
 
 def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Origin:
     """Return which model is asked."""
-    params = mapping(params)
+    params, made_with = mapping(params), mapping(field(serialized, "kwargs"))
     model = first_text([metadata.get("ls_model_name")]) or _model_in(params)
+    provider = first_text([metadata.get("ls_provider")])
     kind = params.get("_type") or _kind_in(serialized)
     return Origin(
-        model=model or _model_in(mapping(field(serialized, "kwargs"))),
+        model=model or _model_in(made_with),
         kind=str(kind or "unknown"),
-        provider=first_text([metadata.get("ls_provider")]),
+        provider=_provider(provider, first_text([made_with.get("openai_api_base")])),
         framework="langgraph" if "langgraph_node" in metadata else "langchain",
         claim=_claim_in(params),
         previous_id=first_text([params.get("previous_response_id")]),
     )
+
+
+@lru_cache(maxsize=1_000)
+def _provider(said: str | None, address: str | None) -> str | None:
+    """Return who serves the model: LangChain calls every host that speaks OpenAI's API "openai"."""
+    if said != "openai" or address is None or not is_address(address):
+        return said
+    host = urlsplit(address).hostname or ""
+    return said if f".{host}".endswith(".openai.com") else host
 
 
 def _claim_in(params: Mapping[str, Any]) -> Claim:
