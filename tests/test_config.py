@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from trubrics_instrument import _config, _public, _runtime, configure, patch_openai, stats, track
+from trubrics_instrument._base import shield
 from trubrics_instrument._base.hosts import TRUBRICS_HOST
 from trubrics_instrument._delivery import SenderOptions
 from trubrics_instrument._privacy.redact import redactors_from
@@ -223,6 +224,15 @@ def test_common_properties_and_names(sink: Sink) -> None:
     assert (event["event"], event["user_id"]) == ("Login", "ada")
     assert (properties["app"], properties["plan"]) == ("bot", "pro")
     assert properties["environment"] == "staging"
+
+
+@pytest.mark.parametrize("name", ["", None])
+def test_an_event_without_a_name(name: Any, sink: Sink) -> None:
+    """It is none: not accepted, and counted."""
+    shield.set_strict(strict=False)
+    configure(host=sink.host)
+    assert not track(name)
+    assert stats().faults == {"tracking an event": 1}
 
 
 def test_before_send(sink: Sink) -> None:

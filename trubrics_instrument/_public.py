@@ -166,12 +166,18 @@ def track(
         if type(user_id) is not str:
             user_id = clean_id(user_id)
         time_s = time.time() if timestamp is None else timestamp.timestamp()
-        name = event if type(event) is str else str(event)
+        name = event if event and type(event) is str else _named(event)
         now = _runtime._state or _runtime.state()
         return _runtime.accept(now, name, None, (now, name, own, user_id, time_s, said, session()))
     except Exception as error:
         stopped("tracking an event", error)
     return False
+
+
+def _named(event: object) -> str:
+    if event is None or event == "":
+        raise ValueError("an event has a name")
+    return str(event)
 
 
 def flush(timeout_s: float = 5.0) -> bool:
