@@ -13,7 +13,7 @@ from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_object
 
 from tests.openai.asking import client_of, needs
-from tests.replies import chat_stream, error_reply, json_reply, raw_reply
+from tests.replies import RESET, Reply, chat_stream, error_reply, json_reply, raw_reply
 from trubrics_instrument import _runtime, context, patch_openai
 from trubrics_instrument._conversations.trail import number_of
 from trubrics_instrument.testing import capture
@@ -318,6 +318,22 @@ def test_what_the_app_reads_by_itself(streamed: bool, events: Events, server: Lo
                 assert b"Hello." in b"".join(response.iter_bytes())
     assert questions(events) == [("next", None)] * 2
     assert [one.get("status") for one in events.named("Generation")] == ["unread"] * 2
+
+
+def test_what_breaks_off_while_the_app_reads_it(events: Events, server: Loopback) -> None:
+    """What has not come to its end is asked for again."""
+    whole = chat_stream(chat_chunks(Answer("Hello there.")))
+    half = Reply(headers=whole.headers, steps=[*whole.steps[:2], RESET], chunked=True)
+    server.script(half, said("Hello."))
+    with client_of(server, "sync") as client:
+        create: Any = client.chat.completions.with_streaming_response.create
+        with (
+            contextlib.suppress(Exception),
+            create(model="m", messages=[user("next")], stream=True) as response,
+        ):
+            list(response.iter_lines())
+        ask(client, user("next"))
+    assert questions(events) == [("next", "Hello.")]
 
 
 def test_results_of_elsewhere_that_fail(events: Events, server: Loopback) -> None:

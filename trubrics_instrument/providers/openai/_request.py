@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import sys
 import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -132,8 +133,7 @@ class Request(WatchedCall):
             if content:
                 self._call.read(json_or_none(content), quiet=True)
             elif self._asks:
-                read_in_pieces = getattr(self._raw, "is_stream_consumed", False)
-                self._call.end(Answer(status="unread"), arrived=read_in_pieces)
+                self._call.end(Answer(status="unread"), arrived=_is_read(self._raw))
 
 
 def _content_of(raw: Any) -> bytes:
@@ -143,6 +143,11 @@ def _content_of(raw: Any) -> bytes:
     except Exception:  # httpx's ResponseNotRead, which this room does not import
         return b""
     return content
+
+
+def _is_read(raw: Any) -> bool:
+    """Whether the app has read a body by itself, as far as it wanted, and nothing broke it off."""
+    return getattr(raw, "is_stream_consumed", False) and sys.exc_info()[1] is None
 
 
 def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
