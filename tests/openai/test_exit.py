@@ -51,6 +51,7 @@ class Asks:
     def __del__(self):
         assert ask().choices[0].message.content == "Hello"
 
+gc.disable()  # it is to be collected when all is over, and not by chance before
 one = Asks(); one.itself = one; del one
 """
 RAW = """

@@ -98,7 +98,7 @@ def _likeliest(output: Any, turn: Known) -> Reply | None:
     said = next((text for text in turn.said if text in spoken), None)
     if said is None and turn.wordless:
         return _structure(output, turn)
-    return Reply(said)
+    return None if said is None else Reply(said)
 
 
 def _is_new(reply: Reply, turn: Known) -> bool:

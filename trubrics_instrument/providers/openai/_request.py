@@ -193,8 +193,8 @@ def close(
     """Tell the answer so far when the app closes a stream or a raw response, and close it."""
     with shield("closing a stream"):
         # A response may be closed while the stream that it was parsed into is still open.
-        parsed = mapping(getattr(stream, "_parsed_by_type", None)).values()
-        for one in (stream, *parsed):
+        parsed: Any = getattr(stream, "_parsed_by_type", None) or {}
+        for one in (stream, *parsed.values()):
             recording = getattr(getattr(one, "_raw_stream", one), "_trubrics_recording", None)
             if recording is not None:
                 recording.leave()
