@@ -15,7 +15,7 @@ import pytest
 
 from trubrics_instrument import bind, context, identify, suppress
 from trubrics_instrument._base import ids, shield
-from trubrics_instrument._context import scope
+from trubrics_instrument._context import jobs, scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -280,6 +280,21 @@ def test_identify_in_a_task_of_celery() -> None:
     assert who() == ("the worker", None)
 
 
+def test_identify_in_what_a_task_calls() -> None:
+    """A task that another one calls as a function is a part of that one."""
+    celery: Any = pytest.importorskip("celery")
+    app: Any = celery.Celery("tests", broker="memory://")
+    named: Any = app.task(identify, name="named")
+
+    def main(user_id: str) -> tuple[str | None, str | None]:
+        named(user_id)
+        return who()
+
+    assert app.task(main).apply(["ada"]).get() == ("ada", None)
+    assert who() == (None, None)
+    assert jobs._jobs == {}
+
+
 def test_identify_outside_of_a_request() -> None:
     """It holds for the rest of the task, thread or script; a later word adds to it."""
     with context(thread_id="a"):
@@ -459,6 +474,12 @@ LONG = "x" * 600
 def test_ids(given: object, clean: str | None) -> None:
     """An id becomes its `str`; an empty one is absent."""
     assert ids.clean_id(given) == clean
+
+
+def test_an_id_in_a_proxy() -> None:
+    """It is what the proxy stands for, though that has the methods of everything."""
+    proxies: Any = pytest.importorskip("werkzeug.local")
+    assert ids.clean_id(proxies.LocalProxy(lambda: "ada")) == "ada"
 
 
 def test_long_ids() -> None:

@@ -249,6 +249,9 @@ def test_a_very_long_text_is_cut_and_can_be_read_in_full(server: Collector) -> N
 @pytest.mark.parametrize("together", [True, False], ids=["one batch", "two batches"])
 def test_who_signs_in_has_the_conversation(together: bool, server: Collector) -> None:
     """A conversation that somebody began as nobody is theirs once they have said who they are."""
+    others = _conversation("t-2", "Hello", user_id="Anon-Bob")
+    others += _conversation("t-2", "Hi", user_id="zoe")
+    assert [server.post("publish_event", one).status_code for one in others] == [200] * 4
     first = _conversation("t-1", "What do you sell?", user_id="anon-1")
     then = _conversation("t-1", "I am signed in.", user_id="zoe")
     last = _conversation("t-1", "Thanks", user_id="anon-1")

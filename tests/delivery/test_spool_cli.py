@@ -38,11 +38,17 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyServer:
 
 
 def test_it_says_how_many_wait_for_whom(
-    left: FaultyServer, capsys: pytest.CaptureFixture[str]
+    left: FaultyServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """One line for each spool."""
+    """One line for each spool, in whichever way the folder is given."""
     with left:
         assert _run() == 0
+        assert f"{COUNT} events wait for {left.url}, since 20" in capsys.readouterr().out
+        monkeypatch.chdir(tmp_path)
+        assert _run("list", "--dir", ".") == 0
         assert f"{COUNT} events wait for {left.url}, since 20" in capsys.readouterr().out
 
 

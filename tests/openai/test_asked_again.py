@@ -278,6 +278,22 @@ def test_an_id_that_a_host_gives_again(events: Events, server: Loopback) -> None
     assert events.one("Generation").prompt_id not in prompts
 
 
+@pytest.mark.parametrize("call_id", ["functions.get_weather:0", "get_current_weather", "call_1"])
+def test_an_id_that_each_process_may_see(call_id: str, events: Events, server: Loopback) -> None:
+    """What counts, or is a tool's name, may be another call's of which nobody here knows."""
+    patch_openai()
+    call = json_reply(chat_completion(Answer(tool_calls=(ToolCall("look", "{}", call_id),))))
+    server.script(call, said("Sunny."), said("Hot.", "c2"))
+    with client_of(server, "sync") as client:
+        Context().run(ask, client, user("Weather in Paris?"))
+        Context().run(ask, client, user("Weather in Paris?"), *tool_round(call_id))
+        Context().run(ask, client, user("Weather in Rome?"), *tool_round(call_id))
+    paris, rome = events.named("Generation")
+    assert paris.prompt_id == events.one("Prompt").prompt_id
+    assert (rome.prompt_id, rome.thread_id) != (paris.prompt_id, paris.thread_id)
+    assert rome.user_id != paris.user_id
+
+
 def test_an_id_of_another_user(events: Events, server: Loopback) -> None:
     """Who knows the id of a call that another user's answer made has not asked that question."""
     call = Answer(tool_calls=(ToolCall("look", "{}", RANDOM_ID),))

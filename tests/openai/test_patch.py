@@ -101,6 +101,11 @@ def test_a_block_inside(sink: Sink, client: Any) -> None:
         ask()
     assert count_events(sink, ask) == 2
     assert [one["user_id"] for one in sink.events[::2]] == ["bob", "cleo", "bob", "ada"]
+    with patch_openai(user_id="bob"):
+        unpatch_openai()
+        assert is_clean()
+    assert count_events(sink, ask) == 2
+    assert sink.events[-1]["user_id"] == "ada"
     unpatch_openai()
     assert is_clean()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Awaitable
+from typing import Any
 
 from trubrics_instrument._base.shield import shield
 
@@ -25,7 +27,9 @@ def clean_id(value: object) -> str | None:
     if type(value) is str and len(value) <= MAX_ID_CHARS:
         return value if value.strip() else None
     with shield("reading an id"):
-        if inspect.isawaitable(value) or inspect.isroutine(value) or _is_nameless(value):
+        # By what it says that it is: a proxy (werkzeug's) has the methods of everything.
+        kind = value.__class__
+        if issubclass(kind, Awaitable) or inspect.isroutine(value) or _is_nameless(kind):
             raise TypeError("an object that has no text of its own would be another id each time")
         text = str(value)
         if len(text) <= MAX_ID_CHARS:
@@ -35,9 +39,8 @@ def clean_id(value: object) -> str | None:
     return None
 
 
-def _is_nameless(value: object) -> bool:
-    """Whether all that an object says of itself is where in memory it lies."""
-    kind = type(value)
+def _is_nameless(kind: Any) -> bool:
+    """Whether all that an object of a kind says of itself is where in memory it lies."""
     return kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
 
 

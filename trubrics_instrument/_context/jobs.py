@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from threading import get_ident
 from typing import Any
 
 from trubrics_instrument._base.shield import shield
@@ -17,23 +18,25 @@ def note_job() -> None:
     Its workers run one task after the other in one thread, and so in one place.
     Source: celery 5.2 to 5.7, `app/trace.py`.
     """
-    celery: Any = sys.modules.get("celery")
-    if celery is None:
+    state: Any = sys.modules.get("celery._state")
+    if state is None:
         return
     with shield("asking Celery for its task"):
-        task = celery.current_task
-        if task:
-            _begin(task.request.id, celery.signals.task_postrun)
+        # Not the current task: a task may call another one as a function, which ends nothing.
+        task = state.get_current_worker_task()
+        if task is not None:
+            _begin(task.request.id, sys.modules["celery.signals"].task_postrun)
 
 
 def _begin(task_id: object, end: Any) -> None:
-    if task_id not in _jobs:
-        _jobs[task_id] = Job()
-        _jobs[task_id].__enter__()
+    key = task_id, get_ident()  # one that is delivered again may run beside itself
+    if key not in _jobs:
+        _jobs[key] = Job()
+        _jobs[key].__enter__()
         end.connect(_end, weak=False, dispatch_uid=__name__)
 
 
 def _end(task_id: object = None, **_: object) -> None:
-    job = _jobs.pop(task_id, None)
+    job = _jobs.pop((task_id, get_ident()), None)
     if job is not None:
         job.__exit__()

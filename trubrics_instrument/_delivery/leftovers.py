@@ -79,7 +79,7 @@ def clear(leftover: Leftover) -> int:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Generator[sqlite3.Connection]:
-    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         yield db
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from trubrics_instrument._observing.reader import Answer, Asked, TurnKey
 
 
-_RANDOM_CHARS = 16
+# The end of an id that is hardly given twice. Some hosts count, "functions.get_weather:0", or have
+# none, and then the tool's name stands for it.
+_RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])[0-9A-Za-z]{12,}$")
 
 
 class Conversation:
@@ -174,11 +177,12 @@ class Conversation:
         own = next(filter(None, found), None)
         if own is None and not awaited.isdisjoint(self._loosely_named(self._asked.turn_keys)):
             own = last
-        own = own or self._continued_by_id()
         told = self._turns.answer(previous_id)
         prompt_id = told.prompt_id if told else None
         if own is None and prompt_id is None:
             prompt_id = self._threads.turn_elsewhere(names)
+        if own is None and prompt_id is None:
+            own = self._continued_by_id()
         if prompt_id is None or (own and own.prompt_id == prompt_id):
             return own
         return new_turn(prompt_id)
@@ -299,9 +303,9 @@ def _barely_named(keys: Sequence[TurnKey]) -> list[int]:
 
 
 def _named_by_id(keys: Sequence[TurnKey]) -> list[Hashable]:
-    """Return the ids that may be one turn's only; those of hosts that count are short."""
+    """Return the ids that may be one turn's only: those that end with something random."""
     ids = (key.name for key in keys)
-    return [("id", one) for one in ids if isinstance(one, str) and len(one) >= _RANDOM_CHARS]
+    return [("id", one) for one in ids if isinstance(one, str) and _RANDOM.search(one)]
 
 
 def thread_of_answer(answer_id: str | None) -> str | None:

@@ -102,7 +102,7 @@ class Patch:
 
     def _stay_on(self, before: Any) -> None:
         """Be as it was around a block, where it was on already."""
-        self.observer = before
+        self.put_on(before)
 
     def undo(self) -> None:
         """Take it off; twice is as good as once.
