@@ -260,6 +260,6 @@ class Run:
         """Say it to who runs a short program, which ends before trouble is worth a line."""
         waiting = self.keeper.parked()
         if waiting:
-            text = "%d events were not delivered to %s (%s): they wait on disk for the next run."
+            text = "Events that were not delivered to %s (%s) wait on disk for the next run: %d."
             why = self.tally.read()[2] or "no answer"
-            self.tally.say(logging.WARNING, "trouble", text, waiting, self._options.host, why)
+            self.tally.say(logging.WARNING, "trouble", text, self._options.host, why, waiting)
