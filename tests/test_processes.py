@@ -111,6 +111,21 @@ def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State])
     assert there.open(hi) != thread
 
 
+def test_an_answer_by_its_id_in_another_process(
+    two: tuple[_runtime._State, _runtime._State],
+) -> None:
+    """Conversations at the same words are told apart by ids in every process."""
+    here, there = (state.threads for state in two)
+    asked = Trail("ada", History("Hi", begins=True), "Hi")
+    for thread, answer_id in ((ONE, "msg_1"), (OTHER, "msg_2")):
+        here.answered(asked.names_after(number_of("Hello"), answer_id), thread, share=True)
+    for thread, answer_id in ((ONE, "msg_1"), (OTHER, "msg_2")):
+        history = History("Hi", tail=("Hi", "Hello"), answer_id=answer_id)
+        place = there.find(Trail("ada", history, "Why?"))
+        assert place is not None
+        assert place.thread_id == thread
+
+
 def test_the_same_answer_in_two_processes(two: tuple[_runtime._State, _runtime._State]) -> None:
     """A long answer that another process has given too does not decide alone."""
     here, there = (state.threads for state in two)

@@ -295,6 +295,26 @@ def test_identify_in_what_a_task_calls() -> None:
     assert jobs._jobs == {}
 
 
+def test_a_task_that_runs_beside_itself() -> None:
+    """A task that is delivered twice ends in each thread for itself."""
+    celery: Any = pytest.importorskip("celery")
+    both_named = threading.Barrier(2)
+
+    def task(user_id: str) -> None:
+        identify(user_id)
+        both_named.wait(10)
+
+    run: Any = celery.Celery("tests", broker="memory://").task(task)
+
+    def work(user_id: str) -> tuple[str | None, str | None]:
+        run.apply([user_id], task_id="the same").get()
+        return who()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, ("ada", "bob"))) == [(None, None)] * 2
+    assert jobs._jobs == {}
+
+
 def test_identify_outside_of_a_request() -> None:
     """It holds for the rest of the task, thread or script; a later word adds to it."""
     with context(thread_id="a"):

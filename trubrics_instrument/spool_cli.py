@@ -88,7 +88,7 @@ def _clear(found: list[Leftover], *, yes: bool) -> int:
 
 
 def _send(found: list[Leftover], config: _config.Config, args: argparse.Namespace) -> int:
-    """Send what waits for the configured host: the key of another one is not known here."""
+    """Send what waits for the configured host; the key of another one is not known here."""
     spool_dir = args.dir or config.spool_dir
     target = config.destination(api_key=None, host=None)
     ours = target and own_path(spool_dir, target.host, target.api_key)

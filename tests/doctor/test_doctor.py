@@ -22,7 +22,7 @@ from trubrics_instrument import _config, cli, collector
 from trubrics_instrument._delivery.spool_file import connect, spool_path
 from trubrics_instrument.doctor import Finding, report
 from trubrics_instrument.doctor import delivery as of_delivery
-from trubrics_instrument.doctor.delivery import delivery, send_test_event
+from trubrics_instrument.doctor.delivery import _unreachable, delivery, send_test_event
 from trubrics_instrument.doctor.installed import OLDEST, installed
 from trubrics_instrument.doctor.patched import patched
 from trubrics_instrument.doctor.report import misspelt
@@ -190,6 +190,33 @@ def test_what_waits_under_another_key(server: Loopback, tmp_path: Path) -> None:
         ("ok", None),
         ("note", "if that key was wrong: trubrics-instrument spool send --any-key"),
     ]
+
+
+def test_a_folder_that_cannot_be_looked_into(server: Loopback, tmp_path: Path) -> None:
+    """It is a finding, and no traceback."""
+    server.always(json_reply({}, 422))
+    folder = tmp_path / ("x" * 300)
+    spool = found(of_host(server.url, spool="auto", spool_dir=str(folder)), "spool")
+    assert (spool.level, spool.said) == ("wrong", f"{folder} cannot be read: File name too long")
+
+
+def test_a_relative_folder(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked into like any other."""
+    server.always(json_reply({}, 422))
+    monkeypatch.chdir(tmp_path)
+    own = connect(spool_path("here", server.url, None), server.url)
+    own.execute("INSERT INTO event (id, key, body) VALUES (1, '', '{}')")
+    own.close()
+    spool = found(of_host(server.url, spool="auto", spool_dir="here"), "spool")
+    assert (spool.level, spool.said) == ("note", "1 events wait in here")
+
+
+def test_a_certificate_that_nobody_knows() -> None:
+    """It is no collector that has to be started."""
+    target = _config.Destination("https://127.0.0.1:8782", None)
+    assert "REQUESTS_CA_BUNDLE" in str(_unreachable(target, requests.exceptions.SSLError()).remedy)
 
 
 def test_a_page_that_answers_for_the_host(server: Loopback) -> None:

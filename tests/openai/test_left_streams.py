@@ -393,3 +393,15 @@ async def test_a_stream_whose_beginning_is_missing(events: Events, server: Loopb
     client.close()
     left = events.one("Generation", status="incomplete")
     assert (left.generation_id, left.get("response_model")) == ("resp_7", Answer("").model)
+
+
+@needs("responses")
+async def test_a_stored_prompt_that_breaks_off(events: Events, server: Loopback) -> None:
+    """Where the app names no model, the one that had begun to answer has failed."""
+    whole = response_stream(response_events(Answer("Half of it", id="resp_7")))
+    server.script(Reply(headers=whole.headers, steps=[*whole.steps[:4], RESET], chunked=True))
+    client = client_of(server, "sync")
+    with pytest.raises(Exception, match=r"."):
+        list(client.responses.create(prompt={"id": "pmpt_1"}, stream=True))
+    client.close()
+    assert events.one("Generation failed").assistant_id == Answer("").model

@@ -380,6 +380,19 @@ def test_a_class_that_borrows_the_method() -> None:
     assert refusal() == before
 
 
+def test_a_module_of_another_kind_is_one_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that has the name of an SDK lacks all of its methods: that is said once."""
+    shield.set_strict(strict=False)
+    (tmp_path / "no_such_sdk.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.import_module("no_such_sdk")
+    points = [PatchPoint("no_such_sdk", name, around(mock.Mock())) for name in ("ask", "tell")]
+    Patch(points).put_on(Observer())
+    assert shield.faults() == {"patching no_such_sdk": 2}
+
+
 def test_nothing_is_imported_to_be_patched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the app has not imported may stay so."""
     (tmp_path / "never_wanted.py").write_text("def ask(): ...")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,14 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._context import scope
 from trubrics_instrument._context.identity import Claim, settle
 from trubrics_instrument._conversations.threads import thread_after
-from trubrics_instrument._conversations.trail import Trail, called, name_of_turn, number_of
+from trubrics_instrument._conversations.trail import Trail, called, number_of
 from trubrics_instrument._conversations.turns import RetryKey, Told, Turn, new_turn
+from trubrics_instrument._observing.names import (
+    names_by_id,
+    names_of,
+    names_of_anybody,
+    names_without_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -20,11 +25,6 @@ if TYPE_CHECKING:
     from trubrics_instrument._context.identity import Identity
     from trubrics_instrument._context.scope import Said
     from trubrics_instrument._observing.reader import Answer, Asked, TurnKey
-
-
-# The end of an id that is hardly given twice. Some hosts count, "functions.get_weather:0", or have
-# none, and then the tool's name stands for it.
-_RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])[0-9A-Za-z]{12,}$")
 
 
 class Conversation:
@@ -84,11 +84,11 @@ class Conversation:
 
         `share` tells the other processes too: the results of tools may come to any.
         """
-        names = self._named(keys, wide=True)
-        self.turn.awaited = frozenset((*names, *self._loosely_named(keys)))
-        names += _barely_named(keys)
+        names = names_of(keys, self._claim, self._typed)
+        self.turn.awaited = frozenset((*names, *names_without_text(keys, self._claim)))
+        names += names_of_anybody(keys)
         self._turns.remember(self.turn, *names)
-        for name in _named_by_id(keys):
+        for name in names_by_id(keys):
             self._turns.remember_alone(self.turn, name)
         if share:
             self._threads.share_turn(names, self.turn.prompt_id)
@@ -159,7 +159,7 @@ class Conversation:
         """
         if not (self._typed and self._asked.brings) or self._asked.previous_id:
             return False
-        names = _barely_named(self._asked.turn_keys)
+        names = names_of_anybody(self._asked.turn_keys)
         return not any(map(self._turns.find, names)) and not self._threads.turn_elsewhere(names)
 
     def _continued(self) -> Turn | None:
@@ -170,12 +170,13 @@ class Conversation:
         may have asked the same at the same time.
         """
         previous_id = self._asked.previous_id
-        names = self._named(self._asked.turn_keys, wide=previous_id is not None)
+        keys = self._asked.turn_keys
+        names = names_of(keys, self._claim, self._typed, wide=previous_id is not None)
         last: Turn | None = scope.last_turn()
         awaited: frozenset[Hashable] = last.awaited if last else frozenset()
         found = (last if name in awaited else self._turns.find(name) for name in names)
         own = next(filter(None, found), None)
-        if own is None and not awaited.isdisjoint(self._loosely_named(self._asked.turn_keys)):
+        if own is None and not awaited.isdisjoint(names_without_text(keys, self._claim)):
             own = last
         told = self._turns.answer(previous_id)
         prompt_id = told.prompt_id if told else None
@@ -192,7 +193,7 @@ class Conversation:
 
         An app may put that anew at each step, or resend a window without it.
         """
-        for name in _named_by_id(self._asked.turn_keys):
+        for name in names_by_id(self._asked.turn_keys):
             turn = self._turns.find(name)
             if turn is not None and turn.claim == self._claim:
                 return turn
@@ -269,43 +270,10 @@ class Conversation:
         if answer_id and self._asked.chained:
             self._threads.remember_answer(answer_id, self.who.thread_id)
 
-    def _named(self, keys: Sequence[TurnKey], *, wide: bool) -> list[int]:
-        """Return names that hold no text, the same in every process.
-
-        They hold who asks and where, for the ids of tool calls are not unique on every host; in a
-        `wide` search they do without the thread, which a request that goes on from an answer may
-        know when the first one did not.
-        """
-        texts = (self._text if key.text and self._typed else key.text for key in keys)
-        names = [name_of_turn(key.name, text) for key, text in zip(keys, texts, strict=True)]
-        askers = [self._claim, Claim(self._claim.user_id)] if wide else [self._claim]
-        numbers = [
-            (number_of(asker.user_id or ""), number_of(asker.thread_id or "")) for asker in askers
-        ]
-        return [hash((*number, name)) for number in numbers for name in names]
-
-    def _loosely_named(self, keys: Sequence[TurnKey]) -> list[Hashable]:
-        """Return names without the question, which an app may put anew at each step of a turn.
-
-        With the time, or with other documents. They are for the code that runs the steps.
-        """
-        return [("step", self._claim, hash(key.name)) for key in keys] if any(self._claim) else []
-
 
 def _is_same_question(failed: RetryKey | None, asked: RetryKey) -> TypeGuard[RetryKey]:
     """Whether what failed was the same question of the same user, whatever it answers to."""
     return failed is not None and failed[:2] == asked[:2]
-
-
-def _barely_named(keys: Sequence[TurnKey]) -> list[int]:
-    """Return names without who asks and what: to tell what somebody waits for from what nobody."""
-    return [name_of_turn(("anybody", key.name), None) for key in keys]
-
-
-def _named_by_id(keys: Sequence[TurnKey]) -> list[Hashable]:
-    """Return the ids that may be one turn's only: those that end with something random."""
-    ids = (key.name for key in keys)
-    return [("id", one) for one in ids if isinstance(one, str) and _RANDOM.search(one)]
 
 
 def thread_of_answer(answer_id: str | None) -> str | None:

@@ -52,7 +52,7 @@ _ADD_TO_THREAD = _upsert(
     ("thread_id",),
     "user_id, assistant_id, title, first_at, last_at",
     # Who signs in during a conversation is whose it is.
-    "user_id = CASE WHEN user_id GLOB 'anon-*' THEN excluded.user_id ELSE user_id END, "
+    f"user_id = CASE WHEN user_id GLOB '{_ANONYMOUS}*' THEN excluded.user_id ELSE user_id END, "
     "assistant_id = coalesce(excluded.assistant_id, assistant_id), "
     "title = CASE WHEN excluded.first_at < first_at THEN coalesce(excluded.title, title) "
     "ELSE coalesce(title, excluded.title) END, " + _SPAN,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -13,8 +12,8 @@ import requests
 from trubrics_instrument import _config, _public
 from trubrics_instrument._base.folders import is_there
 from trubrics_instrument._base.hosts import TRUBRICS_HOST, is_loopback, is_page, proxies_to
-from trubrics_instrument._delivery.leftovers import leftovers
-from trubrics_instrument._delivery.spool_file import directory, spool_path
+from trubrics_instrument._delivery.leftovers import leftovers, own_path
+from trubrics_instrument._delivery.spool_file import directory
 from trubrics_instrument._delivery.transport import own_session
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
 
@@ -44,8 +43,7 @@ def delivery(config: Config) -> Iterator[Finding]:
     yield _key(config)
     if target is not None:
         yield _host(target, config.session)
-        yield _spool(config, target)
-        yield from _other_spools(config, target)
+        yield from _spools(config, target)
 
 
 def send_test_event() -> Finding:
@@ -138,42 +136,44 @@ def _answered(target: Destination, status: int) -> Finding:
     return ok("host", f"{target.host} takes events")
 
 
-def _spool(config: Config, target: Destination) -> Finding:
+def _spools(config: Config, target: Destination) -> Iterator[Finding]:
+    """Yield what waits on disk for this host; under another key it does not go by itself."""
     folder = directory(config.spool_dir)
     if config.spool == "off":
-        return note("spool", "off: what cannot be delivered by the end of the process is lost")
+        yield note("spool", "off: what cannot be delivered by the end of the process is lost")
+        return
     if not _is_writable(folder):
-        return wrong("spool", f"{folder} cannot be written", "set TRUBRICS_SPOOL_DIR")
-    waiting = _waiting(spool_path(config.spool_dir, target.host, target.api_key))
-    if waiting:
+        yield wrong("spool", f"{folder} cannot be written", "set TRUBRICS_SPOOL_DIR")
+        return
+    try:
+        own, others = _waiting(config, target)
+    except OSError as error:
+        yield wrong("spool", f"{folder} cannot be read: {error.strerror}", "set TRUBRICS_SPOOL_DIR")
+        return
+    if own:
         remedy = "they go when an app runs and the host answers"
-        return note("spool", f"{waiting} events wait in {folder}", remedy)
-    return ok("spool", f"empty, in {folder}")
+        yield note("spool", f"{own} events wait in {folder}", remedy)
+    else:
+        yield ok("spool", f"empty, in {folder}")
+    if others:
+        said = f"{others} events wait that were tracked with another key"
+        remedy = "if that key was wrong: trubrics-instrument spool send --any-key"
+        yield note("spool", said, remedy)
 
 
-def _other_spools(config: Config, target: Destination) -> Iterator[Finding]:
-    """Yield what waits for the same host under another key: it does not go by itself."""
-    own = spool_path(config.spool_dir, target.host, target.api_key)
-    with suppress(OSError):
-        found = leftovers(config.spool_dir)
-        others = [one for one in found if one.path != own and one.host == target.host]
-        waiting = sum(one.events for one in others)
-        if waiting:
-            remedy = "if that key was wrong: trubrics-instrument spool send --any-key"
-            yield note("spool", f"{waiting} events wait that were tracked with another key", remedy)
+def _waiting(config: Config, target: Destination) -> tuple[int, int]:
+    """Return how many events wait for a host under its key, and how many under any other.
+
+    Raises:
+        OSError: The folder cannot be looked into.
+    """
+    path = own_path(config.spool_dir, target.host, target.api_key)
+    found = [one for one in leftovers(config.spool_dir) if one.host == target.host]
+    own = sum(one.events for one in found if one.path == path)
+    return own, sum(one.events for one in found) - own
 
 
 def _is_writable(folder: Path) -> bool:
     """Whether it can be written, or made."""
     existing = next(path for path in (folder, *folder.parents) if is_there(path))
     return os.access(existing, os.W_OK | os.X_OK)
-
-
-def _waiting(spool: Path) -> int:
-    if not is_there(spool):
-        return 0
-    try:
-        with closing(sqlite3.connect(f"{spool.as_uri()}?mode=ro", uri=True)) as db:
-            return int(db.execute("SELECT count(*) FROM event").fetchone()[0])
-    except sqlite3.Error:
-        return 0
