@@ -10,17 +10,17 @@ from trubrics_instrument._context import scope
 from trubrics_instrument._context.identity import Claim, settle
 from trubrics_instrument._conversations.threads import thread_after
 from trubrics_instrument._conversations.trail import Trail, called, number_of
-from trubrics_instrument._conversations.turns import RetryKey, Told, Turn, new_turn
+from trubrics_instrument._conversations.turns import Told
 from trubrics_instrument._observing.names import (
     names_by_id,
     names_of,
     names_of_anybody,
     names_without_text,
 )
+from trubrics_instrument._observing.which_turn import WhichTurn, begins_with_results
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
-    from typing import TypeGuard
+    from collections.abc import Iterable, Sequence
 
     from trubrics_instrument._context.identity import Identity
     from trubrics_instrument._context.scope import Said
@@ -40,13 +40,12 @@ class Conversation:
         "_answer_id",
         "_asked",
         "_claim",
-        "_goes_on",
         "_place",
-        "_text",
         "_threads",
         "_trail",
         "_turns",
         "_typed",
+        "_which",
         "_words",
         "asks",
         "turn",
@@ -63,15 +62,16 @@ class Conversation:
             history = history._replace(opening=said.prompt)
         # What the user typed is what apps keep, and resend, where the model gets something longer.
         self._typed = said.prompt
-        self._goes_on = asked.continues and not self._begins_with_results()
-        if self._goes_on:  # the conversation began with what it goes on with
+        goes_on = asked.continues and not begins_with_results(asked, said.prompt)
+        if goes_on:  # the conversation began with what it goes on with
             history = history._replace(begins=False)
-        self._text = said.prompt or asked.text or ""
-        self._trail = Trail(claim.user_id, history, self._text, asked.text)
+        text = said.prompt or asked.text or ""
+        self._trail = Trail(claim.user_id, history, text, asked.text)
         self._words: list[int | None] = []
         self._answer_id: str | None = None
         self._place = self._threads.find(self._trail)
-        self.turn, self.asks = self._find_turn(said, prompt_id)
+        self._which = WhichTurn(asked, claim, said.prompt, self._place, goes_on=goes_on)
+        self.turn, self.asks = self._which.find(said, prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id, self.turn.claim = self.who.thread_id, claim
         # A turn that began elsewhere takes nobody's place: a stranger's may look the same.
@@ -95,7 +95,7 @@ class Conversation:
 
     def may_be_retried(self) -> None:
         """Keep the turn open: the call failed, was left half way, or brought no answer."""
-        self.turn.failed_as = self._retry_key()
+        self.turn.failed_as = self._which.retry_key()
         self._turns.fail(self.turn, self.turn.failed_as)
 
     def answered(self, answer: Answer, target: object) -> None:
@@ -136,119 +136,6 @@ class Conversation:
         user_id, thread_id, _ = self.who
         return Told(generation_id, user_id, thread_id, self.turn.prompt_id, words, target)
 
-    def _find_turn(self, said: Said, prompt_id: str | None) -> tuple[Turn, bool]:
-        """Return the turn of the call, and whether the call is the one that asks."""
-        if said.prompt_id:
-            key = ("given", self._claim, said.prompt_id)
-            turn = new_turn(said.prompt_id)
-            first = self._turns.same(turn, key)  # another thread may be asking for it too
-            return first, first is turn and not self._goes_on
-        if self._asked.turn_keys or self._goes_on:
-            continued = self._continued()
-            if continued is not None:
-                return continued, False
-        retried = self._retried() if self._turns.any_failed() else None
-        if retried is not None or self._goes_on:
-            return retried or new_turn(prompt_id), False
-        return self._asked_again() or (new_turn(prompt_id), True)
-
-    def _begins_with_results(self) -> bool:
-        """Whether an app that says what the user typed has called the tools itself.
-
-        Retrieval may be put before the model like that: nobody here has seen who asked for it.
-        """
-        if not (self._typed and self._asked.brings) or self._asked.previous_id:
-            return False
-        names = names_of_anybody(self._asked.turn_keys)
-        return not any(map(self._turns.find, names)) and not self._threads.turn_elsewhere(names)
-
-    def _continued(self) -> Turn | None:
-        """Return the turn that waits for what this call brings.
-
-        The ids of tool calls are not unique on every host, so the answer that it goes on from is
-        asked first, where it is named, and then the turn of the code that runs here: somebody else
-        may have asked the same at the same time.
-        """
-        previous_id = self._asked.previous_id
-        keys = self._asked.turn_keys
-        names = names_of(keys, self._claim, self._typed, wide=previous_id is not None)
-        last: Turn | None = scope.last_turn()
-        awaited: frozenset[Hashable] = last.awaited if last else frozenset()
-        found = (last if name in awaited else self._turns.find(name) for name in names)
-        own = next(filter(None, found), None)
-        if own is None and not awaited.isdisjoint(names_without_text(keys, self._claim)):
-            own = last
-        told = self._turns.answer(previous_id)
-        prompt_id = told.prompt_id if told else None
-        if own is None and prompt_id is None:
-            prompt_id = self._threads.turn_elsewhere(names)
-        if own is None and prompt_id is None:
-            own = self._continued_by_id()
-        if prompt_id is None or (own and own.prompt_id == prompt_id):
-            return own
-        return new_turn(prompt_id)
-
-    def _continued_by_id(self) -> Turn | None:
-        """Return the turn of the tool call whose result comes, whatever question comes with it.
-
-        An app may put that anew at each step, or resend a window without it.
-        """
-        for name in names_by_id(self._asked.turn_keys):
-            turn = self._turns.find(name)
-            if turn is not None and turn.claim == self._claim:
-                return turn
-        return None
-
-    def _retried(self) -> Turn | None:
-        """Return the turn of the same request, if that failed.
-
-        Two anonymous users who ask the same are two: without a name, only the code that failed
-        can try again.
-        """
-        key, last = self._retry_key(), scope.last_turn()
-        if last is not None and self._is_shortened(last.failed_as):
-            key = last.failed_as
-        # What the failed turn had come to may stand before the question now: the call of a tool.
-        begun = self._place.turn if self._place else None
-        if begun is not None and _is_same_question(begun.failed_as, key):
-            key = begun.failed_as
-        failed = self._turns.failed(key)
-        nameless = not any(self._claim)
-        if failed is None or (nameless and failed is not last):
-            return None
-        return self._turns.retry(key)
-
-    def _retry_key(self) -> RetryKey:
-        history = self._asked.history
-        # What it answers to, too: to say yes to another thing is another question. A question that
-        # failed and stayed in the history opens it, as it did alone.
-        opens = history.begins or history.opening in {self._text, self._asked.text}
-        before = (opens, history.tail[-1:], self._asked.previous_id)
-        return RetryKey(self._claim, hash((self._text, self._asked.question)), hash(before))
-
-    def _is_shortened(self, failed: RetryKey | None) -> bool:
-        """Whether this asks, without its history, what has just failed with it: it was too long."""
-        alone = self._asked.history.begins and self._asked.previous_id is None
-        return alone and _is_same_question(failed, self._retry_key())
-
-    def _asked_again(self) -> tuple[Turn, bool] | None:
-        """Return the same prompt, if the same question was asked at the same place before.
-
-        That place must be one that this process has seen: messages which the app puts before every
-        question would make every "yes" the same.
-        """
-        place, previous_id = self._place, self._asked.previous_id
-        if place is None and thread_of_answer(previous_id) is None:
-            return None
-        key = ("again", self._claim, place or previous_id, hash(self._text.strip()))
-        turn = new_turn()
-        first = self._turns.same(turn, key)  # another thread may be asking the same
-        if first is turn:
-            return turn, True
-        turn = new_turn(first.prompt_id)
-        turn.again = first.answer is not None
-        return turn, False
-
     def _infer_thread(self) -> str:
         if self.turn.thread_id:
             return self.turn.thread_id
@@ -269,16 +156,3 @@ class Conversation:
     def _share_id(self, answer_id: str | None) -> None:
         if answer_id and self._asked.chained:
             self._threads.remember_answer(answer_id, self.who.thread_id)
-
-
-def _is_same_question(failed: RetryKey | None, asked: RetryKey) -> TypeGuard[RetryKey]:
-    """Whether what failed was the same question of the same user, whatever it answers to."""
-    return failed is not None and failed[:2] == asked[:2]
-
-
-def thread_of_answer(answer_id: str | None) -> str | None:
-    """Return the thread of the answer from which a request goes on, if anybody here told it."""
-    if answer_id is None:
-        return None
-    told = _runtime.state().turns.answer(answer_id)
-    return told.thread_id if told else _runtime.state().threads.of_answer(answer_id)

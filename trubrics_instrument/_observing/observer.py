@@ -19,7 +19,7 @@ from trubrics_instrument._context.identity import (
     current,
 )
 from trubrics_instrument._events import own_properties
-from trubrics_instrument._observing.conversation import thread_of_answer
+from trubrics_instrument._observing.which_turn import thread_of_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
