@@ -11,9 +11,9 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from trubrics_instrument._base.checks import check_source
 from trubrics_instrument._base.forks import forks
 from trubrics_instrument._base.shield import shield
-from trubrics_instrument._config import check_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

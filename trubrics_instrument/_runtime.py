@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trubrics_instrument import _config, _cost, _events, _privacy
+from trubrics_instrument._base.checks import check_destination
 from trubrics_instrument._base.ids import clean_id
 from trubrics_instrument._base.memory import MAX_REMEMBERED, Memory
 from trubrics_instrument._base.shield import logger, shield
@@ -124,7 +125,7 @@ def destination(*, api_key: str | None, host: str | None) -> Destination | None:
         ValueError: An impossible `api_key` or `host`, or a host that is neither the configured one
             nor on this machine, without a key of its own.
     """
-    _config.check_destination(api_key=api_key, host=host)
+    check_destination(api_key=api_key, host=host)
     if api_key is None and host is None:
         return None
     # What is switched off knows no key: by the app's user, or for an impossible environment.

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 from weakref import ref
 
+from trubrics_instrument._base.checks import check_source
 from trubrics_instrument._base.ids import clean_id
 from trubrics_instrument._base.shield import shield
-from trubrics_instrument._config import check_source
 from trubrics_instrument._context.scope import Request, Said
 
 Source: TypeAlias = str | Callable[[Any], object] | None

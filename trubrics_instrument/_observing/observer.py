@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from trubrics_instrument import _config, _runtime
+from trubrics_instrument import _runtime
+from trubrics_instrument._base.checks import check_properties, check_source
 from trubrics_instrument._context import scope
 from trubrics_instrument._context.chat_uis import session
 from trubrics_instrument._context.identity import (
@@ -56,9 +57,9 @@ def observer_of(
     Raises:
         ValueError: Impossible properties, an impossible `api_key` or `host`, an async callable.
     """
-    _config.check_source("user_id", user_id)
-    _config.check_source("thread_id", thread_id)
-    _config.check_properties(properties)
+    check_source("user_id", user_id)
+    check_source("thread_id", thread_id)
+    check_properties(properties)
     target = _runtime.destination(api_key=api_key, host=host)
     _runtime.prepare_sender(target)
     return Observer(user_id, thread_id, assistant_id, dict(properties or {}), target)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from trubrics_instrument._config import check_source
+from trubrics_instrument._base.checks import check_source
 from trubrics_instrument._privacy.pii_kinds import PII
 from trubrics_instrument._privacy.runs import keys_that_may_be_in, long_runs
 from trubrics_instrument._privacy.secret_kinds import ASSIGNED, BEARERS, FRAMED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from trubrics_instrument._config import check_source
+from trubrics_instrument._base.checks import check_source
 from trubrics_instrument._observing.observer import Observer
 
 if TYPE_CHECKING:
