@@ -302,24 +302,36 @@ def test_configuring_again(sink: Sink) -> None:
     assert stats().delivered == 2
 
 
-def test_shutdown_before_the_first_event(sink: Sink) -> None:
+def test_shutdown_before_the_first_event(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     """Where no sender was built yet, none is built after it, and what comes is counted as well."""
     assert _public.shutdown(5)
     assert not track("One", user_id="ada")
+    assert "after shutdown()" in caplog.text
     assert _public.stats().dropped == {"closed": 1}
     assert sink.events == []
 
 
-def test_shutdown(sink: Sink) -> None:
-    """After a shutdown nothing more is accepted, until it is configured again; it is counted."""
+def test_shutdown(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    """After a shutdown nothing more is accepted, until it is configured again.
+
+    It is counted, and said once: who meant `flush()` would lose everything but the first answer.
+    """
     track("One", user_id="ada")
     assert _public.shutdown(5)
+    assert caplog.records == []
     assert not track("Two", user_id="ada")
     assert not track("Two", user_id="ada")
     assert _public.stats().dropped == {"closed": 2}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "shutdown()" in caplog.text
+    assert "flush()" in caplog.text
     configure(host=sink.host)
     assert track("Three", user_id="ada")
     assert [event["event"] for event in sink.wait_for(2)] == ["One", "Three"]
+    configure(host=sink.host, enabled=False)
+    _public.shutdown(5)
+    assert not track("Four", user_id="ada")
+    assert len(caplog.records) == 1
 
 
 def test_flush_in_before_send(sink: Sink) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -37,6 +38,10 @@ _NOT_CONFIGURED = (
     "TRUBRICS_API_KEY (or configure(api_key=...)), or run `trubrics-instrument collector` "
     "and set TRUBRICS_HOST to the address that it prints."
 )
+_CLOSED = (
+    "Trubrics: nothing is sent after shutdown(), until configure() is called again. To wait for "
+    "what was tracked, and go on, call flush()."
+)
 
 
 class Taker(Protocol):
@@ -66,7 +71,7 @@ class _State:
     threads: Threads = field(default_factory=Threads)
     anonymous: str = field(default_factory=lambda: anonymous_id(new_thread_id()))
     stand_in: Taker | None = None
-    explained: bool = False
+    explained: set[str] = field(default_factory=set[str])
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -155,10 +160,13 @@ def accept(now: _State, name: str, target: Destination | None, item: object) -> 
     if name in now.switched_off:
         return False
     taker = now.takers.get(target) or _sender(now, target)
-    if taker is not None:
-        return taker.put(item)
+    if taker is not None and taker.put(item):
+        return True
     if now.config.enabled:
-        now.refused["closed" if now.closed else "not_configured"] += 1
+        if now.closed:
+            _explain(now, logging.WARNING, _CLOSED)
+        if taker is None:
+            now.refused["closed" if now.closed else "not_configured"] += 1
     return False
 
 
@@ -250,7 +258,7 @@ def _sender(now: _State, wanted: Destination | None) -> Taker | None:
         return now.stand_in
     target = _whereto(now, wanted)
     if target is None:
-        _explain(now)
+        _explain(now, logging.INFO, _NOT_CONFIGURED)
         return None
     sender = now.takers.get(target)
     if sender is None and not now.closed:
@@ -269,12 +277,13 @@ def _sender(now: _State, wanted: Destination | None) -> Taker | None:
     return sender
 
 
-def _explain(now: _State) -> None:
-    if now.explained:
+def _explain(now: _State, level: int, why: str) -> None:
+    """Say once why nothing is sent."""
+    if why in now.explained:
         return
-    now.explained = True
+    now.explained.add(why)
     with suppress(Exception):  # a log handler of the app's that raises
-        logger.info(_NOT_CONFIGURED)
+        logger.log(level, why)
 
 
 def _prepared_by(origin: _State, item: object, event_id: str) -> Outgoing | Skip:
