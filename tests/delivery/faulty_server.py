@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 HANG_S = 60.0
+PORT_TAKEN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,18 @@ class FaultyServer:
         class Handler(_Handler):
             owner = server
 
-        self._http = _Server(("127.0.0.1", self._port), Handler)
+        self._http = self._bound(Handler)
         self._port = self._http.server_port
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def _bound(self, handler: type[_Handler]) -> _Server:
+        """Return a server at the port, which somebody's connection may have taken meanwhile."""
+        until = time.monotonic() + PORT_TAKEN_S
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                return _Server(("127.0.0.1", self._port), handler)
+            time.sleep(0.05)
+        return _Server(("127.0.0.1", self._port), handler)
 
     def down(self) -> None:
         """Close the port and every connection."""
