@@ -29,10 +29,15 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick_collections() -> None:
-    """Leave what is there before a module's tests out of the garbage collections they ask for."""
+def quick_collections() -> Iterator[None]:
+    """Leave what is there before a module's tests out of the garbage collections they ask for.
+
+    What they left open themselves is found at their own end, and not by those who come next.
+    """
     gc.collect()
     gc.freeze()
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
