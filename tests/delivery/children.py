@@ -52,6 +52,13 @@ def exit_at_once(sender: Sender) -> None:
     sys.stdout.write(f"{time.monotonic()}\n")
 
 
+def exit_after_a_flush(sender: Sender) -> None:
+    """Track, wait until it has arrived, track once more, and fall off the end."""
+    track(sender)
+    assert sender.flush(10)
+    sender.put(COUNT)
+
+
 def tell_what_the_exit_needs(sender: Sender) -> None:
     """Track, fall off the end, and say what has been imported and started between."""
     modules: set[str] = set()
@@ -221,6 +228,7 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
     program.__name__: program
     for program in (
         exit_at_once,
+        exit_after_a_flush,
         tell_what_the_exit_needs,
         exit_in_thread,
         track_at_exit,

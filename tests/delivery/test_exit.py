@@ -44,6 +44,14 @@ def test_exit_at_once_delivers_everything_quickly(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir()), "all was well, so nothing went to disk"
 
 
+def test_the_last_events_go_over_the_connection_that_is_there(tmp_path: Path) -> None:
+    """It is closed after that, and not left to the end of the interpreter, which would warn."""
+    with FaultyServer() as server:
+        ended = run("exit_after_a_flush", server, "auto", tmp_path)
+        assert (ended.code, ended.errors, Counter(server.numbers())) == (0, "", WITH_NEXT)
+        assert len({one.connection for one in server.requests}) == 1
+
+
 def test_sys_exit_in_a_thread_delivers_everything(tmp_path: Path) -> None:
     """A thread that tracks and ends with sys.exit loses nothing."""
     with FaultyServer() as server:
@@ -193,7 +201,7 @@ def test_without_a_spool_the_loss_at_exit_is_bounded_in_time(tmp_path: Path) -> 
         assert not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_outlives_the_lanes_hires_nobody() -> None:
+def test_a_worker_that_outlives_the_lanes_hires_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """A sender closes while events are still being prepared: nothing fails, nothing is begun.
 
     Nor does it take events again: nobody would deliver them.
@@ -219,6 +227,7 @@ def test_a_worker_that_outlives_the_lanes_hires_nobody() -> None:
         assert _ours() <= before
         assert not sender.put(10)
         assert sender.stats().dropped == {"stuck_at_exit": 10, "closed": 1}
+        assert "stuck_at_exit" in caplog.text
 
 
 def test_who_closes_beside_another_waits_for_them() -> None:

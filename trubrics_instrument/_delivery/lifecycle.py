@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trubrics_instrument._base.shield import shield
@@ -63,6 +64,9 @@ def hook_exit() -> None:
     hooks = [_hook_multiprocessing]
     if os.getpid() not in _hooked_pids:
         _hooked_pids.add(os.getpid())
+        # urllib3 closes its connections by a finalizer, and all of those run together at the exit,
+        # when the first one is due: after us, who still have something to send.
+        weakref.finalize(hook_exit, int)
         atexit.register(_close_all)
         hooks.append(_hook_celery)
     for hook in hooks:

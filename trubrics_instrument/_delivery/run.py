@@ -253,7 +253,7 @@ class Run:
         lost = self.outbox.seize(in_flight=True)
         self.tally.drop([event.body for event in lost], "undelivered_at_exit")
         if self.queue:
-            self.tally.skip("stuck_at_exit", len(self.queue))
+            self.tally.lose("stuck_at_exit", len(self.queue))
         self._say_what_waits()
 
     def _say_what_waits(self) -> None:

@@ -40,13 +40,17 @@ class Tally:
         with self._lock:
             self.dropped[reason] += number
 
+    def lose(self, reason: str, number: int) -> None:
+        """Count events that were given up, and say so."""
+        self.skip(reason, number)
+        self.say(logging.WARNING, reason, "Events were dropped: %s. See stats().", reason)
+
     def drop(self, bodies: Iterable[bytes], reason: str) -> None:
         """Count events that were given up, say so, and hand them to `on_drop`."""
         given_up = list(bodies)
         if not given_up:
             return
-        self.skip(reason, len(given_up))
-        self.say(logging.WARNING, reason, "Events were dropped: %s. See stats().", reason)
+        self.lose(reason, len(given_up))
         if self._options.on_drop is None:
             return
         try:
