@@ -9,7 +9,7 @@ import sys
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import genai_prices
 import pytest
@@ -17,7 +17,11 @@ from genai_prices import data, data_snapshot
 from genai_prices.types import ModelPrice
 
 from trubrics_instrument._base import shield
-from trubrics_instrument._cost import Tokens, check_prices, cost_of
+from trubrics_instrument._cost import check_prices, cost_of
+from trubrics_instrument._cost.paid import Tokens
+
+if TYPE_CHECKING:
+    from tests.sink import Sink
 
 ANSWER: dict[str, object] = {
     "model": "my-deployment",
@@ -233,7 +237,7 @@ def in_a_fresh_process(program: str) -> str:
 
 
 def test_no_network_is_used() -> None:
-    """Loading the list and pricing an answer open no socket and start no thread."""
+    """Loading the list and pricing an answer open no socket, and no thread stays."""
     program = f"""
 import sys, threading
 seen = []
@@ -241,6 +245,7 @@ sys.addaudithook(lambda event, args: event.startswith("socket.") and seen.append
 from trubrics_instrument._cost import cost_of
 assert "genai_prices" not in sys.modules
 assert cost_of({ANSWER!r}) > 0
+for thread in threading.enumerate()[1:]: thread.join(10)
 print(seen, threading.active_count())
 """
     assert in_a_fresh_process(program) == "[] 1"
@@ -258,29 +263,123 @@ print(cost_of({ANSWER!r}), cost_of({ANSWER!r}, {{"my-deployment": (1, 0)}}), fau
     assert in_a_fresh_process(program) == "None 0.001 {}"
 
 
-def test_a_fork_while_the_list_is_loading(tmp_path: Path) -> None:
+AT_ONCE = """
+import slow_data
+class price: total_price, model_price = 2.0, None
+def calc_price(*_, **__): return price
+"""
+LATER = """
+class price: total_price, model_price = 2.0, None
+def calc_price(*_, **__):
+    import slow_data
+    return price
+"""
+
+
+def slow_list(folder: Path, code: str, takes_s: float) -> dict[str, str]:
+    """Put a list of prices that takes its time into a folder; return the environment for it."""
+    (folder / "genai_prices.py").write_text(code)
+    (folder / "slow_data.py").write_text(f"import time\ntime.sleep({takes_s})\n")
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+@pytest.mark.parametrize("code", [AT_ONCE, LATER], ids=["at once", "with the first price"])
+def test_a_fork_while_the_list_is_loading(code: str, tmp_path: Path) -> None:
     """A child gets a list that is loaded as a whole, not one that nobody ever finishes."""
-    (tmp_path / "genai_prices.py").write_text(
-        "import time\n"
-        "time.sleep(0.5)\n"
-        "class price: total_price, model_price = 2.0, None\n"
-        "def calc_price(*_, **__): return price\n"
-    )
+    environment = slow_list(tmp_path, code, 0.5)
     program = (
         "import os, signal, sys, threading, time\n"
         "from trubrics_instrument._cost import cost_of\n"
         "told = {'model': 'm', 'input_tokens': 1, 'output_tokens': 1}\n"
         "threading.Thread(target=cost_of, args=(told,)).start()\n"
-        "while 'genai_prices' not in sys.modules: time.sleep(0.001)\n"
+        "while 'slow_data' not in sys.modules: time.sleep(0.001)\n"
         "if os.fork():\n"
         "    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
         "signal.alarm(20)\n"
         "os._exit(cost_of(told) != 2.0)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
 
     ended = subprocess.run(
         [sys.executable, "-c", program], env=environment, timeout=60, check=False
     )
 
     assert ended.returncode == 0
+
+
+def test_a_list_that_takes_long(tmp_path: Path) -> None:
+    """Events wait for it only so long, and go without a cost; later ones have theirs."""
+    program = """
+import time
+from trubrics_instrument._cost import cost_of, price_list
+price_list._PATIENCE_S = 0.1
+told = {"model": "m", "input_tokens": 1, "output_tokens": 1}
+costs = [cost_of(told), cost_of(told)]
+until = time.monotonic() + 20
+while costs[-1] is None and time.monotonic() < until:
+    time.sleep(0.05)
+    costs.append(cost_of(told))
+print(costs[0], costs[1], costs[-1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=slow_list(tmp_path, AT_ONCE, 2.0),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["None", "None", "2.0"]
+
+
+@pytest.mark.parametrize(
+    ("event", "prices", "begins"),
+    [("Prompt", "None", True), ("Prompt", "max", False), ("Tool call", "None", False)],
+)
+def test_a_question_begins_to_load_the_list(
+    event: str, prices: str, begins: bool, sink: Sink, tmp_path: Path
+) -> None:
+    """It is there when the answer comes, also where that is the last thing that a process does."""
+    program = f"""
+import sys, time, trubrics_instrument
+trubrics_instrument.configure(prices={prices})
+trubrics_instrument.track({event!r}, {{"model": "m"}}, user_id="ada")
+trubrics_instrument.flush()
+until = time.monotonic() + 10 * {begins}
+while "slow_data" not in sys.modules and time.monotonic() < until:
+    time.sleep(0.01)
+print("slow_data" in sys.modules)
+"""
+    environment = slow_list(tmp_path, AT_ONCE, 0.0) | {"TRUBRICS_HOST": sink.host}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == [str(begins)]
+
+
+def test_a_process_that_ends_while_the_list_is_loading(sink: Sink, tmp_path: Path) -> None:
+    """It loses nothing but the cost."""
+    program = """
+import time, trubrics_instrument
+told = {"model": "m", "input_tokens": 1, "output_tokens": 1}
+trubrics_instrument.track("Prompt", {"model": "m"}, user_id="ada")
+time.sleep(0.3)
+trubrics_instrument.track("Generation", told, user_id="ada")
+"""
+    environment = slow_list(tmp_path, AT_ONCE, 60.0)
+    environment |= {"TRUBRICS_HOST": sink.host, "TRUBRICS_SPOOL": "off"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert [one["event"] for one in sink.wait_for(2)] == ["Prompt", "Generation"]
+    assert all("cost_usd" not in one["properties"] for one in sink.events)
+    assert done.stderr == ""

@@ -91,5 +91,7 @@ def _complete(properties: dict[str, object], event: Event, config: Config, event
         cost = _cost.cost_of(properties, config.prices, event.time_s)
         if cost is not None:
             properties["cost_usd"] = cost
+    elif event.name == _events.PROMPT and not callable(config.prices):
+        _cost.expect_answers()
     properties["source"] = SOURCE
     properties["event_id"] = event_id
