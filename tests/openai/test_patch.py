@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 import threading
+from contextvars import copy_context
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,50 @@ def test_a_block_inside(sink: Sink, client: Any) -> None:
     assert count_events(sink, ask) == 2
     assert sink.events[-1]["user_id"] == "ada"
     unpatch_openai()
+    assert is_clean()
+
+
+@pytest.mark.parametrize("entered", [(0, 1), (1, 0)], ids=str)
+@pytest.mark.parametrize("left", [(0, 1), (1, 0)], ids=str)
+def test_blocks_beside_each_other(
+    entered: tuple[int, int], left: tuple[int, int], sink: Sink, client: Any
+) -> None:
+    """Each thread, and each task, ends its own block; after the last the patch is as before all."""
+    threads = [copy_context(), copy_context()]  # which is what tells them apart
+    patches = [
+        thread.run(patch_openai, user_id=f"user {number}") for number, thread in enumerate(threads)
+    ]
+    for number in entered:
+        threads[number].run(patches[number].__enter__)
+    threads[left[0]].run(patches[left[0]].__exit__, None, None, None)
+    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
+    assert sink.events[-1]["user_id"] == f"user {left[1]}"
+    threads[left[1]].run(patches[left[1]].__exit__, None, None, None)
+    assert is_clean()
+
+
+def test_a_block_that_ends_elsewhere(sink: Sink, client: Any) -> None:
+    """A fixture may leave it in another task: it ends what was begun last."""
+    patch_openai(user_id="ada")
+    patch = copy_context().run(lambda: patch_openai(user_id="bob").__enter__())
+    patch.__exit__(None, None, None)
+    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
+    assert sink.events[-1]["user_id"] == "ada"
+
+
+def test_a_block_of_a_patch_that_is_off(sink: Sink, client: Any) -> None:
+    """It is off in the block, and after it, whatever was on before it was taken off."""
+    patch_openai(user_id="ada")
+    patch = patch_openai(user_id="bob")
+    patch.undo()
+    with patch:
+        assert is_clean()
+    assert is_clean()
+    patch_openai(user_id="ada")
+    with patch:
+        pass
+    with patch:
+        pass
     assert is_clean()
 
 

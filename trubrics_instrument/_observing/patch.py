@@ -6,6 +6,8 @@ import importlib
 import sys
 import threading
 import weakref
+from contextvars import ContextVar
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import wrapt
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from trubrics_instrument._base.wrapper import Wrapper
+
+
+_numbers = count()
 
 
 class PatchPoint(NamedTuple):
@@ -46,6 +51,16 @@ class _Placed(NamedTuple):
     inherited: bool
 
 
+class Block:
+    """What is on around a block, and as the how manieth it was put on."""
+
+    __slots__ = ("around", "number")
+
+    def __init__(self, around: Any) -> None:
+        self.around = around
+        self.number = next(_numbers)
+
+
 class Patch:
     """A set of patch points that are put on together, and taken off together.
 
@@ -60,14 +75,20 @@ class Patch:
         self._points = points
         self._placed: list[_Placed] = []
         self._on = False
-        # What was on before the last `put_on`, and around each block.
-        self._before: Any = None
-        self._around: list[Any] = []
+        # A block may be open in several threads and tasks at once: each ends its own.
+        self._blocks: list[Block] = []
+        self._to_begin: ContextVar[Block | None] = ContextVar("to_begin", default=None)
+        self._begun: ContextVar[tuple[Block, ...]] = ContextVar("begun", default=())
         # Held while nothing is imported: whoever imports a module waits for it, to patch that.
         self._lock = threading.RLock()
 
     def __enter__(self) -> Patch:
-        self._around.append(self._before)
+        block = self._to_begin.get() or Block(None)
+        self._to_begin.set(None)
+        self._begun.set((*self._begun.get(), block))
+        with self._lock:
+            self._blocks.append(block)
+            self._blocks.sort(key=lambda one: one.number)
         return self
 
     def __exit__(
@@ -76,11 +97,18 @@ class Patch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        around = self._around.pop() if self._around else None
-        if around is None:
+        *outer, block = self._begun.get() or self._blocks[-1:] or (Block(None),)
+        self._begun.set(tuple(outer))
+        with self._lock:
+            later = [one for one in self._blocks if one.number > block.number]
+            self._blocks = [one for one in self._blocks if one is not block]
+            if later:  # which goes on, and ends as this one would
+                later[0].around = block.around
+                return
+        if block.around is None:
             self.undo()
         else:
-            self._stay_on(around)
+            self._stay_on(block.around)
 
     @property
     def active(self) -> bool:
@@ -90,7 +118,7 @@ class Patch:
     def put_on(self, observer: Observer) -> None:
         """Wrap each point once, now or when its module is imported, for this observer."""
         with self._lock:
-            self._before = self.observer if self._on else None
+            self._to_begin.set(Block(self.observer if self._on else None))
             self.observer = observer
             self._on = True
         for module in dict.fromkeys(point.module for point in self._points):
@@ -109,6 +137,7 @@ class Patch:
 
         What somebody holds stays known: they may put it back, and then it is there already.
         """
+        self._to_begin.set(None)
         with self._lock:
             self._on = False
             for placed in self._placed:

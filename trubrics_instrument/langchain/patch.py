@@ -11,7 +11,7 @@ import wrapt
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._observing.observer import observer_of
-from trubrics_instrument._observing.patch import Patch
+from trubrics_instrument._observing.patch import Block, Patch
 from trubrics_instrument.langchain.settings import Granularity, Key, Settings, settings_of
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ class HandlerPatch(Patch):
 
     def register(self, settings: Settings) -> None:
         """Give every run from now on a handler of these settings, instead of the one before."""
-        self._before = self._settings if self._on else None
+        block = Block(self._settings if self._on else None)
         self.undo()
+        self._to_begin.set(block)
         self._settings = settings
         self._on = True
         if _HOOKS in sys.modules:
