@@ -291,18 +291,25 @@ async def test_openings_alike_that_call_tools(sink: Sink) -> None:
 
 @pytest.mark.parametrize("user", ["ada", None], ids=["named", "anonymous"])
 @pytest.mark.parametrize("of", ["a model", "a chain"])
-async def test_conversations_in_the_same_words(of: str, user: str | None, sink: Sink) -> None:
-    """Messages that are the app's own objects have ids, which tell whose they are."""
+@pytest.mark.parametrize("window", [5, 4, 3, 2])
+async def test_conversations_in_the_same_words(
+    window: int, of: str, user: str | None, sink: Sink
+) -> None:
+    """Messages that are the app's own objects have ids, which tell whose they are.
+
+    Also where only the last of them are resent.
+    """
     bare = Scripted(rule=lambda _: AIMessage("Certainly."))
     asked: Any = bare if of == "a model" else bare | RunnableLambda(lambda said: said)
     handled: Any = {"callbacks": [TrubricsCallbackHandler(user)]}
     histories: list[list[Any]] = [[], []]
-    for turn in range(3):
-        for number, history in enumerate(histories):
-            history.append(HumanMessage(f"Question {turn} of {number}" if turn else "Hi"))
-            history.append(asked.invoke(history, handled))
+    for text in ("Hi", "Hours?", "Why?"):
+        for history in histories:
+            history.append(HumanMessage(text))
+            history.append(asked.invoke(history[-window:], handled))
+        histories.reverse()  # who asked last does not ask next
     threads = [turn[0]["$thread_id"] for turn in turns_told(sink)]
-    assert threads == threads[:2] * 3
+    assert threads == [*threads[:2], *reversed(threads[:2]), *threads[:2]]
     assert threads[0] != threads[1]
 
 

@@ -16,6 +16,8 @@ from tests.openai.asking import client_of, needs
 from tests.replies import RESET, Reply, chat_stream, error_reply, json_reply, raw_reply
 from trubrics_instrument import _runtime, context, patch_openai
 from trubrics_instrument._conversations.trail import number_of
+from trubrics_instrument._observing.names import names_by_id
+from trubrics_instrument._observing.reader import TurnKey
 from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
@@ -278,7 +280,13 @@ def test_an_id_that_a_host_gives_again(events: Events, server: Loopback) -> None
     assert events.one("Generation").prompt_id not in prompts
 
 
-@pytest.mark.parametrize("call_id", ["functions.get_weather:0", "get_current_weather", "call_1"])
+@pytest.mark.parametrize(
+    "call_id",
+    [
+        *("functions.get_weather:0", "get_current_weather", "call_1"),
+        *("lookUpTheWeatherOfAnyCity", "call_Xb92kLmNopQ45rStUvWxYz:0"),
+    ],
+)
 def test_an_id_that_each_process_may_see(call_id: str, events: Events, server: Loopback) -> None:
     """What counts, or is a tool's name, may be another call's of which nobody here knows."""
     patch_openai()
@@ -294,6 +302,13 @@ def test_an_id_that_each_process_may_see(call_id: str, events: Events, server: L
     assert rome.user_id != paris.user_id
 
 
+def test_an_id_that_is_very_long() -> None:
+    """It takes no time, and is not kept."""
+    long = [TurnKey("a1" * 500_000 + end) for end in ("=", "", "=")]
+    (kept,) = names_by_id(long)
+    assert kept == ("id", number_of(str(long[1].name)))
+
+
 def test_an_id_of_another_user(events: Events, server: Loopback) -> None:
     """Who knows the id of a call that another user's answer made has not asked that question."""
     call = Answer(tool_calls=(ToolCall("look", "{}", RANDOM_ID),))
@@ -303,6 +318,24 @@ def test_an_id_of_another_user(events: Events, server: Loopback) -> None:
         as_bob = context(user_id="bob")(ask)
         Context().run(as_bob, client, user("What did ada say?"), *tool_round(RANDOM_ID))
     assert events.one("Generation").prompt_id != events.one("Prompt").prompt_id
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_another_answer_after_a_try_of_somebody_else(
+    failures: int, events: Events, server: Loopback
+) -> None:
+    """Nobody knows whose a first try was that failed; what it brings at last has another answer."""
+    patch_openai()
+    replies = [*[error_reply(500)] * failures, said("Sunny.", "c2"), said("Hot.", "c3")]
+    server.script(said("Hello."), *replies)
+    asked = [user("Hi"), assistant("Hello."), user("Weather?")]
+    with client_of(server, "sync") as client:
+        Context().run(ask, client, asked[0])
+        for _ in replies:
+            Context().run(ask, client, *asked)
+    told = [(one.text, one.get("regenerated")) for one in events.named("Generation")]
+    assert told == [("Hello.", None), ("Sunny.", None), ("Hot.", True)]
+    assert [one.text for one in events.named("Prompt")] == ["Hi", "Weather?"]
 
 
 @pytest.mark.parametrize("then", ["a tool", "a failure"])

@@ -123,7 +123,7 @@ class Trail:
     def name_by_id(self) -> int | None:
         """Return a name of all these messages, with the id of the last one, if that has one."""
         answer_id = self.history.answer_id
-        return _with_id(self.names()[-1], answer_id) if answer_id else None
+        return _with_id(self.names()[-1], number_of(answer_id)) if answer_id else None
 
     def question_name(self) -> int:
         """Return a name for what was asked before: apps change answers, but hardly questions."""
@@ -132,24 +132,25 @@ class Trail:
     def names_after(self, answer: int, answer_id: str | None = None) -> list[int]:
         """Return the names by which a request will ask that goes on from an answer."""
         who, last = self._who, self.last
-        names = [hash((who, answer))]
+        names, of_questions = [hash((who, answer))], list[int]()
         # An app resends what the user typed, or the longer text that the model got.
         for question in (self.question,) if self._sent is None else (self.question, self._sent):
             names.append(hash((who, answer, question)))
             if last is not None:
                 names.append(hash((who, answer, question, last)))
-            if answer_id:
-                names.append(_with_id(names[-1], answer_id))
             if self.asker:
-                names.append(self._question_name(question))
-        return names
+                of_questions.append(self._question_name(question))
+        if answer_id:  # with each of them: what is resent may be a window of any size
+            number = number_of(answer_id)
+            names += [_with_id(name, number) for name in names]
+        return names + of_questions
 
     def _question_name(self, question: int) -> int:
         return hash((_OF_QUESTION, self._who, question))
 
 
-def _with_id(deepest: int, answer_id: str) -> int:
-    return hash((deepest, number_of(answer_id)))
+def _with_id(name: int, answer_id: int) -> int:
+    return hash((name, answer_id))
 
 
 def number_of(text: str) -> int:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from trubrics_instrument._observing.reader import TurnKey
 
 # The end of an id that is hardly given twice. Some hosts count, "functions.get_weather:0", or have
-# none, and then the tool's name stands for it.
+# none, and then the tool's name stands for it; others put whole signatures into them.
+_END_CHARS = 64
 _RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])[0-9A-Za-z]{12,}$")
 
 
@@ -52,4 +53,5 @@ def names_of_anybody(keys: Sequence[TurnKey]) -> list[int]:
 def names_by_id(keys: Sequence[TurnKey]) -> list[Hashable]:
     """Return the ids that may be one turn's only: those that end with something random."""
     ids = (key.name for key in keys)
-    return [("id", one) for one in ids if isinstance(one, str) and _RANDOM.search(one)]
+    random = (one for one in ids if isinstance(one, str) and _RANDOM.search(one[-_END_CHARS:]))
+    return [("id", number_of(one)) for one in random]

@@ -145,7 +145,8 @@ class WhichTurn:
         if first is turn:
             return turn, True
         turn = new_turn(first.prompt_id)
-        turn.again = first.answer is not None
+        turn.again = first.again or first.answer is not None
+        self._turns.remember(turn, key)  # the one that asked first may never get an answer
         return turn, False
 
 
