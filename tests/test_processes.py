@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +16,13 @@ from openai_wire import Answer, ToolCall, chat_completion
 from responses_wire import response_object
 
 from tests.openai.asking import client_of, needs
-from tests.replies import json_reply
+from tests.replies import error_reply, json_reply
 from tests.told import told
 from trubrics_instrument import _config, _runtime, context, patch_openai
 from trubrics_instrument._conversations.board import BOARD_BYTES, Board
+from trubrics_instrument._conversations.failures import Failure, Failures
 from trubrics_instrument._conversations.trail import History, Trail, number_of
+from trubrics_instrument._conversations.turns import RETRIES_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +74,23 @@ with openai.OpenAI() as client:
         if child:
             os.waitpid(child, 0)
         messages.append({"role": "assistant", "content": f"Answer to Question {number}?"})
+"""
+
+
+ASKS_WHEN_TOLD = """
+import contextlib
+import json
+import sys
+import openai
+import trubrics_instrument
+trubrics_instrument.patch_openai()
+with openai.OpenAI(max_retries=0) as client:
+    for line in sys.stdin:
+        claim, request = json.loads(line)
+        with trubrics_instrument.context(**claim), contextlib.suppress(openai.APIError):
+            client.chat.completions.create(model="m", **request)
+        trubrics_instrument.flush()
+        print("done", flush=True)
 """
 
 
@@ -233,3 +254,105 @@ def test_a_tools_result(typed: str, endpoint: str, user: str, server: Loopback, 
     events = told(sink, 3)
     assert [one["event"] for one in events] == ["Prompt", "Tool call", "Generation"]
     assert len({(one["$prompt_id"], one["$thread_id"]) for one in events}) == 1
+
+
+ADA = {"user_id": "ada"}
+Step = tuple[str, dict[str, str], dict[str, Any]]  # which process, who asks, and what
+
+
+def ask(content: Any, before: Any = ()) -> dict[str, Any]:
+    """Return a request."""
+    return {"messages": [*before, {"role": "user", "content": content}]}
+
+
+HI = ask("Hi")
+BEHIND = ask("Hi", before=[*ask("Trams?")["messages"], {"role": "assistant", "content": "At 9."}])
+PICTURES = [
+    ask([{"type": "image_url", "image_url": {"url": f"https://example.com/{name}.png"}}])
+    for name in ("horse", "bear")
+]
+
+
+def told_of(server: Loopback, sink: Sink, *steps: Step) -> list[tuple[str, str, str]]:
+    """Return name, thread and prompt of each event of two processes that ask; the first fails."""
+    hello = json_reply(chat_completion(Answer("Hello.", usage=None)))
+    server.script(error_reply(500), *[hello] * (len(steps) - 1))
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    start = partial(subprocess.Popen, [sys.executable, "-c", ASKS_WHEN_TOLD], **pipes)
+    with start(env=environ(server, sink)) as one, start(env=environ(server, sink)) as other:
+        processes: Any = {"one": one, "other": other}
+        for where, claim, request in steps:
+            process = processes[where]
+            process.stdin.write(json.dumps([claim, request]) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+    return [
+        (event["event"], event["properties"]["$thread_id"], event["properties"]["$prompt_id"])
+        for event in sink.events
+    ]
+
+
+@pytest.mark.parametrize("more", [{}, {"thread_id": "t"}, {"prompt_id": "m-1"}], ids=str)
+@pytest.mark.parametrize("user", [ADA, {}], ids=["named", "anonymous"])
+def test_a_retry_in_another_process(
+    user: dict[str, str], more: dict[str, str], server: Loopback, sink: Sink
+) -> None:
+    """It is the same prompt, of whoever is known, or under an id of the app's own."""
+    claim = {**user, **more}
+    events = told_of(server, sink, ("one", claim, HI), ("other", claim, HI))
+    expected = ["Prompt", "Generation failed", *([] if claim else ["Prompt"]), "Generation"]
+    assert [name for name, *_ in events] == expected
+    assert len({prompt for _, _, prompt in events}) == (1 if claim else 2)
+    assert len({thread for _, thread, _ in events}) == (1 if claim else 2)
+
+
+@pytest.mark.parametrize("again", ["one", "other"])
+def test_the_same_words_after_a_retry(again: str, server: Loopback, sink: Sink) -> None:
+    """What was overcome in any process is a question of its own in each."""
+    steps: list[Step] = [("one", ADA, HI), ("other", ADA, HI), (again, ADA, HI)]
+    events = told_of(server, sink, *steps)
+    names = ["Prompt", "Generation failed", "Generation", "Prompt", "Generation"]
+    assert [name for name, *_ in events] == names
+    assert not {one[2] for one in events[:3]} & {one[2] for one in events[3:]}
+    assert not {one[1] for one in events[:3]} & {one[1] for one in events[3:]}
+
+
+@pytest.mark.parametrize(
+    ("first", "claim", "then"),
+    [
+        *[(HI, {"user_id": "bob"}, HI), (HI, {**ADA, "thread_id": "t"}, HI)],
+        *[(HI, ADA, BEHIND), (HI, ADA, ask("Hi!")), (PICTURES[0], ADA, PICTURES[1])],
+    ],
+    ids=["who", "where", "what it answers to", "the words", "the picture"],
+)
+def test_another_question_than_the_one_that_failed(
+    first: dict[str, Any],
+    claim: dict[str, str],
+    then: dict[str, Any],
+    server: Loopback,
+    sink: Sink,
+) -> None:
+    """Whoever asks something else, or somewhere else, asks anew."""
+    events = told_of(server, sink, ("one", ADA, first), ("other", claim, then))
+    assert [name for name, *_ in events].count("Prompt") == 2
+
+
+def test_a_failure_of_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks the same much later asks anew, in each process."""
+    failures, failure = Failures(Board(bytearray(BOARD_BYTES))), Failure(ONE, OTHER)
+    assert not failures.any()
+    failures.note(7, failure)
+    assert failures.any()
+    assert (failures.find(7), failures.find(8)) == (failure, None)
+    later = time.time() + RETRIES_S
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert not failures.any()
+    assert failures.find(7) is None
+
+
+def test_failures_of_a_process_that_is_alone() -> None:
+    """Nothing is known of others, and nothing is noted for them."""
+    alone = Failures(None)
+    alone.note(7, Failure(ONE, OTHER))
+    alone.overcome(7)
+    assert (alone.any(), alone.find(7), alone.is_overcome(7)) == (False, None, False)

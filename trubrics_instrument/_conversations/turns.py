@@ -49,11 +49,12 @@ class Turn:
         awaited: The names under which a later call goes on with it.
         claim: Who asked, and where, as far as anybody said.
         failed_as: The name under which it may be tried again, if its last call failed.
+        failed_for_all: The name that this has for the other processes, if they may try it, too.
     """
 
     __slots__ = (
-        *("again", "answer", "awaited", "claim", "failed_as", "model_calls", "prompt_id"),
-        *("thread_id", "tool_calls"),
+        *("again", "answer", "awaited", "claim", "failed_as", "failed_for_all", "model_calls"),
+        *("prompt_id", "thread_id", "tool_calls"),
     )
 
     def __init__(self, prompt_id: str) -> None:
@@ -66,6 +67,7 @@ class Turn:
         self.claim: Hashable = None
         self.awaited: frozenset[Hashable] = frozenset()
         self.failed_as: RetryKey | None = None
+        self.failed_for_all: int | None = None
 
 
 # Stands for the turns under a name that is to be one turn's only.

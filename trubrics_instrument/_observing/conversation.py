@@ -17,7 +17,7 @@ from trubrics_instrument._observing.names import (
     names_of_anybody,
     names_without_text,
 )
-from trubrics_instrument._observing.which_turn import WhichTurn, begins_with_results
+from trubrics_instrument._observing.which_turn import WhichTurn, begins_with_results, recovered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,8 +70,8 @@ class Conversation:
         self._words: list[int | None] = []
         self._answer_id: str | None = None
         self._place = self._threads.find(self._trail)
-        self._which = WhichTurn(asked, claim, said.prompt, self._place, goes_on=goes_on)
-        self.turn, self.asks = self._which.find(said, prompt_id)
+        self._which = WhichTurn(asked, claim, said, self._place, goes_on=goes_on)
+        self.turn, self.asks = self._which.find(prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id, self.turn.claim = self.who.thread_id, claim
         # A turn that began elsewhere takes nobody's place: a stranger's may look the same.
@@ -95,13 +95,12 @@ class Conversation:
 
     def may_be_retried(self) -> None:
         """Keep the turn open: the call failed, was left half way, or brought no answer."""
-        self.turn.failed_as = self._which.retry_key()
-        self._turns.fail(self.turn, self.turn.failed_as)
+        self._which.failed(self.turn, self.who.thread_id)
 
     def answered(self, answer: Answer, target: object) -> None:
         """Note where the conversation stands now, for whoever goes on from this answer."""
         if answer.status == "ok":
-            self._turns.recover(self.turn)
+            recovered(self.turn)
         self._answer_id, self._words = answer.id, []
         for choice in answer.choices:
             words = number_of(choice.text) if choice.text else None
@@ -151,7 +150,7 @@ class Conversation:
             place = self._threads.answered(names, thread_id, share=share)
             place.turn = self.turn if calls else None
             if may_be_cut:
-                place.then = partial(self._turns.recover, self.turn)
+                place.then = partial(recovered, self.turn)
 
     def _share_id(self, answer_id: str | None) -> None:
         if answer_id and self._asked.chained:

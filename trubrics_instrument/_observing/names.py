@@ -9,7 +9,7 @@ from trubrics_instrument._context.identity import Claim
 from trubrics_instrument._conversations.trail import name_of_turn, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from trubrics_instrument._observing.reader import TurnKey
 
@@ -55,3 +55,8 @@ def names_by_id(keys: Sequence[TurnKey]) -> list[Hashable]:
     ids = (key.name for key in keys)
     random = (one for one in ids if isinstance(one, str) and _RANDOM.search(one[-_END_CHARS:]))
     return [("id", number_of(one)) for one in random]
+
+
+def name_of_question(claim: Claim, parts: Iterable[object]) -> int:
+    """Return a name for what somebody asks, the same in every process, and without text."""
+    return hash(tuple([number_of(str(part)) for part in (*claim, *parts)]))

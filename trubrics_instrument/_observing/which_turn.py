@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime
+from trubrics_instrument._base.uuids import random_uuid
 from trubrics_instrument._context import scope
+from trubrics_instrument._conversations.failures import Failure, Failures
 from trubrics_instrument._conversations.turns import RetryKey, Turn, new_turn
 from trubrics_instrument._observing.names import (
+    name_of_question,
     names_by_id,
     names_of,
     names_of_anybody,
@@ -27,47 +30,56 @@ if TYPE_CHECKING:
 class WhichTurn:
     """The search for the turn of one call, by what it asks, who asks it, and at which place."""
 
-    __slots__ = ("_asked", "_claim", "_goes_on", "_place", "_text", "_threads", "_turns", "_typed")
+    __slots__ = (
+        *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_text", "_threads", "_turns"),
+        "_typed",
+    )
 
     def __init__(
-        self, asked: Asked, claim: Claim, typed: str | None, place: Place | None, *, goes_on: bool
+        self, asked: Asked, claim: Claim, said: Said, place: Place | None, *, goes_on: bool
     ) -> None:
         now = _runtime.state()
         self._turns, self._threads = now.turns, now.threads
         self._asked = asked
         self._claim = claim
-        self._typed = typed
-        self._text = typed or asked.text or ""
+        self._given_id = said.prompt_id
+        self._typed = said.prompt
+        self._text = said.prompt or asked.text or ""
         self._place = place
         self._goes_on = goes_on
 
-    def find(self, said: Said, prompt_id: str | None) -> tuple[Turn, bool]:
+    def find(self, prompt_id: str | None) -> tuple[Turn, bool]:
         """Return the turn of the call, and whether the call is the one that asks.
 
         A turn that begins here is to have this `prompt_id`.
         """
-        if said.prompt_id:
-            key = ("given", self._claim, said.prompt_id)
-            turn = new_turn(said.prompt_id)
+        if self._given_id:
+            key = ("given", self._claim, self._given_id)
+            turn = self._failed_elsewhere() or new_turn(self._given_id)
             first = self._turns.same(turn, key)  # another thread may be asking for it too
-            return first, first is turn and not self._goes_on
+            asks = first is turn and turn.failed_for_all is None
+            return first, asks and not self._goes_on
         if self._asked.turn_keys or self._goes_on:
             continued = self._continued()
             if continued is not None:
                 return continued, False
         retried = self._retried() if self._turns.any_failed() else None
+        if not (retried or self._goes_on):
+            retried = self._failed_elsewhere()
         if retried is not None or self._goes_on:
             return retried or new_turn(prompt_id), False
         return self._asked_again() or (new_turn(prompt_id), True)
 
-    def retry_key(self) -> RetryKey:
-        """Return the name under which the turn is tried again, should the call fail."""
-        history = self._asked.history
-        # What it answers to, too: to say yes to another thing is another question. A question that
-        # failed and stayed in the history opens it, as it did alone.
-        opens = history.begins or history.opening in {self._text, self._asked.text}
-        before = (opens, history.tail[-1:], self._asked.previous_id)
-        return RetryKey(self._claim, hash((self._text, self._asked.question)), hash(before))
+    def failed(self, turn: Turn, thread_id: str) -> None:
+        """Keep a turn whose call failed: it may be tried again, here or in another process."""
+        turn.failed_as = self._retry_key()
+        self._turns.fail(turn, turn.failed_as)
+        turn.failed_for_all = self._name_for_all()
+        if turn.failed_for_all is not None:
+            # No id of the app's own goes there.
+            prompt_id = random_uuid() if self._given_id else turn.prompt_id
+            failure = Failure(prompt_id, None if self._claim.thread_id else thread_id)
+            Failures(self._threads.board).note(turn.failed_for_all, failure)
 
     def _continued(self) -> Turn | None:
         """Return the turn that waits for what this call brings.
@@ -112,7 +124,7 @@ class WhichTurn:
         Two anonymous users who ask the same are two: without a name, only the code that failed
         can try again.
         """
-        key, last = self.retry_key(), scope.last_turn()
+        key, last = self._retry_key(), scope.last_turn()
         if last is not None and self._is_shortened(last.failed_as):
             key = last.failed_as
         # What the failed turn had come to may stand before the question now: the call of a tool.
@@ -123,12 +135,48 @@ class WhichTurn:
         nameless = not any(self._claim)
         if failed is None or (nameless and failed is not last):
             return None
+        name = failed.failed_for_all
+        if name is not None and Failures(self._threads.board).is_overcome(name):
+            return None
         return self._turns.retry(key)
+
+    def _failed_elsewhere(self) -> Turn | None:
+        """Return the turn of the same request, if that failed in any process of this machine."""
+        failures = Failures(self._threads.board)
+        name = self._name_for_all() if failures.any() else None
+        failure = None if name is None else failures.find(name)
+        if failure is None:
+            return None
+        turn = new_turn(self._given_id or failure.prompt_id)
+        turn.thread_id, turn.failed_for_all = failure.thread_id, name
+        return turn
+
+    def _retry_key(self) -> RetryKey:
+        before = hash(self._answered_to())
+        return RetryKey(self._claim, hash((self._text, self._asked.question)), before)
+
+    def _name_for_all(self) -> int | None:
+        """Return the name of this request in every process; None where nobody knows whose it is."""
+        if self._given_id:
+            return name_of_question(self._claim, ["given", self._given_id])
+        if not any(self._claim):
+            return None
+        asked = (len(self._text), self._text, self._asked.question)
+        return name_of_question(self._claim, [*asked, *self._answered_to()])
+
+    def _answered_to(self) -> tuple[Hashable, ...]:
+        """Return what the question answers to: to say yes to another thing is another question.
+
+        A question that failed and stayed in the history opens it, as it did alone.
+        """
+        history = self._asked.history
+        opens = history.begins or history.opening in {self._text, self._asked.text}
+        return (opens, history.tail[-1:], self._asked.previous_id)
 
     def _is_shortened(self, failed: RetryKey | None) -> bool:
         """Whether this asks, without its history, what has just failed with it: it was too long."""
         alone = self._asked.history.begins and self._asked.previous_id is None
-        return alone and _is_same_question(failed, self.retry_key())
+        return alone and _is_same_question(failed, self._retry_key())
 
     def _asked_again(self) -> tuple[Turn, bool] | None:
         """Return the same prompt, if the same question was asked at the same place before.
@@ -148,6 +196,15 @@ class WhichTurn:
         turn.again = first.again or first.answer is not None
         self._turns.remember(turn, key)  # the one that asked first may never get an answer
         return turn, False
+
+
+def recovered(turn: Turn) -> None:
+    """Note that a turn that failed was answered after all, or that the user has gone on."""
+    now = _runtime.state()
+    now.turns.recover(turn)
+    if turn.failed_for_all is not None:
+        Failures(now.threads.board).overcome(turn.failed_for_all)
+        turn.failed_for_all = None
 
 
 def begins_with_results(asked: Asked, typed: str | None) -> bool:

@@ -1,0 +1,79 @@
+"""Questions that failed, for the processes of a machine: the next try may come to any of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from trubrics_instrument._conversations.turns import RETRIES_S
+
+if TYPE_CHECKING:
+    from trubrics_instrument._conversations.board import Board
+
+# Whether there was a failure at all is asked before each question, so that is one look.
+_LAST, _OF_PROMPT, _OF_THREAD, _OF_TIME = 5, 6, 7, 8
+_OVERCOME_S = 0
+
+
+class Failure(NamedTuple):
+    """A turn whose last call failed, in this process or another.
+
+    Attributes:
+        prompt_id: Its prompt's, or any where the app gave that.
+        thread_id: Its thread, or None where the app gave that.
+    """
+
+    prompt_id: str
+    thread_id: str | None
+
+
+class Failures:
+    """What failed not long ago, under names that are the same in every process.
+
+    Args:
+        board: What the processes know together; None if this one is alone.
+    """
+
+    def __init__(self, board: Board | None) -> None:
+        self._board = board
+
+    def any(self) -> bool:
+        """Whether anything failed not long ago."""
+        return self._board is not None and _is_recent(self._board.get(_LAST))
+
+    def note(self, name: int, failure: Failure) -> None:
+        """Note that a question failed."""
+        board, now = self._board, _moment(int(time.time()))
+        if board is None:
+            return
+        board.put([hash((_OF_PROMPT, name))], failure.prompt_id)
+        if failure.thread_id is not None:
+            board.put([hash((_OF_THREAD, name))], failure.thread_id)
+        board.put([hash((_OF_TIME, name)), _LAST], now)
+
+    def find(self, name: int) -> Failure | None:
+        """Return what failed under a name, not long ago, and has not been overcome since."""
+        board = self._board
+        if board is None or not _is_recent(board.get(hash((_OF_TIME, name)))):
+            return None
+        prompt_id = board.get(hash((_OF_PROMPT, name)))
+        return Failure(prompt_id, board.get(hash((_OF_THREAD, name)))) if prompt_id else None
+
+    def overcome(self, name: int) -> None:
+        """Note that the question was answered after all, or that the user has gone on."""
+        if self._board is not None:
+            self._board.put([hash((_OF_TIME, name))], _moment(_OVERCOME_S))
+
+    def is_overcome(self, name: int) -> bool:
+        """Whether any process has noted that."""
+        board = self._board
+        return board is not None and board.get(hash((_OF_TIME, name))) == _moment(_OVERCOME_S)
+
+
+def _moment(time_s: int) -> str:
+    """Return a time as what a board takes."""
+    return f"00000000-0000-0000-0000-{time_s:012x}"
+
+
+def _is_recent(moment: str | None) -> bool:
+    return moment is not None and time.time() - int(moment[-12:], 16) < RETRIES_S
