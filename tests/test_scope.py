@@ -496,6 +496,20 @@ def test_ids(given: object, clean: str | None) -> None:
     assert ids.clean_id(given) == clean
 
 
+def test_an_id_with_a_text_of_its_own() -> None:
+    """An object that says in words what it is, is known by these."""
+
+    class Account:
+        def __str__(self) -> str:
+            return "ada"
+
+    class Tenant:
+        def __repr__(self) -> str:
+            return "acme"
+
+    assert (ids.clean_id(Account()), ids.clean_id(Tenant())) == ("ada", "acme")
+
+
 def test_an_id_in_a_proxy() -> None:
     """It is what the proxy stands for, though that has the methods of everything."""
     proxies: Any = pytest.importorskip("werkzeug.local")

@@ -332,6 +332,15 @@ def test_an_empty_history_beside_the_question() -> None:
     assert told[0] == told[1]
 
 
+async def test_a_history_that_ends_with_another_question(sink: Sink) -> None:
+    """What was said before the question is before it, also where nobody has answered that."""
+    stuffed = ChatPromptTemplate.from_template("Context: docs. {input}") | model("One.")
+    for asked in ("Trams?", "Why?"):
+        beside = {"input": asked, "chat_history": [HumanMessage("Are you there?")]}
+        await drive("invoke", stuffed, beside, config())
+    assert [turn[0]["$thread_id"] for turn in turns_told(sink)] == ["thread 1", "thread 1"]
+
+
 @pytest.mark.parametrize("beside", [{"chat_history": None}, {"documents": []}], ids=str)
 async def test_no_history_beside_the_question(beside: dict[str, Any], sink: Sink) -> None:
     """Where an input has no history, or something else that is empty, the model's messages tell."""

@@ -509,6 +509,7 @@ def test_the_call_that_a_tool_answers() -> None:
         (None, "openai"),
         ("https://api.openai.com/v1", "openai"),
         ("https://eu.api.openai.com/v1", "openai"),
+        ("https://api.notopenai.com/v1", "api.notopenai.com"),
         ("https://openrouter.ai/api/v1", "openrouter.ai"),
         ("http://localhost:11434/v1", "localhost"),
         ("nowhere", "openai"),

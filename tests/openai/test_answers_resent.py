@@ -77,6 +77,11 @@ def in_two_messages(number: int) -> list[Json]:
     return [says(f"Let me look {number}.", 2 * number), says(f"Answer {number}.", number)]
 
 
+def always_the_same_in_two_messages(number: int) -> list[Json]:
+    """Return an answer in the same words as any other, whose first message has no id of its own."""
+    return [says("Let me look.", 0), says("Certainly.", number)]
+
+
 def in_two_parts(number: int) -> list[Json]:
     """Return an answer in one message of several parts."""
     message = says(f"Answer {number}.", number)
@@ -123,7 +128,7 @@ def assert_two_threads(threads: list[str | None]) -> None:
     "output",
     [
         *(searched, ran, only_calls, in_two_messages, in_two_parts, refused),
-        *(always_the_same, without_ids_of_its_own),
+        *(always_the_same, always_the_same_in_two_messages, without_ids_of_its_own),
     ],
 )
 def test_the_items_of_a_response(
@@ -140,6 +145,22 @@ def test_the_items_of_a_response(
             )
             answer = client.responses.create(model="m", input=tab, store=False)
             return [item.model_dump(exclude_none=True) for item in answer.output]
+
+        with context(user_id=user):
+            assert_two_threads(two_tabs(ask, events))
+
+
+@USERS
+@needs("responses")
+def test_ids_of_the_apps_own(user: str | None, events: Events, server: Loopback) -> None:
+    """Ids that nobody here has given tell nothing: the words do."""
+    with client_of(server, "sync") as client:
+
+        def ask(tab: list[Json], number: int) -> list[Json]:
+            answer = response_object(Answer(usage=None), output=[says(f"Answer {number}.", number)])
+            server.script(json_reply(answer))
+            client.responses.create(model="m", input=tab, store=False)
+            return [says(f"Answer {number}.", 100 + number)]
 
         with context(user_id=user):
             assert_two_threads(two_tabs(ask, events))

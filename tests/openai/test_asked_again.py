@@ -385,6 +385,19 @@ def test_what_breaks_off_while_the_app_reads_it(events: Events, server: Loopback
     assert questions(events) == [("next", "Hello.")]
 
 
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+def test_what_the_app_does_not_read(streamed: bool, events: Events, server: Loopback) -> None:
+    """Who lets go of an answer before any of it was read asks for it again."""
+    body = chat_stream(chat_chunks(Answer("Hello."))) if streamed else said("Hello.")
+    server.script(body, said("Hello."))
+    with client_of(server, "sync") as client:
+        create: Any = client.chat.completions.with_streaming_response.create
+        with create(model="m", messages=[user("next")], stream=streamed):
+            pass
+        ask(client, user("next"))
+    assert questions(events) == [("next", "Hello.")]
+
+
 def test_results_of_elsewhere_that_fail(events: Events, server: Loopback) -> None:
     """Who tries again to bring the results of a turn that nobody here has seen begin is in one."""
     server.script(error_reply(500), error_reply(500), said("Sunny."))
