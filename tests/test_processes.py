@@ -132,6 +132,16 @@ def test_a_conversation_that_moves(two: tuple[_runtime._State, _runtime._State])
     assert there.open(hi) != thread
 
 
+def test_the_latest_with_these_words(two: tuple[_runtime._State, _runtime._State]) -> None:
+    """What nobody has seen goes on with the conversation that these words opened last, anywhere."""
+    here, there = (state.threads for state in two)
+    hi = Trail("ada", History("Hi", begins=True), "Hi")
+    later = Trail("ada", History("Hi", tail=("Hi", "Unheard of.")), "And now?")
+    first, latest = here.open(hi), there.open(hi)
+    assert first != latest
+    assert (here.open(later), there.open(later)) == (latest, latest)
+
+
 def test_an_answer_by_its_id_in_another_process(
     two: tuple[_runtime._State, _runtime._State],
 ) -> None:

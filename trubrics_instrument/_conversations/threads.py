@@ -88,7 +88,7 @@ class Threads:
             begins, opening = True, trail.text or opening
         digest = digest_of_opening(trail.asker, opening)
         name = int.from_bytes(digest[:8], "little", signed=True)
-        taken = self._openings.get(name) or self._on_board(name)
+        taken = self._on_board(name) or self._openings.get(name)  # the latest one, of any process
         if taken and not begins:
             return taken
         thread_id = random_uuid() if taken else uuid_of(_NAMESPACE, digest.hex())
