@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 from openai_wire import Answer, ToolCall, chat_completion
 from responses_wire import response_object
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
 
-ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+ONE, OTHER = str(uuid.UUID(int=1 << 127 | 1)), str(uuid.UUID(int=1 << 127 | 2))
 TALKS = """
 import sys
 import openai
@@ -211,6 +213,24 @@ def test_named_threads_stay_here(server: Loopback, sink: Sink) -> None:
     assert any(memory)
     # A chat goes on by its words: nobody will ask for its answer's id.
     assert _runtime.state().threads.of_answer("chatcmpl-1") is None
+
+
+def test_ids_of_the_app_stay_here(server: Loopback, sink: Sink) -> None:
+    """Of a question that failed, the other processes are told what we made up only."""
+    memory = bytearray(BOARD_BYTES)
+    _runtime.state().threads.board = Board(memory)
+    patch_openai()
+    server.always(error_reply(500))
+    client = client_of(server, "sync", max_retries=0)
+    with (
+        context(user_id="ada", thread_id=ONE, prompt_id=OTHER),
+        contextlib.suppress(openai.APIError),
+    ):
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+    client.close()
+    assert any(memory)
+    assert uuid.UUID(ONE).bytes not in memory
+    assert uuid.UUID(OTHER).bytes not in memory
 
 
 def test_a_forked_process(server: Loopback, sink: Sink) -> None:
