@@ -306,6 +306,28 @@ def test_a_fork_while_the_list_is_loading(code: str, tmp_path: Path) -> None:
     assert ended.returncode == 0
 
 
+def test_a_fork_before_the_list_begins_to_load(tmp_path: Path) -> None:
+    """A child that has not got the thread loads the list itself."""
+    program = (
+        "import os, sys, threading\n"
+        "from trubrics_instrument._cost import cost_of, expect_answers\n"
+        "start, threading.Thread.start = threading.Thread.start, lambda thread: None\n"
+        "expect_answers()\n"
+        "threading.Thread.start = start\n"
+        "if os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "told = {'model': 'm', 'input_tokens': 1, 'output_tokens': 1}\n"
+        "os._exit(cost_of(told) != 2.0)\n"
+    )
+    environment = slow_list(tmp_path, AT_ONCE, 0.0)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, timeout=60, check=False
+    )
+
+    assert ended.returncode == 0
+
+
 def test_a_list_that_takes_long(tmp_path: Path) -> None:
     """Events wait for it only so long, and go without a cost; later ones have theirs."""
     program = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,10 +27,11 @@ class PriceList:
     """
 
     def __init__(self) -> None:
-        self._unstarted = [True]
-        self._loaded = threading.Event()
-        self._until_s = 0.0
         self._calculate: Calculate | None = None
+        self._until_s = 0.0
+        self._begin()
+        if hasattr(os, "register_at_fork"):  # absent on Windows, where nothing forks
+            os.register_at_fork(after_in_child=self._begin_in_child)
 
     def expect(self) -> None:
         """Begin to load, because there will be something to pay for: a question has been asked."""
@@ -45,11 +47,17 @@ class PriceList:
         if not self._loaded.is_set():
             self._until_s = self._until_s or time.monotonic() + _PATIENCE_S
             self.expect()
-            left_s = self._until_s - time.monotonic()
-            # Nobody waits in a child that was forked meanwhile, and has not got the thread.
-            if left_s > 0:
-                self._loaded.wait(left_s)
+            self._loaded.wait(max(0.0, self._until_s - time.monotonic()))
         return self._calculate
+
+    def _begin(self) -> None:
+        self._unstarted = [True]
+        self._loaded = threading.Event()
+        self._until_s = 0.0
+
+    def _begin_in_child(self) -> None:
+        if not self._loaded.is_set():  # and never will be: the thread is not here
+            self._begin()
 
     def _load(self) -> None:
         # A child that is forked from the middle of an import waits for its end for ever.
