@@ -311,6 +311,16 @@ def test_shutdown_before_the_first_event(sink: Sink, caplog: pytest.LogCaptureFi
     assert sink.events == []
 
 
+def test_an_answer_that_ends_after_the_shutdown(
+    sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted, and nothing is logged: that may be in a finaliser, in the app's own log."""
+    assert _public.shutdown(5)
+    assert not _runtime.accept(_runtime.state(), "Generation", None, ())
+    assert _public.stats().dropped == {"closed": 1}
+    assert caplog.records == []
+
+
 def test_shutdown(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     """After a shutdown nothing more is accepted, until it is configured again.
 

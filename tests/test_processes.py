@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-from openai_wire import Answer, ToolCall, chat_completion
+from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_object
 
 from tests.openai.asking import client_of, needs
-from tests.replies import error_reply, json_reply
+from tests.replies import chat_stream, error_reply, json_reply
 from tests.told import told
 from trubrics_instrument import _config, _runtime, context, patch_openai
 from trubrics_instrument._conversations.board import BOARD_BYTES, Board
@@ -90,7 +90,10 @@ with openai.OpenAI(max_retries=0) as client:
     for line in sys.stdin:
         claim, request = json.loads(line)
         with trubrics_instrument.context(**claim), contextlib.suppress(openai.APIError):
-            client.chat.completions.create(model="m", **request)
+            answer = client.chat.completions.create(model="m", **request)
+            if request.get("stream"):
+                next(answer)
+                answer.close()
         trubrics_instrument.flush()
         print("done", flush=True)
 """
@@ -297,16 +300,32 @@ def ask(content: Any, before: Any = ()) -> dict[str, Any]:
 
 HI = ask("Hi")
 BEHIND = ask("Hi", before=[*ask("Trams?")["messages"], {"role": "assistant", "content": "At 9."}])
+TICKETS = [ask(f"{'A head. ' * 200}Ticket {n}.{' A tail.' * 200}") for n in (1, 2)]
 PICTURES = [
     ask([{"type": "image_url", "image_url": {"url": f"https://example.com/{name}.png"}}])
     for name in ("horse", "bear")
 ]
 
 
-def told_of(server: Loopback, sink: Sink, *steps: Step) -> list[tuple[str, str, str]]:
-    """Return name, thread and prompt of each event of two processes that ask; the first fails."""
-    hello = json_reply(chat_completion(Answer("Hello.", usage=None)))
-    server.script(error_reply(500), *[hello] * (len(steps) - 1))
+def told_of(
+    server: Loopback,
+    sink: Sink,
+    *steps: Step,
+    fails: int | None = 0,
+    first: Reply | None = None,
+) -> list[tuple[str, str, str]]:
+    """Return name, thread and prompt of each event of two processes that ask; this step fails.
+
+    A stream is left after its first piece.
+    """
+    whole = json_reply(chat_completion(Answer("Hello.", usage=None)))
+    pieces = chat_stream(chat_chunks(Answer("Hello there.", usage=None)))
+    replies = [pieces if request.get("stream") else whole for _, _, request in steps]
+    if first is not None:
+        replies[0] = first
+    if fails is not None:
+        replies[fails] = error_reply(500)
+    server.script(*replies)
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     start = partial(subprocess.Popen, [sys.executable, "-c", ASKS_WHEN_TOLD], **pipes)
     with start(env=environ(server, sink)) as one, start(env=environ(server, sink)) as other:
@@ -336,6 +355,46 @@ def test_a_retry_in_another_process(
     assert len({thread for _, thread, _ in events}) == (1 if claim else 2)
 
 
+def test_another_answer_after_a_retry(server: Loopback, sink: Sink) -> None:
+    """The process to which the retry came has asked the question, too."""
+    steps: list[Step] = [("one", ADA, ask("Trams?")), ("one", ADA, BEHIND)]
+    steps += [("other", ADA, BEHIND), ("other", ADA, BEHIND)]
+    events = told_of(server, sink, *steps, fails=1)
+    names = [*["Prompt", "Generation"], *["Prompt", "Generation failed"], *["Generation"] * 2]
+    assert [name for name, *_ in events] == names
+    assert len({prompt for _, _, prompt in events[2:]}) == 1
+    assert [one["properties"].get("regenerated") for one in sink.events[4:]] == [None, True]
+
+
+def test_a_stream_that_was_stopped(server: Loopback, sink: Sink) -> None:
+    """What came in part is no failure to another process: the same words are asked anew there."""
+    stopped = {**HI, "stream": True}
+    events = told_of(server, sink, ("one", ADA, stopped), ("other", ADA, HI), fails=None)
+    assert [name for name, *_ in events] == ["Prompt", "Generation", "Prompt", "Generation"]
+
+
+def test_a_stream_that_was_stopped_after_a_failure(server: Loopback, sink: Sink) -> None:
+    """What has come in part was overcome."""
+    steps: list[Step] = [("one", ADA, HI), ("one", ADA, {**HI, "stream": True})]
+    events = told_of(server, sink, *steps, ("other", ADA, HI))
+    names = ["Prompt", "Generation failed", "Generation", "Prompt", "Generation"]
+    assert [name for name, *_ in events] == names
+
+
+def test_a_tools_result_that_fails(server: Loopback, sink: Sink) -> None:
+    """Once it was brought again, elsewhere, the same words are a question of their own."""
+    call = ToolCall("look", "{}", "call_of_a_failure")
+    said = chat_completion(Answer(tool_calls=(call,), usage=None))
+    messages = [*HI["messages"], said["choices"][0]["message"]]
+    result = {"role": "tool", "tool_call_id": "call_of_a_failure", "content": "sun"}
+    brings: dict[str, Any] = {"messages": [*messages, result]}
+    steps: list[Step] = [("one", ADA, HI), ("one", ADA, brings), ("other", ADA, brings)]
+    events = told_of(server, sink, *steps, ("other", ADA, HI), fails=1, first=json_reply(said))
+    names = ["Prompt", "Tool call", "Generation failed", "Generation", "Prompt", "Generation"]
+    assert [name for name, *_ in events] == names
+    assert len({prompt for _, _, prompt in events}) == 2
+
+
 @pytest.mark.parametrize("again", ["one", "other"])
 def test_the_same_words_after_a_retry(again: str, server: Loopback, sink: Sink) -> None:
     """What was overcome in any process is a question of its own in each."""
@@ -352,8 +411,9 @@ def test_the_same_words_after_a_retry(again: str, server: Loopback, sink: Sink) 
     [
         *[(HI, {"user_id": "bob"}, HI), (HI, {**ADA, "thread_id": "t"}, HI)],
         *[(HI, ADA, BEHIND), (HI, ADA, ask("Hi!")), (PICTURES[0], ADA, PICTURES[1])],
+        (TICKETS[0], ADA, TICKETS[1]),
     ],
-    ids=["who", "where", "what it answers to", "the words", "the picture"],
+    ids=["who", "where", "what it answers to", "the words", "the picture", "the middle"],
 )
 def test_another_question_than_the_one_that_failed(
     first: dict[str, Any],
@@ -374,10 +434,11 @@ def test_a_failure_of_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     failures.note(7, failure)
     assert failures.any()
     assert (failures.find(7), failures.find(8)) == (failure, None)
-    later = time.time() + RETRIES_S
-    monkeypatch.setattr(time, "time", lambda: later)
-    assert not failures.any()
-    assert failures.find(7) is None
+    now = time.time()
+    for moment in (now + RETRIES_S, now - 60):  # a clock that was set back, too
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        assert not failures.any()
+        assert failures.find(7) is None
 
 
 def test_failures_of_a_process_that_is_alone() -> None:

@@ -129,6 +129,15 @@ def test_what_is_configured_holds(sink: Sink) -> None:
     assert not _runtime.config().enabled
 
 
+def test_what_is_tested_is_no_news_for_other_processes(sink: Sink) -> None:
+    """Nor do they tell it anything: another test may have failed at the same question."""
+    with capture():
+        trubrics_instrument.configure(host=sink.host, spool="auto")
+        assert _runtime.state().threads.board is None
+    trubrics_instrument.configure(host=sink.host, spool="auto")
+    assert (_runtime.state().threads.board is None) == (sys.platform != "linux")
+
+
 def test_each_capture_starts_anew() -> None:
     """Who was identified before, or in another test, asks in none."""
     contextvars.copy_context().run(_identify_and_capture)

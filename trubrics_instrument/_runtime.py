@@ -38,6 +38,8 @@ _NOT_CONFIGURED = (
     "TRUBRICS_API_KEY (or configure(api_key=...)), or run `trubrics-instrument collector` "
     "and set TRUBRICS_HOST to the address that it prints."
 )
+# These may be told by a finaliser, where nothing may be logged: it may be in the app's own log.
+_ENDS = frozenset({_events.GENERATION, _events.GENERATION_FAILED, _events.TOOL_CALL})
 _CLOSED = (
     "Trubrics: nothing is sent after shutdown(), until configure() is called again. To wait for "
     "what was tracked, and go on, call flush()."
@@ -163,7 +165,7 @@ def accept(now: _State, name: str, target: Destination | None, item: object) -> 
     if taker is not None and taker.put(item):
         return True
     if now.config.enabled:
-        if now.closed:
+        if now.closed and name not in _ENDS:
             _explain(now, logging.WARNING, _CLOSED)
         if taker is None:
             now.refused["closed" if now.closed else "not_configured"] += 1
@@ -186,7 +188,8 @@ def start(config: Config) -> _State:
         fresh.senders = {} if _state.closed else _state.senders
         for kept in _KEPT:
             setattr(fresh, kept, getattr(_state, kept))
-    fresh.threads.board = _board_of(config)
+    # What is tested is no news for other processes, and they tell it nothing.
+    fresh.threads.board = None if fresh.stand_in is not None else _board_of(config)
     _state = fresh
     return fresh
 

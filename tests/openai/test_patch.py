@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import importlib
 import subprocess
 import sys
 import threading
-from contextvars import copy_context
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
 import openai
@@ -30,7 +32,7 @@ from trubrics_instrument._observing.patch import Patch, PatchPoint
 from trubrics_instrument.providers.openai import _request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from tests.loopback import Loopback
@@ -116,27 +118,67 @@ def test_a_block_inside(sink: Sink, client: Any) -> None:
 def test_blocks_beside_each_other(
     entered: tuple[int, int], left: tuple[int, int], sink: Sink, client: Any
 ) -> None:
-    """Each thread, and each task, ends its own block; after the last the patch is as before all."""
-    threads = [copy_context(), copy_context()]  # which is what tells them apart
-    patches = [
-        thread.run(patch_openai, user_id=f"user {number}") for number, thread in enumerate(threads)
-    ]
-    for number in entered:
-        threads[number].run(patches[number].__enter__)
-    threads[left[0]].run(patches[left[0]].__exit__, None, None, None)
-    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
-    assert sink.events[-1]["user_id"] == f"user {left[1]}"
-    threads[left[1]].run(patches[left[1]].__exit__, None, None, None)
+    """Each thread ends its own block; after the last the patch is as before all."""
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        threads = (one, other)
+
+        def do(number: int, what: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return threads[number].submit(what, *args, **kwargs).result(10)
+
+        patches = [do(number, patch_openai, user_id=f"user {number}") for number in (0, 1)]
+        for number in entered:
+            do(number, patches[number].__enter__)
+        do(left[0], patches[left[0]].__exit__, None, None, None)
+        assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
+        assert sink.events[-1]["user_id"] == f"user {left[1]}"
+        do(left[1], patches[left[1]].__exit__, None, None, None)
     assert is_clean()
 
 
-def test_a_block_that_ends_elsewhere(sink: Sink, client: Any) -> None:
-    """A fixture may leave it in another task: it ends what was begun last."""
-    patch_openai(user_id="ada")
-    patch = copy_context().run(lambda: patch_openai(user_id="bob").__enter__())
-    patch.__exit__(None, None, None)
-    assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
-    assert sink.events[-1]["user_id"] == "ada"
+def test_blocks_of_two_tasks(sink: Sink, client: Any) -> None:
+    """A task ends its own block, and not one that another has begun since."""
+    ask = partial(client.chat.completions.create, **ASK)
+
+    async def both() -> None:
+        ends = [asyncio.Event(), asyncio.Event()]
+
+        async def work(number: int) -> None:
+            with patch_openai(user_id=f"user {number}"):
+                await ends[number].wait()
+
+        tasks = [asyncio.ensure_future(work(number)) for number in (0, 1)]
+        await asyncio.sleep(0)
+        ends[0].set()
+        await tasks[0]
+        assert count_events(sink, ask) == 2
+        assert sink.events[-1]["user_id"] == "user 1"
+        ends[1].set()
+        await tasks[1]
+
+    asyncio.run(both())
+    assert is_clean()
+
+
+@pytest.mark.parametrize("outer", [True, False], ids=["inside another", "alone"])
+def test_a_block_that_ends_in_another_task(outer: bool, sink: Sink, client: Any) -> None:
+    """As one of a fixture may: it ends what was begun last, and not what is around it."""
+
+    async def fixture() -> AsyncIterator[None]:
+        with patch_openai(user_id="bob"):
+            yield
+
+    async def both() -> None:
+        halves = fixture()
+        await asyncio.create_task(cast("Any", anext(halves)))
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.create_task(cast("Any", anext(halves)))
+
+    ask = partial(client.chat.completions.create, **ASK)
+    with patch_openai(user_id="ada") if outer else contextlib.nullcontext():
+        asyncio.run(both())
+        assert count_events(sink, ask) == (2 if outer else 0)
+    assert {event["user_id"] for event in sink.events} == ({"ada"} if outer else set())
+    assert is_clean()
 
 
 def test_a_block_of_a_patch_that_is_off(sink: Sink, client: Any) -> None:

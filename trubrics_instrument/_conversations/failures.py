@@ -76,4 +76,7 @@ def _moment(time_s: int) -> str:
 
 
 def _is_recent(moment: str | None) -> bool:
-    return moment is not None and time.time() - int(moment[-12:], 16) < RETRIES_S
+    if moment is None:
+        return False
+    # A clock that was set back must not keep it for longer; the moment was cut to a whole second.
+    return -1 < time.time() - int(moment[-12:], 16) < RETRIES_S

@@ -158,6 +158,11 @@ def number_of(text: str) -> int:
     return int.from_bytes(blake2b(_looked_at(text), digest_size=8).digest(), "little")
 
 
+def number_of_all(text: str) -> int:
+    """Return a number for the whole of a text, where another middle is another text."""
+    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
+
+
 @lru_cache(maxsize=1_000)
 def _number_of_asker(asker: str | None) -> int:
     who = (asker or "").encode(errors="replace")

@@ -159,7 +159,7 @@ class ModelCall:
         elif self._close():
             self._failed(answer, type(error).__name__)
         else:  # it was told, and then refused by the app's own parser
-            self._conversation.may_be_retried()
+            self._conversation.broke_off()
 
     def wait(self, so_far: Answer) -> bool:
         """Wait for the app to ask for the answer by its id; only the latest are waited for."""
@@ -201,7 +201,7 @@ class ModelCall:
 
     def _answered(self, answer: Answer, *, arrived: bool) -> None:
         if answer.status != "ok" and not arrived:
-            self._conversation.may_be_retried()
+            self._conversation.broke_off()
         if self._settled != answer.choices:
             if self._settled is not None:  # what seemed to be the end was not
                 self._telling.goes_on()
@@ -209,7 +209,7 @@ class ModelCall:
         self._telling.answer(answer)
 
     def _failed(self, answer: Answer, error_type: str | None) -> None:
-        self._conversation.may_be_retried()
+        self._conversation.failed()
         if answer.id:
             self.known_as(answer.id)
         self._telling.failure(answer, error_type)

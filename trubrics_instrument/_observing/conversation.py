@@ -93,9 +93,13 @@ class Conversation:
         if share:
             self._threads.share_turn(names, self.turn.prompt_id)
 
-    def may_be_retried(self) -> None:
-        """Keep the turn open: the call failed, was left half way, or brought no answer."""
+    def failed(self) -> None:
+        """Keep the turn open: the call failed."""
         self._which.failed(self.turn, self.who.thread_id)
+
+    def broke_off(self) -> None:
+        """Keep the turn open: the answer was left half way, or none came."""
+        self._which.broke_off(self.turn)
 
     def answered(self, answer: Answer, target: object) -> None:
         """Note where the conversation stands now, for whoever goes on from this answer."""

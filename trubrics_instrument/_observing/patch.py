@@ -6,6 +6,7 @@ import importlib
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -52,13 +53,23 @@ class _Placed(NamedTuple):
 
 
 class Block:
-    """What is on around a block, and as the how manieth it was put on."""
+    """What is on around a block, as the how manieth it was put on, and who runs in it."""
 
-    __slots__ = ("around", "number")
+    __slots__ = ("around", "number", "runner")
 
     def __init__(self, around: Any) -> None:
         self.around = around
         self.number = next(_numbers)
+        self.runner: object = None
+
+
+def _runner() -> tuple[int, int]:
+    """Return what tells the thread and the task that run here from others that run."""
+    task: object = None
+    asyncio: Any = sys.modules.get("asyncio")
+    with suppress(RuntimeError):  # no loop runs here
+        task = asyncio and asyncio.current_task()
+    return threading.get_ident(), id(task)
 
 
 class Patch:
@@ -78,14 +89,13 @@ class Patch:
         # A block may be open in several threads and tasks at once: each ends its own.
         self._blocks: list[Block] = []
         self._to_begin: ContextVar[Block | None] = ContextVar("to_begin", default=None)
-        self._begun: ContextVar[tuple[Block, ...]] = ContextVar("begun", default=())
         # Held while nothing is imported: whoever imports a module waits for it, to patch that.
         self._lock = threading.RLock()
 
     def __enter__(self) -> Patch:
         block = self._to_begin.get() or Block(None)
         self._to_begin.set(None)
-        self._begun.set((*self._begun.get(), block))
+        block.runner = _runner()
         with self._lock:
             self._blocks.append(block)
             self._blocks.sort(key=lambda one: one.number)
@@ -97,9 +107,10 @@ class Patch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        *outer, block = self._begun.get() or self._blocks[-1:] or (Block(None),)
-        self._begun.set(tuple(outer))
+        here = _runner()
         with self._lock:
+            own = [one for one in self._blocks if one.runner == here]
+            *_, block = own or self._blocks or [Block(None)]
             later = [one for one in self._blocks if one.number > block.number]
             self._blocks = [one for one in self._blocks if one is not block]
             if later:  # which goes on, and ends as this one would

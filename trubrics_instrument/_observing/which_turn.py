@@ -66,15 +66,23 @@ class WhichTurn:
         retried = self._retried() if self._turns.any_failed() else None
         if not (retried or self._goes_on):
             retried = self._failed_elsewhere()
+            if retried is not None:  # it is asked here from now on
+                self._turns.remember(retried, *self._again_keys())
         if retried is not None or self._goes_on:
             return retried or new_turn(prompt_id), False
         return self._asked_again() or (new_turn(prompt_id), True)
 
-    def failed(self, turn: Turn, thread_id: str) -> None:
-        """Keep a turn whose call failed: it may be tried again, here or in another process."""
+    def broke_off(self, turn: Turn) -> None:
+        """Keep a turn of whose answer a part came, perhaps: it may be tried again."""
+        _overcome(turn)
         turn.failed_as = self._retry_key()
         self._turns.fail(turn, turn.failed_as)
-        turn.failed_for_all = self._name_for_all()
+
+    def failed(self, turn: Turn, thread_id: str) -> None:
+        """Keep a turn whose call failed: it may be tried again, here or in another process."""
+        self.broke_off(turn)
+        # The results of tools find their turn in each process by themselves.
+        turn.failed_for_all = None if self._goes_on else self._name_for_all()
         if turn.failed_for_all is not None:
             # No id of the app's own goes there.
             prompt_id = random_uuid() if self._given_id else turn.prompt_id
@@ -184,27 +192,29 @@ class WhichTurn:
         That place must be one that this process has seen: messages which the app puts before every
         question would make every "yes" the same.
         """
+        for key in self._again_keys():
+            turn = new_turn()
+            first = self._turns.same(turn, key)  # another thread may be asking the same
+            if first is turn:
+                return turn, True
+            turn = new_turn(first.prompt_id)
+            turn.again = first.again or first.answer is not None
+            self._turns.remember(turn, key)  # the one that asked first may never get an answer
+            return turn, False
+        return None
+
+    def _again_keys(self) -> list[Hashable]:
+        """Return the name of the same question at the same place; none if nobody knows that."""
         place, previous_id = self._place, self._asked.previous_id
         if place is None and thread_of_answer(previous_id) is None:
-            return None
-        key = ("again", self._claim, place or previous_id, hash(self._text.strip()))
-        turn = new_turn()
-        first = self._turns.same(turn, key)  # another thread may be asking the same
-        if first is turn:
-            return turn, True
-        turn = new_turn(first.prompt_id)
-        turn.again = first.again or first.answer is not None
-        self._turns.remember(turn, key)  # the one that asked first may never get an answer
-        return turn, False
+            return []
+        return [("again", self._claim, place or previous_id, hash(self._text.strip()))]
 
 
 def recovered(turn: Turn) -> None:
     """Note that a turn that failed was answered after all, or that the user has gone on."""
-    now = _runtime.state()
-    now.turns.recover(turn)
-    if turn.failed_for_all is not None:
-        Failures(now.threads.board).overcome(turn.failed_for_all)
-        turn.failed_for_all = None
+    _runtime.state().turns.recover(turn)
+    _overcome(turn)
 
 
 def begins_with_results(asked: Asked, typed: str | None) -> bool:
@@ -224,6 +234,12 @@ def thread_of_answer(answer_id: str | None) -> str | None:
         return None
     told = _runtime.state().turns.answer(answer_id)
     return told.thread_id if told else _runtime.state().threads.of_answer(answer_id)
+
+
+def _overcome(turn: Turn) -> None:
+    if turn.failed_for_all is not None:
+        Failures(_runtime.state().threads.board).overcome(turn.failed_for_all)
+        turn.failed_for_all = None
 
 
 def _is_same_question(failed: RetryKey | None, asked: RetryKey) -> TypeGuard[RetryKey]:

@@ -78,11 +78,10 @@ class HandlerPatch(Patch):
 
     def register(self, settings: Settings) -> None:
         """Give every run from now on a handler of these settings, instead of the one before."""
-        block = Block(self._settings if self._on else None)
-        self.undo()
-        self._to_begin.set(block)
-        self._settings = settings
-        self._on = True
+        with self._lock:
+            self._to_begin.set(Block(self._settings if self._on else None))
+            self._settings = settings
+            self._on = True
         if _HOOKS in sys.modules:
             self._register(sys.modules[_HOOKS])
         else:
@@ -93,7 +92,11 @@ class HandlerPatch(Patch):
 
     def undo(self) -> None:
         """Take it off; runs that are under way are still told to their end."""
-        self._on = False
+        with self._lock:
+            self._on = False
+            self._unregister()
+
+    def _unregister(self) -> None:
         if self._hook is None:
             return
         self._handler.enabled = False
@@ -115,9 +118,13 @@ class HandlerPatch(Patch):
             handler_of,
         )
 
-        self._handler = handler_of(self._settings)
-        variable: ContextVar[Any] = ContextVar("trubrics_handler", default=self._handler)
-        module.register_configure_hook(
-            variable, inheritable=True, handle_class=TrubricsCallbackHandler
-        )
-        self._hook = module._configure_hooks[-1]
+        with self._lock:  # nothing is imported any more
+            if not self._on:
+                return
+            self._unregister()
+            self._handler = handler_of(self._settings)
+            variable: ContextVar[Any] = ContextVar("trubrics_handler", default=self._handler)
+            module.register_configure_hook(
+                variable, inheritable=True, handle_class=TrubricsCallbackHandler
+            )
+            self._hook = module._configure_hooks[-1]
