@@ -132,18 +132,19 @@ class Trail:
     def names_after(self, answer: int, answer_id: str | None = None) -> list[int]:
         """Return the names by which a request will ask that goes on from an answer."""
         who, last = self._who, self.last
-        names, of_questions = [hash((who, answer))], list[int]()
+        names = [hash((who, answer))]
         # An app resends what the user typed, or the longer text that the model got.
-        for question in (self.question,) if self._sent is None else (self.question, self._sent):
+        questions = (self.question,) if self._sent is None else (self.question, self._sent)
+        for question in questions:
             names.append(hash((who, answer, question)))
             if last is not None:
                 names.append(hash((who, answer, question, last)))
-            if self.asker:
-                of_questions.append(self._question_name(question))
         if answer_id:  # with each of them: what is resent may be a window of any size
             number = number_of(answer_id)
             names += [_with_id(name, number) for name in names]
-        return names + of_questions
+        if self.asker:
+            names += map(self._question_name, questions)
+        return names
 
     def _question_name(self, question: int) -> int:
         return hash((_OF_QUESTION, self._who, question))

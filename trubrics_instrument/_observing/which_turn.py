@@ -213,7 +213,8 @@ class WhichTurn:
 
 def recovered(turn: Turn) -> None:
     """Note that a turn that failed was answered after all, or that the user has gone on."""
-    _runtime.state().turns.recover(turn)
+    if turn.failed_as is not None:
+        _runtime.state().turns.recover(turn)
     _overcome(turn)
 
 
