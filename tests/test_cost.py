@@ -228,10 +228,16 @@ def test_possible_prices_are_taken(prices: Any) -> None:
     check_prices("prices", prices)
 
 
-def in_a_fresh_process(program: str) -> str:
-    """Return what a program prints in a Python of its own."""
+def in_a_fresh_process(program: str, environment: dict[str, str] | None = None) -> str:
+    """Return what a program prints, and logs, in a Python of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return done.stdout.strip()
 
@@ -298,12 +304,7 @@ def test_a_fork_while_the_list_is_loading(code: str, tmp_path: Path) -> None:
         "signal.alarm(20)\n"
         "os._exit(cost_of(told) != 2.0)\n"
     )
-
-    ended = subprocess.run(
-        [sys.executable, "-c", program], env=environment, timeout=60, check=False
-    )
-
-    assert ended.returncode == 0
+    assert in_a_fresh_process(program, environment) == ""
 
 
 def test_a_fork_before_the_list_begins_to_load(tmp_path: Path) -> None:
@@ -320,12 +321,7 @@ def test_a_fork_before_the_list_begins_to_load(tmp_path: Path) -> None:
         "os._exit(cost_of(told) != 2.0)\n"
     )
     environment = slow_list(tmp_path, AT_ONCE, 0.0)
-
-    ended = subprocess.run(
-        [sys.executable, "-c", program], env=environment, timeout=60, check=False
-    )
-
-    assert ended.returncode == 0
+    assert in_a_fresh_process(program, environment) == ""
 
 
 def test_a_list_that_takes_long(tmp_path: Path) -> None:
@@ -342,15 +338,8 @@ while costs[-1] is None and time.monotonic() < until:
     costs.append(cost_of(told))
 print(costs[0], costs[1], costs[-1])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=slow_list(tmp_path, AT_ONCE, 2.0),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.split() == ["None", "None", "2.0"]
+    said = in_a_fresh_process(program, slow_list(tmp_path, AT_ONCE, 2.0))
+    assert said.split() == ["None", "None", "2.0"]
 
 
 @pytest.mark.parametrize(
@@ -372,15 +361,8 @@ while "slow_data" not in sys.modules and time.monotonic() < until:
 print("slow_data" in sys.modules)
 """
     environment = slow_list(tmp_path, AT_ONCE, 0.0) | {"TRUBRICS_HOST": sink.host}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.split() == [str(begins)]
+    said = in_a_fresh_process(program, environment)
+    assert said.split() == [str(begins)]
 
 
 def test_a_process_that_ends_while_the_list_is_loading(sink: Sink, tmp_path: Path) -> None:
@@ -394,14 +376,7 @@ trubrics_instrument.track("Generation", told, user_id="ada")
 """
     environment = slow_list(tmp_path, AT_ONCE, 60.0)
     environment |= {"TRUBRICS_HOST": sink.host, "TRUBRICS_SPOOL": "off"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    said = in_a_fresh_process(program, environment)
     assert [one["event"] for one in sink.wait_for(2)] == ["Prompt", "Generation"]
     assert all("cost_usd" not in one["properties"] for one in sink.events)
-    assert done.stderr == ""
+    assert said == ""

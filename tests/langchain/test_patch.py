@@ -113,6 +113,31 @@ async def test_a_block_inside(sink: Sink) -> None:
     assert users(sink) == ["bob", "ada"]
 
 
+async def test_two_threads_at_once(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever puts it on beside another waits for that one: no handler is left over."""
+    registering, may_go_on = threading.Event(), threading.Event()
+    register = tracers.register_configure_hook
+
+    def slowly(*args: Any, **kwargs: Any) -> None:
+        registering.set()
+        may_go_on.wait(10 if threading.current_thread().name == "first" else 0)
+        register(*args, **kwargs)
+
+    monkeypatch.setattr(tracers, "register_configure_hook", slowly)
+    first = threading.Thread(target=patch_langchain, args=("ada",), name="first")
+    first.start()
+    assert registering.wait(10)
+    second = threading.Thread(target=patch_langchain, args=("bob",))
+    second.start()
+    second.join(0.3)  # without a lock, it is done by now
+    may_go_on.set()
+    first.join(10)
+    second.join(10)
+    unpatch_langchain()
+    chain().invoke(GIVEN)
+    assert users(sink) == []
+
+
 async def test_undo_during_a_run(sink: Sink) -> None:
     """A run that is under way is told to its end."""
     patch = patch_langchain("ada", thread_id="t")

@@ -53,7 +53,7 @@ class _Placed(NamedTuple):
 
 
 class Block:
-    """What is on around a block, as the how manieth it was put on, and who runs in it."""
+    """What is on around a block, when it was put on (greater is later), and who runs in it."""
 
     __slots__ = ("around", "number", "runner")
 

@@ -66,8 +66,6 @@ class WhichTurn:
         retried = self._retried() if self._turns.any_failed() else None
         if not (retried or self._goes_on):
             retried = self._failed_elsewhere()
-            if retried is not None:  # it is asked here from now on
-                self._turns.remember(retried, *self._again_keys())
         if retried is not None or self._goes_on:
             return retried or new_turn(prompt_id), False
         return self._asked_again() or (new_turn(prompt_id), True)
@@ -157,6 +155,9 @@ class WhichTurn:
             return None
         turn = new_turn(self._given_id or failure.prompt_id)
         turn.thread_id, turn.failed_for_all = failure.thread_id, name
+        key = self._again_key()
+        if key is not None:  # it is asked here from now on
+            self._turns.remember(turn, key)
         return turn
 
     def _retry_key(self) -> RetryKey:
@@ -192,23 +193,24 @@ class WhichTurn:
         That place must be one that this process has seen: messages which the app puts before every
         question would make every "yes" the same.
         """
-        for key in self._again_keys():
-            turn = new_turn()
-            first = self._turns.same(turn, key)  # another thread may be asking the same
-            if first is turn:
-                return turn, True
-            turn = new_turn(first.prompt_id)
-            turn.again = first.again or first.answer is not None
-            self._turns.remember(turn, key)  # the one that asked first may never get an answer
-            return turn, False
-        return None
+        key = self._again_key()
+        if key is None:
+            return None
+        turn = new_turn()
+        first = self._turns.same(turn, key)  # another thread may be asking the same
+        if first is turn:
+            return turn, True
+        turn = new_turn(first.prompt_id)
+        turn.again = first.again or first.answer is not None
+        self._turns.remember(turn, key)  # the one that asked first may never get an answer
+        return turn, False
 
-    def _again_keys(self) -> list[Hashable]:
-        """Return the name of the same question at the same place; none if nobody knows that."""
+    def _again_key(self) -> Hashable:
+        """Return a name for the same question at the same place; None if nobody knows that."""
         place, previous_id = self._place, self._asked.previous_id
         if place is None and thread_of_answer(previous_id) is None:
-            return []
-        return [("again", self._claim, place or previous_id, hash(self._text.strip()))]
+            return None
+        return ("again", self._claim, place or previous_id, hash(self._text.strip()))
 
 
 def recovered(turn: Turn) -> None:
