@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sybil import Sybil
@@ -18,6 +20,7 @@ import model_server
 
 import trubrics_instrument
 from tests.sink import Sink
+from trubrics_instrument import _runtime
 from trubrics_instrument._base import shield
 
 if TYPE_CHECKING:
@@ -43,12 +46,23 @@ def a_users_machine(request: pytest.FixtureRequest) -> Iterator[Sink]:
         if "patch_openai" in request.node.path.read_text():
             assert {event["event"] for event in sink.events} >= {"Prompt", "Generation"}
         assert trubrics_instrument.stats().faults == {}
+        trubrics_instrument.shutdown(2)
+        _runtime.forget()
     os.environ.clear()
     os.environ |= before
+
+
+def end_the_program(namespace: dict[str, Any]) -> None:
+    """Let go of a page's clients, that no page closes, before a test is blamed for them."""
+    namespace.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 pytest_collect_file = Sybil(
     parsers=[CodeBlockParser("python", PythonEvaluator())],
     patterns=["README.md", "docs/*.md", "docs/**/*.md"],
+    teardown=end_the_program,
     fixtures=["a_users_machine"],
 ).pytest()
