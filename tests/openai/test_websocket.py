@@ -6,6 +6,7 @@ import gc
 from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 
 from tests.openai.asking import Mode, entered, settled
@@ -89,6 +90,22 @@ async def test_an_event_that_is_a_mapping(mode: Mode, sink: Sink) -> None:
             assert await answer_of(connection) == "ONE"
         await settled(client.close())
     assert by_user(sink, 2) == {"anon 1": [("Prompt", "one"), ("Generation", "ONE")]}
+
+
+@BOTH
+async def test_fields_that_are_not_sent(mode: Mode, sink: Sink) -> None:
+    """The SDK's marks of a field that is left out are no user and no model."""
+    patch_openai()
+    marks = [openai.NOT_GIVEN, getattr(openai, "omit", openai.NOT_GIVEN)]  # the newer is newer
+    with websocket_server() as url:
+        client = client_of(mode, url)
+        async with entered(client.responses.connect()) as connection:
+            for mark in marks:
+                event = {**create("one"), "user": mark, "safety_identifier": mark}
+                await settled(connection.send(event))
+                assert await answer_of(connection) == "ONE"
+        await settled(client.close())
+    assert all(one["anonymous"] for one in told(sink, 4))
 
 
 @BOTH

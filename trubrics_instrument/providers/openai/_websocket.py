@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trubrics_instrument.providers.openai._question import Question
 
 _WIRE = "_trubrics_wire"
+_NOT_SENT = ("NotGiven", "Omit")  # the kinds of the SDK's marks of a field that is left out
 
 
 class _Watched:
@@ -222,7 +223,8 @@ def _follow(connection: Any) -> None:
 def _tell(question: Question, event: Any, wire: Wire | None) -> None:
     # An event of the SDK's is read as it is: to have it made a dict may warn the app once more.
     body = mapping(event) or fields_of(event)
-    asked = RESPONSES.asked(body, stream=True)
+    said = {name: value for name, value in body.items() if type(value).__name__ not in _NOT_SENT}
+    asked = RESPONSES.asked(said, stream=True)
     if asked.model is None and wire is not None:
         asked = asked._replace(model=wire.model_of(asked.previous_id))
     question.model = asked.model
