@@ -294,7 +294,8 @@ def test_a_fork_while_the_list_is_loading(code: str, tmp_path: Path) -> None:
     """A child gets a list that is loaded as a whole, not one that nobody ever finishes."""
     environment = slow_list(tmp_path, code, 0.5)
     program = (
-        "import os, signal, sys, threading, time\n"
+        "import os, signal, sys, threading, time, warnings\n"
+        "warnings.simplefilter('ignore')  # a fork beside threads\n"
         "from trubrics_instrument._cost import cost_of\n"
         "told = {'model': 'm', 'input_tokens': 1, 'output_tokens': 1}\n"
         "threading.Thread(target=cost_of, args=(told,)).start()\n"

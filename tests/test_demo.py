@@ -12,6 +12,8 @@ import demo
 import pytest
 from conversation import Turn
 
+from tests.strict import STRICT_PYTHON
+
 DEMO = Path(demo.__file__)
 ENVIRONMENT = {
     name: value
@@ -27,7 +29,7 @@ def test_once() -> None:
     """
     nobody = "http://127.0.0.1:9"
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(DEMO), "--once"],
+        [*STRICT_PYTHON, str(DEMO), "--once"],
         env={**ENVIRONMENT, "http_proxy": nobody, "HTTP_PROXY": nobody},
         capture_output=True,
         text=True,

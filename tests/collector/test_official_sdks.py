@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.strict import STRICT_PYTHON
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -68,7 +70,7 @@ def _run_python(script: str, package: str, host: str, folder: Path) -> str:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     _install([*pip, "--target", str(folder), package], folder)
     code = f"import sys; sys.path.insert(0, {str(folder)!r})\n{script}"
-    return _run([sys.executable, "-W", "error", "-c", code, host], folder)
+    return _run([*STRICT_PYTHON, "-c", code, host], folder)
 
 
 def _run(command: list[str], folder: Path) -> str:

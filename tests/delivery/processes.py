@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.strict import STRICT_PYTHON
+
 if TYPE_CHECKING:
     from tests.delivery.faulty_server import FaultyServer
 
@@ -37,7 +39,7 @@ class Child:
     """A program of `children.py`, running."""
 
     def __init__(self, program: str, server: FaultyServer, spool: str, spool_dir: Path) -> None:
-        command = [sys.executable, "-W", "error", "-m", "tests.delivery.children"]
+        command = [*STRICT_PYTHON, "-m", "tests.delivery.children"]
         self.process = subprocess.Popen(
             [*command, program, server.url, spool, str(spool_dir)],
             cwd=ROOT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from tests.delivery.children import COUNT, POOL_TASKS
 from tests.delivery.faulty_server import FaultyServer
 from tests.delivery.processes import PATIENCE_S, ROOT, restart, run
 from tests.delivery.senders import sending
+from tests.strict import STRICT_PYTHON
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +73,7 @@ def test_a_child_that_loads_the_app_anew(tmp_path: Path, method: str) -> None:
     """Multiprocessing throws finalizers away that were registered before its child's work began."""
     program = str(ROOT / "tests" / "delivery" / "loaded_in_a_child.py")
     with FaultyServer() as server:
-        command = [sys.executable, "-W", "error", program, method, server.url, str(tmp_path)]
+        command = [*STRICT_PYTHON, program, method, server.url, str(tmp_path)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         ended = subprocess.run(command, env=environment, timeout=PATIENCE_S, check=False)
         assert ended.returncode == 0

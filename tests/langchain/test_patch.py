@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from langchain_core.tracers import context as tracers
 
 from tests.langchain.chains import GIVEN, QUESTION, chain, model
 from tests.langchain.driving import MODES, Mode, assert_nothing_left, drive, turns_told
+from tests.strict import STRICT_PYTHON
 from trubrics_instrument import TrubricsCallbackHandler, patch_langchain, unpatch_langchain
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ assert flush(5)
 
 def test_before_import(sink: Sink) -> None:
     """It works before langchain_core is imported, and imports it not."""
-    command = [sys.executable, "-W", "error", "-c", BEFORE_IMPORT, sink.host]
+    command = [*STRICT_PYTHON, "-c", BEFORE_IMPORT, sink.host]
     done = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert users(sink) == ["ada"]
@@ -220,7 +220,7 @@ assert flush(5)
 @pytest.mark.parametrize("how", ["undone", "twice"])
 def test_twice_before_import(how: str, sink: Sink) -> None:
     """Before it is imported too, the last one counts, and nothing is left of it once undone."""
-    command = [sys.executable, "-W", "error", "-c", TWICE_BEFORE_IMPORT, sink.host, how]
+    command = [*STRICT_PYTHON, "-c", TWICE_BEFORE_IMPORT, sink.host, how]
     done = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert users(sink) == ([] if how == "undone" else ["bob"])

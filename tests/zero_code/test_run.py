@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.sink import Sink
 
 # The Python that the environment was made from, which has nothing installed of ours.
-BASE_PYTHON = f"{sys.base_prefix}/bin/python3"
+BASE_PYTHON = f"{sys.base_prefix}/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def told(sink: Sink, n: int) -> list[tuple[str, str]]:
