@@ -119,6 +119,19 @@ def test_no_circles() -> None:
     TopologicalSorter(below).prepare()
 
 
+def test_no_name_is_a_file_too() -> None:
+    """What a room gives is not also a file of it: once loaded, the file takes the name's place.
+
+    Unless the name is bound later: not where a room looks it up when asked (the collector's), nor
+    with Python 3.15's lazy imports (PEP 810).
+    """
+    modules = {full_name(path) for path in sources()}
+    for room_file in ROOT.rglob("*/__init__.py"):
+        given = {name for name in imports(room_file) if name not in modules}
+        here = full_name(room_file)
+        assert not modules & {f"{here}.{name.rpartition('.')[2]}" for name in given}
+
+
 def test_every_room_has_a_floor() -> None:
     """A new file is put on a floor deliberately, and none is listed that is not planned."""
     rooms = {room(path) for path in sources()} - {"__init__"}

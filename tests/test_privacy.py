@@ -266,7 +266,7 @@ def test_without_a_thread_the_user_decides() -> None:
 def test_every_process_samples_alike() -> None:
     """The choice does not hang on this process's hash seed."""
     program = (
-        "from trubrics_instrument._privacy.protect import sampled\n"
+        "from trubrics_instrument._privacy.rules import sampled\n"
         "print([n for n in range(200) if sampled(f't-{n}', 0.2)])"
     )
     said = {

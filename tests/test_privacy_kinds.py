@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.labelled import Labelled, Score, labelled, scores, table
 from trubrics_instrument._privacy import redactors_from
-from trubrics_instrument._privacy.protect import cut
 from trubrics_instrument._privacy.redact import redact_pii, redact_secrets
+from trubrics_instrument._privacy.rules import cut
 from trubrics_instrument._privacy.secret_kinds import ASSIGNED, BEARERS, FRAMED, KEYS
 
 STRINGS = labelled()

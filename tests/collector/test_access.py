@@ -18,7 +18,7 @@ from tests.collector.conftest import TIMEOUT_S, Collector, event, until
 from tests.collector.test_command import fails, start
 from trubrics_instrument import collector
 from trubrics_instrument.collector.login import COOKIE
-from trubrics_instrument.collector.serve import running
+from trubrics_instrument.collector.serving import running
 from trubrics_instrument.collector.wording import path_to
 
 if TYPE_CHECKING:

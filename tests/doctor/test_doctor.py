@@ -23,9 +23,9 @@ from trubrics_instrument._delivery.spool_file import connect, spool_path
 from trubrics_instrument.doctor import Finding, report
 from trubrics_instrument.doctor import delivery as of_delivery
 from trubrics_instrument.doctor.delivery import _unreachable, delivery, send_test_event
+from trubrics_instrument.doctor.examination import misspelt
 from trubrics_instrument.doctor.installed import OLDEST, installed
 from trubrics_instrument.doctor.patched import patched
-from trubrics_instrument.doctor.report import misspelt
 from trubrics_instrument.doctor.seen import seen
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trubrics_instrument._privacy.protect import Rules, protect, rules_of, sampled
 from trubrics_instrument._privacy.redact import Redactor, redactors_from
+from trubrics_instrument._privacy.rules import Rules, protect, rules_of, sampled
 
 __all__ = ["Redactor", "Rules", "protect", "redactors_from", "rules_of", "sampled"]

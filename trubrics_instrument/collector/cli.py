@@ -174,7 +174,7 @@ def _serve(args: argparse.Namespace, retention: timedelta | None) -> int:
     from trubrics_instrument.collector.schema import (  # noqa: PLC0415 - see the first line
         ForeignDatabaseError,
     )
-    from trubrics_instrument.collector.serve import serve  # noqa: PLC0415 - the same
+    from trubrics_instrument.collector.serving import serve  # noqa: PLC0415 - the same
 
     password, origin = _choose_password(args.host)
     try:

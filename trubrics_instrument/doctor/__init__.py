@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from trubrics_instrument.doctor.examination import report
 from trubrics_instrument.doctor.finding import Finding
-from trubrics_instrument.doctor.report import report
 
 __all__ = ["Finding", "report"]

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from trubrics_instrument._base.console import Subparsers, fail, say
-from trubrics_instrument.doctor.report import report
+from trubrics_instrument.doctor.examination import report
 
 if TYPE_CHECKING:
     import argparse
