@@ -109,9 +109,11 @@ def _item_events(item: Json) -> Iterator[Json]:
     if item["type"] == "function_call":
         yield {"type": "response.output_item.added", "item": {**begun, "arguments": ""}}
         yield from _argument_events(item)
-    else:
+    elif item["type"] == "message":
         yield {"type": "response.output_item.added", "item": {**begun, "content": []}}
         yield from _part_events(item["content"][0], item["id"])
+    else:
+        yield {"type": "response.output_item.added", "item": begun}
     yield {"type": "response.output_item.done", "item": item}
 
 

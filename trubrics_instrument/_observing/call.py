@@ -200,6 +200,10 @@ class ModelCall:
         self._conversation.answered(answer, self._telling.target)
 
     def _answered(self, answer: Answer, *, arrived: bool) -> None:
+        if self._asked.aside:  # only what a later call goes on from is of interest
+            if answer.status == "ok":
+                self._settle(answer)
+            return
         if answer.status != "ok" and not arrived:
             self._conversation.broke_off()
         if self._settled != answer.choices:
@@ -209,6 +213,8 @@ class ModelCall:
         self._telling.answer(answer)
 
     def _failed(self, answer: Answer, error_type: str | None) -> None:
+        if self._asked.aside:
+            return
         self._conversation.failed()
         if answer.id:
             self.known_as(answer.id)

@@ -25,7 +25,7 @@ from trubrics_instrument._observing.watched import WatchedCall
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
 from trubrics_instrument.providers.openai._fields import json_or_none, mapping
-from trubrics_instrument.providers.openai._responses import ResponsesReader
+from trubrics_instrument.providers.openai._responses import CompactReader, ResponsesReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,7 @@ READERS: dict[str, Reader] = {
     "/chat/completions": ChatReader(),
     "/completions": CompletionReader(),
     "/responses": RESPONSES,
+    "/responses/compact": CompactReader(),
 }
 # Where an answer that was not there at once is asked for, or called off.
 _LATER = re.compile(r"get .*/responses/([^/]+)|post .*/responses/([^/]+)/cancel")

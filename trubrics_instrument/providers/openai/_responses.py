@@ -30,7 +30,10 @@ from trubrics_instrument.providers.openai._history import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_INSTRUCTIONS = frozenset({"system", "developer"})
+_SHORTEN, _SHORTENED = "compaction_trigger", "compaction"
+# What may stand behind the results of tools, and says nothing to the user: kinds, and roles.
+_SAY_NOTHING = frozenset({_SHORTEN, _SHORTENED, "configuration_update", "system", "developer"})
+_COMMENTARY = "commentary"
 _PENDING = frozenset({"queued", "in_progress"})
 _STATUS: dict[str, Status] = {
     "completed": "ok",
@@ -47,7 +50,7 @@ _TEXT_DELTAS = {
 
 
 class ResponsesReader:
-    """Reads `POST /responses`. Source: openai 1.66 to 3.54, `types/responses`."""
+    """Reads `POST /responses`. Source: openai 1.66 to 3.57, `types/responses`."""
 
     framework = "openai"
 
@@ -63,6 +66,10 @@ class ResponsesReader:
         results = _last_tool_results(items)
         previous = text_or_none(request.get("previous_response_id"))
         begun = () if previous else begun_answer(items, text)
+        last = items[-1] if items else None
+        end = get(last, "type")
+        shortened = [TurnKey(get_text(last, "id"), text)] if end == _SHORTENED else []
+        aside = end == _SHORTEN or _only_prepares(request)
         conversation = request.get("conversation")
         return Asked(
             operation="responses",
@@ -70,9 +77,13 @@ class ResponsesReader:
             text=text or (None if given else _variables(request.get("prompt"))),
             attachments=attachments(parts),
             stream=stream,
-            continues=bool(results),
+            continues=bool(results) or aside or bool(shortened and not text),
             brings=bool(results),
-            turn_keys=(*[TurnKey(_call_id(one), text) for one in results], *begun),
+            turn_keys=(
+                *[TurnKey(_call_id(one), text) for one in results],
+                *shortened,
+                *begun,
+            ),
             question=shown(parts),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
@@ -80,6 +91,7 @@ class ResponsesReader:
             chained=True,
             history=history,
             resumable=request.get("background") is True,
+            aside=aside,
         )
 
     def answer(self, body: Any) -> Answer:
@@ -107,11 +119,22 @@ class ResponsesReader:
     def turn_keys(self, asked: Asked, answer: Answer) -> tuple[TurnKey, ...]:
         """Return the ids of the tool calls, whose results may come with the question or without.
 
-        And what was cut short, which comes with it.
+        And what was cut short, which comes with it, or the shortened context of the turn.
         """
+        if asked.aside:
+            names = {choice.resent_id for choice in answer.choices} - {None}
+            return tuple([TurnKey(one, text) for one in names for text in {asked.text, None}])
         uses = [use for choice in answer.choices for use in choice.tool_uses if not use.hosted]
         results = [TurnKey(use.id, text) for use in uses for text in {asked.text, None}]
         return (*results, *cut_answers(answer, asked.text))
+
+
+class CompactReader(ResponsesReader):
+    """Reads `POST /responses/compact`, which shortens a context. Source: openai 3.57."""
+
+    def asked(self, request: Mapping[str, Any], *, stream: bool) -> Asked:
+        """Return what it belongs to: it asks nothing."""
+        return super().asked(request, stream=stream)._replace(continues=True, aside=True)
 
 
 class ResponsesGathering:
@@ -122,6 +145,7 @@ class ResponsesGathering:
         self._id: str | None = None
         self._model: str | None = None
         self._parts: dict[str, list[str]] = {}
+        self._commentary: set[str | None] = set()
         self._tool_uses: list[ToolUse] = []
         self._end: Answer | None = None
 
@@ -135,15 +159,21 @@ class ResponsesGathering:
         kind = get_text(piece, "type")
         if kind in _TEXT_DELTAS:
             delta = text_or_none(get(piece, "delta"))
-            self._parts.setdefault(_TEXT_DELTAS[kind], []).append(delta or "")
+            if self._commentary and get_text(piece, "item_id") in self._commentary:
+                kind = _COMMENTARY
+            self._parts.setdefault(_TEXT_DELTAS.get(kind, kind), []).append(delta or "")
         elif kind in _ENDS:
             self._end = self._reader.answer(get(piece, "response"))
         elif kind == "response.created":
             # An app that comes back to a background stream may have it from its beginning.
-            self._parts, self._tool_uses = {}, []
+            self._parts, self._tool_uses, self._commentary = {}, [], set()
             self._begin(get(piece, "response"))
         elif kind == "response.in_progress":
             self._begin(get(piece, "response"))
+        elif kind == "response.output_item.added":
+            item = get(piece, "item")
+            if get(item, "phase") == _COMMENTARY:
+                self._commentary.add(get_text(item, "id"))
         elif kind == "response.output_item.done":
             self._tool_uses.extend(_tool_uses([get(piece, "item")]))
         elif kind == "error":
@@ -172,7 +202,10 @@ class ResponsesGathering:
         return self._end._replace(choices=(choice,))
 
     def _so_far(self) -> Answer:
-        parts = (self._parts.get(kind) for kind in ("text", "refusal", "transcript"))
+        kinds = [*_TEXT_DELTAS.values()]
+        if all(use.hosted for use in self._tool_uses):
+            kinds.append(_COMMENTARY)
+        parts = (self._parts.get(kind) for kind in kinds)
         text = next(("".join(part) for part in parts if part), None)
         return Answer(
             id=self._id,
@@ -184,19 +217,50 @@ class ResponsesGathering:
 
 
 def _choice(output: list[Any], cut_short_by: str | None) -> Choice:
-    messages = [item for item in output if get(item, "type") == "message"]
+    uses = _tool_uses(output)
+    messages = _answering(output, uses)
     parts = [part for item in messages for part in each(get(item, "content"))]
     texts = [text for part in parts if (text := text_or_none(get(part, "text")))]
     refusals = [text for part in parts if (text := text_or_none(get(part, "refusal")))]
-    images = [{"type": "image"} for item in output if get(item, "type") == "image_generation_call"]
+    images = [{"type": "image"} for item in output if _is_picture(item)]
+    # Where a context was made shorter, an item that stands for it is all that comes.
+    shortened = (item for item in reversed(output) if get(item, "type") == _SHORTENED)
+    resent = messages[-1] if messages else next(shortened, None)
     return Choice(
         text="".join(texts) or "".join(refusals) or None,
-        tool_uses=tuple(_tool_uses(output)),
+        tool_uses=tuple(uses),
         finish_reason=cut_short_by,
         attachments=attachments([*parts, *images]),
         complete=cut_short_by is None,
         resent_as=said_in(messages[-1]) if len(parts) > 1 else None,
-        resent_id=get_text(messages[-1], "id") if messages else None,
+        resent_id=get_text(resent, "id"),
+    )
+
+
+def _answering(output: list[Any], uses: list[ToolUse]) -> list[Any]:
+    """Return the messages of an output that are the answer.
+
+    Not what is said on the way to it: before another message, before a tool of the app's, or by an
+    agent that works for the one who answers.
+    """
+    messages = [item for item in output if _is_of_assistant(item)]
+    said = [item for item in messages if get(item, "phase") != _COMMENTARY]
+    if len(said) < len(messages) and (said or not all(use.hosted for use in uses)):
+        messages = said
+    answerer = get_text(get(messages[-1], "agent"), "agent_name") if messages else None
+    if answerer is None:
+        return messages
+    return [one for one in messages if get_text(get(one, "agent"), "agent_name") == answerer]
+
+
+def _is_of_assistant(item: Any) -> bool:
+    """Whether it is a message, and none of the user's: those come back with a shortened context."""
+    return get_text(item, "type") == "message" and get_text(item, "role") != "user"
+
+
+def _is_picture(item: Any) -> bool:
+    return (
+        get_text(item, "type") == "image_generation_call" and get_text(item, "status") != "failed"
     )
 
 
@@ -243,9 +307,15 @@ def _last_tool_results(items: list[Any]) -> list[Any]:
     for item in reversed(items):
         if _is_result(item):
             results.append(item)
-        elif get_text(item, "role") not in _INSTRUCTIONS:
+        elif not {get_text(item, "role"), get_text(item, "type")} & _SAY_NOTHING:
             break
     return results
+
+
+def _only_prepares(request: Mapping[str, Any]) -> bool:
+    """Whether a request has the server get ready for others, and generates nothing."""
+    warms_up = get(request.get("prompt_cache_options"), "prewarm") is True
+    return warms_up or request.get("generate") is False
 
 
 def _variables(prompt: Any) -> str | None:

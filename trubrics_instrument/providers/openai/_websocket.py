@@ -74,8 +74,7 @@ class _Asking(_Watched):
         # A lane of a session names itself; the event need not.
         lane = get_text(fields_of(self._sender).get("_state"), "stream_id")
         self._question = question_of(self._event, lane)
-        # What only warms the server up has an answer, and is no question.
-        if _runtime.observing() and get(self._event, "generate") is not False:
+        if _runtime.observing():
             with shield("reading what is sent"):
                 _tell(self._question, self._event, fields_of(connection).get(_WIRE))
         if "_connection" in fields_of(connection):

@@ -1,0 +1,261 @@
+"""What is no question and no answer: a cache warmed up, a shorter context, commentary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai_wire import Answer, ToolCall
+from responses_wire import response_events, response_object
+
+from tests.openai.asking import MODES, client_of, close_client, needs, pieces, settled
+from tests.replies import RESET, error_reply, json_reply, response_stream
+from tests.told import told
+from trubrics_instrument import patch_openai
+
+if TYPE_CHECKING:
+    from tests.loopback import Loopback
+    from tests.openai.asking import Mode
+    from tests.sink import Sink
+
+pytestmark = [pytest.mark.anyio, needs("responses")]
+
+BOTH = pytest.mark.parametrize("mode", MODES)
+EITHER = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+USER = {"role": "user", "content": "Tidy up my module."}
+TOOLS = Answer(tool_calls=(ToolCall("edit", "{}", "call_7"),), id="resp_1", usage=None)
+CALL = response_object(TOOLS)["output"][0]
+RESULT = {"type": "function_call_output", "call_id": "call_7", "output": "done"}
+TRIGGER = {"type": "compaction_trigger"}
+SHORT = {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}
+PREWARM = {"extra_body": {"prompt_cache_options": {"prewarm": True}}}
+
+
+def message(text: str, **fields: Any) -> dict[str, Any]:
+    """Return a message of an output."""
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    about = {"type": "message", "id": f"msg {text}", "role": "assistant", "status": "completed"}
+    return {**about, "content": [part], **fields}
+
+
+def brief(sink: Sink, n: int) -> list[tuple[Any, ...]]:
+    """Return event, text, prompt and thread of the first `n` events."""
+    return [
+        (one["event"], one.get("$text"), one["$prompt_id"], one["$thread_id"])
+        for one in told(sink, n)
+    ]
+
+
+class Asking:
+    """Asks a scripted server one thing after the other."""
+
+    def __init__(self, server: Loopback, mode: Mode, *, stream: bool = False) -> None:
+        self._server = server
+        self._client = client_of(server, mode)
+        self._stream = stream
+
+    async def ask(self, given: Any, *output: dict[str, Any], **more: Any) -> None:
+        """Ask for an answer with this output, and read it."""
+        answered = response_object("", output=list(output), **more.pop("answered", {}))
+        events = response_events("", **answered)
+        self._server.script(response_stream(events) if self._stream else json_reply(answered))
+        wanted = {"model": "gpt-4o", "input": given, "stream": self._stream, **more}
+        answer = await settled(self._client.responses.create(**wanted))
+        if self._stream:
+            assert [piece async for piece in pieces(answer)]
+
+    async def compact(self, given: Any, *output: dict[str, Any]) -> None:
+        """Have a context made shorter."""
+        about = {"id": "cmp_resp", "object": "response.compaction", "created_at": 1}
+        self._server.script(json_reply({**about, "output": list(output), "usage": None}))
+        await settled(self._client.responses.compact(model="gpt-4o", input=given))
+
+    async def close(self) -> None:
+        """Close the client."""
+        await close_client(self._client)
+
+
+@BOTH
+@EITHER
+async def test_warmed_up(mode: Mode, stream: bool, sink: Sink, server: Loopback) -> None:
+    """A cache that is warmed up for a question is not asked that question."""
+    patch_openai()
+    asking = Asking(server, mode, stream=stream)
+    await asking.ask([USER], **PREWARM)
+    await asking.ask([USER], message("Done."))
+    await asking.close()
+    assert brief(sink, 2) == [
+        ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
+        ("Generation", "Done.", "prompt 1", "thread 1"),
+    ]
+
+
+@BOTH
+async def test_not_warmed_up(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """That it failed is no answer's failure, and no turn's."""
+    patch_openai()
+    asking = Asking(server, mode)
+    server.script(error_reply(500))
+    with pytest.raises(openai.InternalServerError):
+        await settled(asking._client.responses.create(model="gpt-4o", input=[USER], **PREWARM))
+    await asking.ask([USER], message("Done."))
+    await asking.close()
+    assert [one[0] for one in brief(sink, 2)] == ["Prompt", "Generation"]
+
+
+@BOTH
+@EITHER
+@pytest.mark.parametrize("resent", ["all", "shortened"])
+async def test_shortened_in_a_turn(
+    resent: str, mode: Mode, stream: bool, sink: Sink, server: Loopback
+) -> None:
+    """A context that is made shorter between a tool and the answer belongs to one question."""
+    patch_openai()
+    asking = Asking(server, mode, stream=stream)
+    await asking.ask([USER], CALL)
+    await asking.ask([USER, CALL, RESULT, TRIGGER], SHORT, answered={"id": "resp_2"})
+    window = [USER, CALL, RESULT, SHORT] if resent == "all" else [SHORT]
+    await asking.ask(window, message("Done."), answered={"id": "resp_3"})
+    await asking.close()
+    assert brief(sink, 3) == [
+        ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
+        ("Tool call", None, "prompt 1", "thread 1"),
+        ("Generation", "Done.", "prompt 1", "thread 1"),
+    ]
+
+
+@BOTH
+async def test_shortened_by_id(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """A conversation goes on from its shortened context, which nobody asked for."""
+    patch_openai()
+    asking = Asking(server, mode)
+    await asking.ask([USER], message("Done."))
+    shortened = {"previous_response_id": "resp_1", "answered": {"id": "resp_2"}}
+    await asking.ask([TRIGGER], SHORT, **shortened)
+    again = {"previous_response_id": "resp_2", "answered": {"id": "resp_3"}}
+    await asking.ask("And the other one.", message("Done, too."), **again)
+    await asking.close()
+    assert brief(sink, 4) == [
+        ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
+        ("Generation", "Done.", "prompt 1", "thread 1"),
+        ("Prompt", "And the other one.", "prompt 2", "thread 1"),
+        ("Generation", "Done, too.", "prompt 2", "thread 1"),
+    ]
+
+
+@BOTH
+@needs("responses.compact")
+async def test_compacted(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """`responses.compact` gives the user's messages back: they are not asked again."""
+    patch_openai()
+    asking = Asking(server, mode)
+    users = message("Tidy up my module.", role="user")
+    await asking.ask([USER], CALL)
+    await asking.compact([USER, CALL, RESULT], users, SHORT)
+    await asking.ask([USER, SHORT], message("Done."), answered={"id": "resp_2"})
+    await asking.close()
+    assert brief(sink, 3) == [
+        ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
+        ("Tool call", None, "prompt 1", "thread 1"),
+        ("Generation", "Done.", "prompt 1", "thread 1"),
+    ]
+
+
+@BOTH
+async def test_shortened_elsewhere(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """A question before a shortened context that nobody here has seen is asked."""
+    patch_openai()
+    asking = Asking(server, mode)
+    await asking.ask([USER, SHORT], message("Done."))
+    await asking.close()
+    assert [one[:2] for one in brief(sink, 2)] == [
+        ("Prompt", "Tidy up my module."),
+        ("Generation", "Done."),
+    ]
+
+
+@BOTH
+async def test_another_effort(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """What sets the model's effort anew behind a result says nothing to the user."""
+    patch_openai()
+    asking = Asking(server, mode)
+    update = {"type": "configuration_update", "reasoning": {"effort": "low"}}
+    await asking.ask([USER], CALL)
+    await asking.ask([USER, CALL, RESULT, update], message("Done."), answered={"id": "resp_2"})
+    await asking.close()
+    assert [one[0] for one in brief(sink, 3)] == ["Prompt", "Tool call", "Generation"]
+    assert {one[2] for one in brief(sink, 3)} == {"prompt 1"}
+
+
+LOOK = message("I look.", phase="commentary")
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+DONE = message("Done.", phase="final_answer")
+HELPER = message("My notes.", agent={"agent_name": "/root/helper"})
+ROOT = message("Done.", agent={"agent_name": "/root"})
+
+
+@BOTH
+@EITHER
+@pytest.mark.parametrize(
+    ("output", "events"),
+    [
+        ((LOOK, SEARCH, DONE), [("Generation", "Done."), ("Tool call", None)]),
+        ((LOOK, CALL), [("Tool call", None)]),
+        ((LOOK, SEARCH), [("Generation", "I look."), ("Tool call", None)]),
+        ((LOOK,), [("Generation", "I look.")]),
+        ((DONE, CALL), [("Generation", "Done."), ("Tool call", None)]),
+        ((HELPER, ROOT), [("Generation", "Done.")]),
+        ((message("One."), message("Two.")), [("Generation", "One.Two.")]),
+    ],
+    ids=["answer", "own tool", "hosted tool", "alone", "answer and tool", "helper", "no phase"],
+)
+async def test_on_the_way(
+    output: tuple[dict[str, Any], ...],
+    events: list[tuple[str, str | None]],
+    mode: Mode,
+    stream: bool,
+    sink: Sink,
+    server: Loopback,
+) -> None:
+    """What a model says on the way to an answer is not the answer."""
+    patch_openai()
+    asking = Asking(server, mode, stream=stream)
+    await asking.ask([USER], *output)
+    await asking.close()
+    assert [(one["event"], one.get("$text")) for one in told(sink, 1 + len(events))[1:]] == events
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [((LOOK, DONE), "Done."), ((LOOK,), "I look."), ((LOOK, CALL), None)],
+    ids=["answer", "alone", "own tool"],
+)
+async def test_broken_off_on_the_way(
+    output: tuple[dict[str, Any], ...], text: str | None, mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """The same of a stream that breaks off before its last event, which would hold all."""
+    patch_openai()
+    events = response_events("", **response_object("", output=list(output)))
+    server.script(response_stream([*events[:-1], RESET]))
+    client = client_of(server, mode)
+    answer = await settled(client.responses.create(model="gpt-4o", input=[USER], stream=True))
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whichever the SDK's version has for it
+        _ = [piece async for piece in pieces(answer)]
+    await close_client(client)
+    assert told(sink, 2)[1].get("$text") == text
+
+
+@BOTH
+@pytest.mark.parametrize(("status", "count"), [("completed", "image:1"), ("failed", None)])
+async def test_a_picture(
+    status: str, count: str | None, mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """A picture that could not be drawn is none."""
+    patch_openai()
+    asking = Asking(server, mode)
+    picture = {"type": "image_generation_call", "id": "ig_1", "status": status, "result": None}
+    await asking.ask([USER], picture, message("Here."))
+    await asking.close()
+    assert told(sink, 2)[1].get("attachments") == count
