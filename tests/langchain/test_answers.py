@@ -134,6 +134,21 @@ def test_an_interrupt_out_of_the_root(events: Events) -> None:
     assert ended(events) == ("Generation", "May I?", "incomplete", "interrupt")
 
 
+def test_drained(events: Events) -> None:
+    """A graph that stops because its process is to end has not come to its answer."""
+    errors: Any = pytest.importorskip("langgraph.errors")
+    if not hasattr(errors, "GraphDrained"):
+        pytest.skip("this LangGraph cannot be drained")
+
+    def stop(_: Any) -> None:
+        say("A thought.")
+        raise errors.GraphDrained
+
+    with pytest.raises(errors.GraphDrained):
+        RunnableLambda(stop).invoke("Do it", HANDLED)
+    assert ended(events) == ("Generation", "A thought.", "incomplete", None)
+
+
 def looks_and_says(given: Iterator[str]) -> Iterator[str]:
     """Call a tool, say something, and break down."""
     for _ in given:

@@ -477,15 +477,49 @@ def test_a_tool_that_the_provider_runs(whose: str, granularity: Any, events: Eve
     ("part", "kind"),
     [
         ({"type": "image_generation_call", "result": "aGk="}, "image:1"),
+        ({"type": "image_generation_call", "result": None, "status": "failed"}, None),
         ({"type": "text-plain", "text": "aGk=", "mime_type": "text/plain"}, "file:1"),
     ],
 )
-def test_what_an_answer_shows(part: dict[str, Any], kind: str, events: Events) -> None:
+def test_what_an_answer_shows(part: dict[str, Any], kind: str | None, events: Events) -> None:
     """Pictures that OpenAI has drawn, and files of text, are counted."""
     said = AIMessage([part, {"type": "text", "text": "Here."}])
     Scripted(rule=lambda _: said).invoke("Draw it!", HANDLED)
     told = events.one("Generation")
     assert (told.text, told.get("attachments")) == ("Here.", kind)
+
+
+@pytest.mark.parametrize("mode", ["turn", "call"])
+@pytest.mark.parametrize("bare", [True, False], ids=["bare", "chain"])
+def test_a_cache_that_is_warmed_up(bare: bool, mode: Any, events: Events) -> None:
+    """A model that only has its provider get ready for a question is not asked that question."""
+    answering: Any = model("Paris.")
+    warming = answering.bind(prompt_cache_options={"prewarm": True})
+    config: Any = {"callbacks": [TrubricsCallbackHandler("ada", granularity=mode)]}
+    for one in (warming, answering):
+        (one if bare else TEMPLATE | one).invoke("The capital?" if bare else ASKED, config)
+    assert [one.event for one in events] == ["Prompt", "Generation"]
+    assert events.one("Generation").get("model_calls") == 1
+
+
+@pytest.mark.parametrize("mode", ["turn", "call"])
+@pytest.mark.parametrize("form", ["phase", "extras"])
+def test_what_is_said_on_the_way(form: str, mode: Any, events: Events) -> None:
+    """Commentary is no answer, unless nothing else is said, and no tool is called."""
+
+    def part(text: str, phase: str) -> Any:
+        about = {"phase": phase} if form == "phase" else {"extras": {"phase": phase}}
+        return {"type": "text", "text": text, **about}
+
+    look, done = part("I look.", "commentary"), part("Done.", "final_answer")
+    uses = [{"name": "look_up", "args": {}, "id": "call_1"}]
+    config: Any = {"callbacks": [TrubricsCallbackHandler("ada", granularity=mode)]}
+    answers = [AIMessage([look, done]), AIMessage([look]), AIMessage([look], tool_calls=uses)]
+    left = iter(answers)
+    for _ in answers:
+        Scripted(rule=lambda _: next(left)).invoke("Tidy up!", config)
+    assert [one.text for one in events.named("Generation")] == ["Done.", "I look."]
+    assert [one.get("tool_name") for one in events.named("Tool call")] == ["look_up"]
 
 
 def test_a_key_of_the_apps_own_output(events: Events) -> None:

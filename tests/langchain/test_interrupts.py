@@ -410,6 +410,8 @@ DECISIONS: list[Any] = [
     {"type": "accept"},
     {"action": "approve"},
     {"approved": True, "reviewer_id": "u-7f3"},
+    {"type": "reject", "message": "Too expensive."},
+    {"type": "respond", "message": "It costs 5."},
 ]
 
 
@@ -436,6 +438,7 @@ async def test_a_decision(decision: Any, sink: Sink) -> None:
         {"answer": "Yes, do."},
         {"feedback": "Yes, do."},
         {"type": "edit", "text": "Yes, do."},
+        {"type": "respond", "text": "Yes, do.", "id": 1},
         {"0" * 32: "Yes, do."},
     ],
     ids=str,

@@ -34,7 +34,7 @@ PREWARM = {"extra_body": {"prompt_cache_options": {"prewarm": True}}}
 
 def message(text: str, **fields: Any) -> dict[str, Any]:
     """Return a message of an output."""
-    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     about = {"type": "message", "id": f"msg {text}", "role": "assistant", "status": "completed"}
     return {**about, "content": [part], **fields}
 

@@ -70,6 +70,11 @@ def is_bubble(error: BaseException) -> bool:
     return _is_a(error, "GraphBubbleUp", "GraphInterrupt", "NodeInterrupt")
 
 
+def is_drained(error: BaseException) -> bool:
+    """Whether a graph stops because its process is to end; the app goes on with it in another."""
+    return _is_a(error, "GraphDrained")
+
+
 def is_interrupt(error: BaseException) -> bool:
     """Whether a graph stops to ask a human."""
     return _is_a(error, "GraphInterrupt", "NodeInterrupt")

@@ -110,8 +110,16 @@ def said(message: Any) -> str | None:
 
 
 def answered(message: Any) -> str | None:
-    """Return what a model says in a message: its text, never its reasoning, else its refusal."""
-    return text_in(content(message)) or _refusal(message)
+    """Return what a model says in a message: its text, never its reasoning, else its refusal.
+
+    What it says on the way to an answer, or before it calls tools, is none of it.
+    """
+    parts = content(message)
+    if not isinstance(parts, str):
+        parts = [part for part in each(parts) if not _is_commentary(part)] or (
+            () if field(message, "tool_calls") else parts
+        )
+    return text_in(parts) or _refusal(message)
 
 
 def tool_uses(message: Any) -> tuple[ToolUse, ...]:
@@ -145,7 +153,8 @@ def attachments(message: Any) -> str | None:
     parts = each(content(message))
     if not parts:
         return None
-    kinds = (_ATTACHMENTS.get(field(part, "type")) for part in parts)
+    shown = (part for part in parts if field(part, "status") != "failed")
+    kinds = (_ATTACHMENTS.get(field(part, "type")) for part in shown)
     counts = Counter(kind for kind in kinds if kind)
     return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
 
@@ -208,6 +217,11 @@ def _role(name: Any) -> Role:
 
 def _part_text(part: Any) -> str | None:
     return first_text([field(part, "text")]) if field(part, "type") in _TEXT_PARTS else None
+
+
+def _is_commentary(part: Any) -> bool:
+    """Whether a part is said on the way. Source: langchain-openai 1.7, `content` and its blocks."""
+    return "commentary" in (field(part, "phase"), mapping(field(part, "extras")).get("phase"))
 
 
 def _hosted(part: Any) -> ToolUse | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument._observing.reader import Answer, Choice, Status, Usage
-from trubrics_instrument.langchain.interrupts import is_bubble
+from trubrics_instrument.langchain.interrupts import is_bubble, is_drained
 from trubrics_instrument.langchain.reader import sum_of
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Outcome(NamedTuple):
 
 def failure(error: BaseException) -> Outcome:
     """Return how a run ended that raised; a cancellation is the user's wish, and no failure."""
+    if is_drained(error):
+        return Outcome(status="incomplete")
     if is_bubble(error):
         return Outcome()
     if not isinstance(error, Exception):

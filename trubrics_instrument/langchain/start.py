@@ -115,7 +115,7 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
     if not started.is_new():
         return
     around, life = started.around(), observed.life_of(started.run_id)
-    if around is runs.SKIPPED:
+    if around is runs.SKIPPED or _only_prepares(started):
         # Left alone means: by the patch of its client as well.
         runs.enter_mortal(started.key, ModelRun(started.key, started.run_id), life)
         return
@@ -135,6 +135,12 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
     elif started.may_open:
         late = around if isinstance(around, runs.Late) else None
         _start_call(started, asked, origin, operation, late)
+
+
+def _only_prepares(started: Started) -> bool:
+    """Whether a model has the provider warm up its cache, and answers nothing."""
+    params = mapping(started.about.get("invocation_params"))
+    return mapping(params.get("prompt_cache_options")).get("prewarm") is True
 
 
 _NO_ROOT = object()

@@ -16,7 +16,7 @@ from trubrics_instrument._base.shield import shield
 from trubrics_instrument._base.wrapper import around, around_async, stand_in
 from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.patch import PatchPoint
-from trubrics_instrument.providers.openai._fields import get, get_text, mapping
+from trubrics_instrument.providers.openai._fields import get_text, mapping
 from trubrics_instrument.providers.openai._line import (
     Line,
     asked_in,
