@@ -61,6 +61,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"flush_interval_s": -1}, "flush_interval_s=-1 must be a number from 0 to 60"),
     ({"enabled": "no"}, "enabled='no' must be True or False"),
     ({"properties": [1]}, "properties must be a dict, not list"),
+    ({"user_id": lambda: "ada"}, "user_id must be an id, not a function: an observer asks one"),
     ({"properties": {"plan": "pro", "status": "x"}}, "properties: 'status' is a name of ours"),
     ({"properties": {"$thread_id": "x"}}, "properties: '$thread_id' is a name of ours"),
     ({"prices": {"m": 3}}, "prices: 'm': 3 is no price"),

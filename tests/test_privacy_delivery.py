@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trubrics_instrument import configure, flush, track
+from trubrics_instrument import configure, feedback, flush, track
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,17 @@ def test_secrets_are_redacted_by_default(sink: Sink) -> None:
     assert properties["$text"] == "use [API_KEY]"
     assert properties["deep"] == {"k": ["[API_KEY]"]}
     assert properties["banner"] == "v1 [API_KEY]"
+
+
+def test_names_of_ours_are_the_apps_in_what_it_tells(sink: Sink) -> None:
+    """What an observer fills with names is free text in an event of the app's own."""
+    said = {"status": "ask ada@example.com", "model": "of ada@example.com"}
+    hidden = {"status": "ask [EMAIL]", "model": "of [EMAIL]"}
+    configure(host=sink.host, redact="pii")
+    track("Sign up", dict(said), user_id="ada")
+    feedback("answer-1", 1, user_id="ada", properties=dict(said))
+    for event in sink.wait_for(2):
+        assert hidden.items() <= event["properties"].items()
 
 
 def test_before_send_sees_what_would_be_sent(sink: Sink) -> None:

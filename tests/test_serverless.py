@@ -131,6 +131,11 @@ def test_what_cannot_be_is_said_at_once() -> None:
         flushed(stream)
     with pytest.raises(ValueError, match="0 to 60 seconds, not -1"):
         flushed(timeout_s=-1)
+    for wrong in (None, "x"):
+        with pytest.raises(ValueError, match=f"0 to 60 seconds, not {wrong!r}"):
+            flushed(timeout_s=wrong)  # type: ignore[call-overload] # as an app may
+    with pytest.raises(ValueError, match="0 to 60 seconds, not '1'"):
+        flush_budget_s("1")  # type: ignore[arg-type] # likewise
     with pytest.raises(ValueError, match="0 to 60 seconds, not True"):
         flush_budget_s(asked_s=True)
 

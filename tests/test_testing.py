@@ -6,7 +6,7 @@ import contextvars
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from openai import NotFoundError, OpenAI
@@ -127,6 +127,19 @@ def test_what_is_configured_holds(sink: Sink) -> None:
         trubrics_instrument.track("unwanted")
     assert [(event.event, event.text) for event in events] == [("Login", "I am [EMAIL]")]
     assert not _runtime.config().enabled
+
+
+@pytest.mark.parametrize("off", [{"enabled": False}, {"sample_rate": 0.0}, {}], ids=str)
+def test_what_is_configured_inside_is_not_off(
+    off: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app that a test makes configures itself, perhaps where the environment switches off."""
+    if not off:
+        monkeypatch.setenv("TRUBRICS_ENABLED", "0")
+    with capture() as events:
+        trubrics_instrument.configure(**off)
+        trubrics_instrument.track("Sign in", user_id="ada")
+    assert [event.event for event in events] == ["Sign in"]
 
 
 def test_what_is_tested_is_no_news_for_other_processes(sink: Sink) -> None:

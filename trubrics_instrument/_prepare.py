@@ -56,7 +56,8 @@ def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:
         own = cast("dict[str, object]", plain(own))
     new_name = config.event_names.get(event.name) if config.event_names else None
     wire = _events.to_wire(event, user_id, own, new_name)
-    _privacy.protect(wire["properties"], now.rules)
+    observed = event is item and event.name != _events.FEEDBACK
+    _privacy.protect(wire["properties"], now.rules, observed=observed)
     _complete(wire["properties"], event, config, event_id)
     body = cast("dict[str, object]", wire)
     if config.before_send is not None:

@@ -181,6 +181,8 @@ def start(config: Config) -> _State:
     """Put a configuration in force; senders of the old one deliver what they hold."""
     global _state  # noqa: PLW0603 - this module's purpose
     config = _config.replaced(config, user_id=clean_id(config.user_id))
+    if _state is not None and _state.stand_in is not None:
+        config = _config.replaced(config, enabled=True, sample_rate=1.0)
     _cost.check_prices("prices", config.prices)
     _events.check_names("properties", config.properties)
     fresh = _State(config, _privacy.rules_of(config))
@@ -204,8 +206,8 @@ def forget() -> None:
 def standing_in(taker: Taker) -> Generator[None, None, None]:
     """Hand every event to `taker` instead of the senders while the block runs; for tests.
 
-    It is on and samples nothing away, whatever is configured; turns and threads start anew. What
-    is configured inside ends with the block, what is patched stays.
+    It is on and samples nothing away, whatever is configured, before or inside; turns and threads
+    start anew. What is configured inside ends with the block, what is patched stays.
     """
     global _state  # noqa: PLW0603 - this module's purpose
     before = state()

@@ -36,8 +36,7 @@ def flush_budget_s(
     """
     if asked_s is None:
         return BUDGET_S if any(environ.get(name) for name in _FREEZING) else None
-    if isinstance(asked_s, bool) or not 0 <= asked_s <= 60:  # noqa: PLR2004 - a minute
-        raise ValueError(f"the budget of a flush is 0 to 60 seconds, not {asked_s!r}")
+    _check_budget(asked_s)
     return asked_s or None
 
 
@@ -57,10 +56,16 @@ def flushed(function: Callable[..., Any] | None = None, /, *, timeout_s: float =
     Raises:
         ValueError: A generator function, or an impossible budget.
     """
-    flush_budget_s(timeout_s)
+    _check_budget(timeout_s)
     if function is None:
         return functools.partial(_decorated, timeout_s=timeout_s)
     return _decorated(function, timeout_s=timeout_s)
+
+
+def _check_budget(value: object) -> None:
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else -1
+    if not 0 <= number <= 60:  # noqa: PLR2004 - a minute
+        raise ValueError(f"the budget of a flush is 0 to 60 seconds, not {value!r}")
 
 
 def _decorated(function: Callable[..., Any], *, timeout_s: float) -> Callable[..., Any]:

@@ -114,10 +114,13 @@ def test_retention_deletes_what_is_older(tmp_path: Path) -> None:
     with closing(Store(tmp_path / "a")) as without, closing(Store(tmp_path / "b")) as store:
         kept = [*_rows("ada", "t-1", 3), *_rows("ada", "t-1", 4)]
         without.add(kept).result()
-        store.add([*_rows("ada", "t-1", 1), *_rows("bob", "t-9", 2), *kept]).result()
+        store.add([*_rows("zzyzx", "t-1", 1), *_rows("bob", "t-9", 2), *kept]).result()
+        until(lambda: _is_indexed(store))
         assert delete_before(store, "2026-01-03") == 6
         assert _sums(store) == _sums(without)
         assert _talks(store) == _talks(without)
+        for file in tmp_path.glob("b*"):
+            assert b"zzyzx" not in file.read_bytes()
 
 
 # What the second and the third form had besides the events and the index of words.

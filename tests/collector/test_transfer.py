@@ -331,6 +331,22 @@ def test_a_host_that_is_not_there_takes_nothing(tmp_path: Path) -> None:
                 forward(store, Target(host, "key"))
 
 
+WHAT_READS = [
+    ("export",),
+    ("forward", "--to-trubrics", "--api-key", "key"),
+    ("delete-user", "ada"),
+]
+
+
+@pytest.mark.parametrize("what", WHAT_READS)
+def test_a_mistyped_database(what: tuple[str, ...], tmp_path: Path) -> None:
+    """It is said to be none, and is not made."""
+    done = command(tmp_path / "typo", *what)
+    assert (done.out, done.err) == ("", f"Cannot open {tmp_path}/typo: there is no database\n")
+    assert done.code
+    assert not (tmp_path / "typo").exists()
+
+
 def test_forwarding_by_command(tmp_path: Path) -> None:
     """From one collector to another, which has everything then."""
     _filled(tmp_path / "db", 150).close()

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 SPOOLING = pytest.mark.parametrize("spool", ["auto", "always", "strict"])
 
 
+def test_a_folder_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of variables is read by no shell, which would know what "~" is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert spool_path("~/waiting", "http://a.test", None).parent == tmp_path / "waiting"
+
+
 def test_the_files_are_private_and_hold_no_key(tmp_path: Path) -> None:
     """Folder 0700, files 0600, and the key in none of them, nor in their names."""
     folder = tmp_path / "spool"

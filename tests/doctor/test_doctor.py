@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from trubrics_instrument.doctor import Finding, report
 from trubrics_instrument.doctor import delivery as of_delivery
 from trubrics_instrument.doctor.delivery import _unreachable, delivery, send_test_event
 from trubrics_instrument.doctor.examination import misspelt
-from trubrics_instrument.doctor.installed import OLDEST, installed
+from trubrics_instrument.doctor.installed import OLDEST, installed, others
 from trubrics_instrument.doctor.patched import patched
 from trubrics_instrument.doctor.seen import seen
 
@@ -287,6 +288,25 @@ def test_who_else_is_there() -> None:
         finding = found(patched(app=True), "openai patch")
     del openai.OpenAI.request  # it was inherited
     assert finding == Finding("openai patch", "ok", "on, beside tests")
+
+
+@pytest.mark.skipif(find_spec("langsmith") is None, reason="LangChain is not installed")
+def test_what_only_comes_with_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LangSmith is in every environment that has LangChain; it sees calls where it is told to."""
+    monkeypatch.delenv("LANGSMITH_TRACING", raising=False)
+    assert "langsmith" not in others()
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    assert "langsmith" in others()
+
+
+def test_an_app_that_ends_while_it_is_imported(tmp_path: Path) -> None:
+    """A script that exits by itself leaves nothing to look at, and that is said."""
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    assert doctor("--import", "script", home=tmp_path, PYTHONPATH=str(tmp_path)) == (
+        2,
+        "",
+        "--import script: SystemExit: 0\n",
+    )
 
 
 def test_an_app_is_looked_at_once_it_is_imported(tmp_path: Path) -> None:

@@ -521,3 +521,12 @@ def test_who_serves_an_openai_model(address: object, provider: str) -> None:
     serialized = {"kwargs": {"openai_api_base": address}}
     assert origin_of(serialized, {"ls_provider": "openai"}, {}).provider == provider
     assert origin_of(serialized, {"ls_provider": "xai"}, {}).provider == "xai"
+
+
+def test_who_serves_where_the_environment_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client looks the address up itself where its class was told none."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1")
+    given = {"kwargs": {"openai_api_base": "https://api.openai.com/v1"}}
+    assert origin_of({}, {"ls_provider": "openai"}, {}).provider == "localhost"
+    assert origin_of(given, {"ls_provider": "openai"}, {}).provider == "openai"
+    assert origin_of({}, {"ls_provider": "anthropic"}, {}).provider == "anthropic"

@@ -37,6 +37,14 @@ def _check_text(name: str, value: object) -> None:
         raise ValueError(f"{name} is empty: give a value, or leave it out")
 
 
+def _check_user(name: str, value: object) -> None:
+    if callable(value):
+        raise ValueError(  # noqa: TRY004 - as below
+            f"{name} must be an id, not a function: an observer asks one each time, "
+            "patch_openai(user_id=...) or TrubricsCallbackHandler(user_id=...)"
+        )
+
+
 def _check_key(name: str, value: object) -> None:
     _check_text(name, value)
     if "://" in str(value):
@@ -114,6 +122,7 @@ CHECKS: dict[str, Callable[[str, object], None]] = {
     "host": _check_host,
     "enabled": _check_bool,
     "environment": _check_text,
+    "user_id": _check_user,
     "properties": _check_mapping,
     "capture": _one_of("full", "metadata"),
     "before_send": _check_callable,

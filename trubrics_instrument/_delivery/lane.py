@@ -211,4 +211,6 @@ def _advice(answer: Answer) -> str:
         return "check api_key (TRUBRICS_API_KEY), a project's write-only key"
     if answer.status in (404, 405):
         return "check host (TRUBRICS_HOST), the URL before /publish_events"
-    return "check host (TRUBRICS_HOST); redirects are not followed"
+    if answer.status in range(300, 400):
+        return "check host (TRUBRICS_HOST); redirects are not followed"
+    return "check host (TRUBRICS_HOST), and what stands between here and there"

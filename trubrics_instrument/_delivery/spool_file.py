@@ -49,7 +49,7 @@ class Unavailable(Exception):  # noqa: N818 - a state of the disk, nobody's mist
 
 def directory(spool_dir: str | None) -> Path:
     """Return the folder of the spools: the given one, or one in the user's state directory."""
-    return Path(spool_dir) if spool_dir else state_folder()
+    return Path(spool_dir).expanduser() if spool_dir else state_folder()
 
 
 def spool_path(spool_dir: str | None, host: str, api_key: str | None) -> Path:

@@ -16,9 +16,23 @@ if TYPE_CHECKING:
 # What the app's own `track()` calls the text of an event.
 TEXT_PROPERTY = "$text"
 
-# Ids, and what observers fill with names of models, tools and classes: not free text. Redacting
-# them would let a callable that hides everything hide which model answered.
-OWN_PROPERTIES = frozenset(
+# Ids and names of the configuration: not free text.
+_ALWAYS_OURS = frozenset(
+    {
+        "environment",
+        "source",
+        "event_id",
+        "$thread_id",
+        "$assistant_id",
+        "$prompt_id",
+        "$generation_id",
+        TEXT_PROPERTY,  # has its own way
+    }
+)
+# What observers fill with names of models, tools and classes, neither. Redacting them would let a
+# callable that hides everything hide which model answered. In what an app tells by `track()` and
+# `feedback()`, these names are its own.
+_OBSERVERS_OWN = _ALWAYS_OURS | frozenset(
     {
         "model",
         "response_model",
@@ -31,14 +45,6 @@ OWN_PROPERTIES = frozenset(
         "framework",
         "tool_name",
         "tool_call_id",
-        "environment",
-        "source",
-        "event_id",
-        "$thread_id",
-        "$assistant_id",
-        "$prompt_id",
-        "$generation_id",
-        TEXT_PROPERTY,  # has its own way
     }
 )
 
@@ -73,17 +79,18 @@ def rules_of(config: Config) -> Rules:
     )
 
 
-def protect(properties: dict[str, object], rules: Rules) -> None:
+def protect(properties: dict[str, object], rules: Rules, *, observed: bool = True) -> None:
     """Leave, of an event's properties on the wire, only what may leave the process; in place.
 
     The ids of user, conversation and messages stay: they are what the events are joined by. What
-    cannot be redacted does not leave.
+    cannot be redacted does not leave. `observed` says whether an observer tells it, not the app.
     """
+    ours = _OBSERVERS_OWN if observed else _ALWAYS_OURS
     if TEXT_PROPERTY in properties:
         _protect_text(properties, rules)
     unredacted: list[str] = []
     for name, value in properties.items():
-        if type(value) in _WITHOUT_TEXT or name in OWN_PROPERTIES:
+        if type(value) in _WITHOUT_TEXT or name in ours:
             continue
         try:
             properties[name] = _redacted_value(value, rules.redactors, ())

@@ -119,7 +119,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def _described(commands: Subparsers, name: str, what: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=what, description=f"{what.capitalize()}.")
+    return commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
 
 
 class _Run(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -26,6 +27,7 @@ from trubrics_instrument.collector.wording import counted
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from pathlib import Path
 
 _FAILED = 1
 _INTERRUPTED = 130
@@ -55,7 +57,7 @@ def export_events(args: argparse.Namespace) -> int:
     if not _is_day(args.since):
         return fail(f"--since {args.since}: write a day, such as 2026-11-22")
     write = transfer.write_csv if args.format == "csv" else transfer.write_jsonl
-    with closing(Store(args.db)) as store, store.reading() as db:
+    with closing(_existing(args.db)) as store, store.reading() as db:
         for part in write(transfer.select(db, user_id=args.user, since=args.since)):
             sys.stdout.buffer.write(part.encode())
         sys.stdout.flush()
@@ -84,7 +86,7 @@ def forward_events(args: argparse.Namespace) -> int:
     if not is_address(host):
         return fail(f"--to-host {host}: write a URL, such as {TRUBRICS_HOST}")
     target = Target(host.rstrip("/"), api_key)
-    with closing(Store(args.db)) as store:
+    with closing(_existing(args.db)) as store:
         done = forward(store, target, unsure=args.unsure, report=_report)
     if done.total:
         say()
@@ -94,7 +96,7 @@ def forward_events(args: argparse.Namespace) -> int:
 
 def delete_events(args: argparse.Namespace) -> int:
     """Delete a user's events, after a question unless told not to ask."""
-    with closing(Store(args.db)) as store:
+    with closing(_existing(args.db)) as store:
         with store.reading() as db:
             query = "SELECT coalesce(sum(events), 0) FROM users WHERE user_id = ?"
             (count,) = db.execute(query, (args.user,)).fetchone()
@@ -108,6 +110,13 @@ def delete_events(args: argparse.Namespace) -> int:
                 return fail("Nothing was deleted.")
         say(f"{counted(delete_user(store, args.user), 'event')} deleted.")
     return 0
+
+
+def _existing(path: Path) -> Store:
+    """Open a database that somebody has filled; a mistyped name must not make another one."""
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, "there is no database", str(path))
+    return Store(path)
 
 
 def _is_day(text: str) -> bool:

@@ -28,14 +28,8 @@ _BEFORE = "SELECT id FROM events WHERE timestamp < :before"
 
 
 def delete_user(store: Store, user_id: str) -> int:
-    """Delete every event of a user, and return how many there were.
-
-    What was said is overwritten in the file, and merged out of the index of words.
-    """
-    deleted = _delete(store, _OF_USER, {"user_id": user_id})
-    _merge_index(store)
-    store.empty_log()
-    return deleted
+    """Delete every event of a user, and return how many there were."""
+    return _delete(store, _OF_USER, {"user_id": user_id})
 
 
 def delete_before(store: Store, timestamp: str) -> int:
@@ -57,11 +51,17 @@ async def keep_tidy(store: Store, retention: timedelta) -> None:
 
 
 def _delete(store: Store, which: str, values: Mapping[str, str]) -> int:
-    """Delete step by step, so that events which arrive meanwhile need not wait long."""
+    """Delete step by step, so that events which arrive meanwhile need not wait long.
+
+    What was said is overwritten in the file, and merged out of the index of words.
+    """
     deleted = 0
     work = partial(_delete_some, which=which, values=values)
     while step := store.writer.submit(work).result():
         deleted += step
+    if deleted:
+        _merge_index(store)
+        store.empty_log()
     return deleted
 
 

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
         try:
             importlib.import_module(args.module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script ends itself
             return fail(f"--import {args.module}: {type(error).__name__}: {error}")
     findings = report(app=bool(args.module), send=args.send_test_event)
     if args.json:

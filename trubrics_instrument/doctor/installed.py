@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sys
@@ -14,6 +15,7 @@ from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_TRACING = ("TRACING_V2", "TRACING")
 OLDEST_PYTHON = (3, 10)
 # The lower bounds of pyproject.toml.
 OLDEST = {
@@ -63,7 +65,14 @@ def installed() -> Iterator[Finding]:
 
 def others() -> str:
     """Return which other observers are installed; empty if there are none."""
-    return ", ".join(name for name in OTHERS if _version(name))
+    found = (name for name in OTHERS if _version(name))
+    return ", ".join(name for name in found if name != "langsmith" or _traces_to_langsmith())
+
+
+def _traces_to_langsmith() -> bool:
+    """Whether it is told to: it is installed with LangChain. Source: langsmith 0.15, `utils.py`."""
+    names = [f"{of}_{what}" for of in ("LANGSMITH", "LANGCHAIN") for what in _TRACING]
+    return any(os.environ.get(name) == "true" for name in names)
 
 
 def _python() -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -74,17 +75,25 @@ def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Orig
     return Origin(
         model=model or _model_in(made_with),
         kind=str(kind or "unknown"),
-        provider=_provider(provider, first_text([made_with.get("openai_api_base")])),
+        provider=_provider(provider, _address(made_with)) if provider == "openai" else provider,
         framework="langgraph" if "langgraph_node" in metadata else "langchain",
         claim=_claim_in(params),
         previous_id=first_text([params.get("previous_response_id")]),
     )
 
 
+def _address(made_with: Mapping[str, Any]) -> str | None:
+    """Return where a model of OpenAI's kind is asked, if anybody said: else its client looks it up.
+
+    Source: openai 1.40 to 3.57, `_client.py`.
+    """
+    return first_text([made_with.get("openai_api_base")]) or os.environ.get("OPENAI_BASE_URL")
+
+
 @lru_cache(maxsize=1_000)
-def _provider(said: str | None, address: str | None) -> str | None:
+def _provider(said: str, address: str | None) -> str | None:
     """Return who serves the model: LangChain calls every host that speaks OpenAI's API "openai"."""
-    if said != "openai" or address is None or not is_address(address):
+    if address is None or not is_address(address):
         return said
     host = urlsplit(address).hostname or ""
     return said if f".{host}".endswith(".openai.com") else host
