@@ -224,3 +224,13 @@ def test_twice_before_import(how: str, sink: Sink) -> None:
     done = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert users(sink) == ([] if how == "undone" else ["bob"])
+
+
+def test_a_block_of_a_patch_that_was_taken_off() -> None:
+    """It puts nothing on, in the block and after it."""
+    patch = patch_langchain("ada")
+    patch_langchain("bob")
+    unpatch_langchain()
+    with patch:
+        assert not patch.active
+    assert not patch.active

@@ -181,6 +181,96 @@ def test_a_block_that_ends_in_another_task(outer: bool, sink: Sink, client: Any)
     assert is_clean()
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["and again", "once"])
+def test_a_block_that_ends_before_another_begins(again: bool, sink: Sink, client: Any) -> None:
+    """Between the two halves of `with patch_openai()`, others may end theirs: each has its own."""
+    ask = partial(client.chat.completions.create, **ASK)
+    with ThreadPoolExecutor(1) as other:
+        with patch_openai(user_id="bob"):
+            patch = other.submit(patch_openai, user_id="ann").result()
+            if again:
+                patch_openai(user_id="cid").__enter__().__exit__(None, None, None)
+        other.submit(patch.__enter__).result()
+        assert count_events(sink, ask) == 2
+        assert sink.events[-1]["user_id"] == "ann"
+        other.submit(patch.__exit__, None, None, None).result()
+    assert is_clean()
+
+
+def test_one_patch_as_a_block_of_several_tasks(sink: Sink, client: Any) -> None:
+    """Each task has a block, though the patch was put on before both: it ends with the last."""
+    patch = patch_openai(user_id="ada")
+    ask = partial(client.chat.completions.create, **ASK)
+
+    async def both() -> None:
+        ended = asyncio.Event()
+
+        async def first() -> None:
+            with patch:
+                await asyncio.sleep(0)
+            ended.set()
+
+        async def second() -> None:
+            with patch:
+                await ended.wait()
+                assert count_events(sink, ask) == 2
+
+        await asyncio.gather(first(), second())
+
+    asyncio.run(both())
+    assert is_clean()
+
+
+def test_a_patch_that_was_put_on_for_good_as_a_block(sink: Sink, client: Any) -> None:
+    """It is on in the block, for whom it was said, whatever blocks came before; and then off."""
+    ask = partial(client.chat.completions.create, **ASK)
+    patch = patch_openai(user_id="ada")
+    with patch_openai(user_id="bob"):
+        pass
+    with patch:
+        assert count_events(sink, ask) == 2
+    assert sink.events[-1]["user_id"] == "ada"
+    assert is_clean()
+
+
+def test_a_block_that_ends_elsewhere_beside_one_that_goes_on(sink: Sink, client: Any) -> None:
+    """What a server begins in one task and ends in another is not a block of a third."""
+
+    async def server() -> AsyncIterator[None]:
+        with patch_openai(user_id="server"):
+            yield
+
+    async def main() -> None:
+        halves = server()
+        await asyncio.create_task(cast("Any", anext(halves)))
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def request() -> None:
+            with patch_openai(user_id="eve"):
+                begun.set()
+                await ended.wait()
+                assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
+
+        asked = asyncio.create_task(request())
+        await begun.wait()
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.create_task(cast("Any", anext(halves)))
+        ended.set()
+        await asked
+
+    asyncio.run(main())
+    assert sink.events[-1]["user_id"] == "eve"
+    assert is_clean()
+
+
+def test_only_so_many_patches_for_good_are_remembered() -> None:
+    """An app that patches with every request keeps no memory of all."""
+    for number in range(300):
+        patch = patch_openai(user_id=f"user {number}")
+    assert len(patch._open) <= 101
+    assert patch.observer.user_id == "user 299"
+
+
 def test_a_block_of_a_patch_that_is_off(sink: Sink, client: Any) -> None:
     """It is off in the block, and after it, whatever was on before it was taken off."""
     patch_openai(user_id="ada")

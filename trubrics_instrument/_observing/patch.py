@@ -8,7 +8,6 @@ import threading
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar
-from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import wrapt
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from trubrics_instrument._base.wrapper import Wrapper
 
 
-_numbers = count()
+_MOST_FOR_GOOD = 100
 
 
 class PatchPoint(NamedTuple):
@@ -52,24 +51,37 @@ class _Placed(NamedTuple):
     inherited: bool
 
 
+class _Runner(NamedTuple):
+    """The thread and the task that run a block."""
+
+    thread: int
+    task: weakref.ref[Any] | None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the task is over, and so will not end the block itself."""
+        task = self.task() if self.task else None
+        return self.task is not None and (task is None or task.done())
+
+
 class Block:
-    """What is on around a block, when it was put on (greater is later), and who runs in it."""
+    """What was put on, None for nothing: for who runs in a block, or for good while nobody does."""
 
-    __slots__ = ("around", "number", "runner")
+    __slots__ = ("over", "runner", "what")
 
-    def __init__(self, around: Any) -> None:
-        self.around = around
-        self.number = next(_numbers)
-        self.runner: object = None
+    def __init__(self, what: Any) -> None:
+        self.what = what
+        self.runner: _Runner | None = None
+        self.over = False
 
 
-def _runner() -> tuple[int, int]:
+def _runner() -> _Runner:
     """Return what tells the thread and the task that run here from others that run."""
-    task: object = None
+    task: Any = None
     asyncio: Any = sys.modules.get("asyncio")
     with suppress(RuntimeError):  # no loop runs here
         task = asyncio and asyncio.current_task()
-    return threading.get_ident(), id(task)
+    return _Runner(threading.get_ident(), weakref.ref(task) if task else None)
 
 
 class Patch:
@@ -86,19 +98,22 @@ class Patch:
         self._points = points
         self._placed: list[_Placed] = []
         self._on = False
-        # A block may be open in several threads and tasks at once: each ends its own.
-        self._blocks: list[Block] = []
+        # The last of them is on. A block may be open in several threads and tasks: each ends its
+        # own, and what others have put on since stays.
+        self._open: list[Block] = []
         self._to_begin: ContextVar[Block | None] = ContextVar("to_begin", default=None)
         # Held while nothing is imported: whoever imports a module waits for it, to patch that.
         self._lock = threading.RLock()
 
     def __enter__(self) -> Patch:
-        block = self._to_begin.get() or Block(None)
+        wanted = self._to_begin.get()
         self._to_begin.set(None)
-        block.runner = _runner()
         with self._lock:
-            self._blocks.append(block)
-            self._blocks.sort(key=lambda one: one.number)
+            block = self._begun(wanted)
+            block.runner = _runner()
+            self._open = [one for one in self._open if one is not block] + [block]
+            self._settle()
+        self._cover()
         return self
 
     def __exit__(
@@ -107,31 +122,76 @@ class Patch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        here = _runner()
         with self._lock:
-            own = [one for one in self._blocks if one.runner == here]
-            *_, block = own or self._blocks or [Block(None)]
-            later = [one for one in self._blocks if one.number > block.number]
-            self._blocks = [one for one in self._blocks if one is not block]
-            if later:  # which goes on, and ends as this one would
-                later[0].around = block.around
-                return
-        if block.around is None:
-            self.undo()
-        else:
-            self._stay_on(block.around)
+            ended = self._own_block() or self._last(lambda runner: runner.is_gone)
+            self._open = [one for one in self._open if one is not ended]
+            self._settle()
+        self._cover()
 
     @property
     def active(self) -> bool:
         """Whether it is on."""
         return self._on
 
-    def put_on(self, observer: Observer) -> None:
-        """Wrap each point once, now or when its module is imported, for this observer."""
+    def put_on(self, what: Any) -> None:
+        """Put it on as said, in front of what is on: for the block that comes next, or for good.
+
+        Args:
+            what: The observer of the calls.
+        """
+        block = Block(what)
+        self._to_begin.set(block)
         with self._lock:
-            self._to_begin.set(Block(self.observer if self._on else None))
-            self.observer = observer
-            self._on = True
+            for_good = [one for one in self._open if one.runner is None]
+            forgotten = for_good[:-_MOST_FOR_GOOD]
+            self._open = [one for one in self._open if one not in forgotten] + [block]
+            self._settle()
+        self._cover()
+
+    def undo(self) -> None:
+        """Take it off, until the block ends that this runs in; twice is as good as once.
+
+        What somebody holds stays known: they may put it back, and then it is there already.
+        """
+        with self._lock:
+            own = self._own_block()
+            for one in self._open if own is None else [own]:
+                one.what, one.over = None, True
+            kept = [] if own is None else [one for one in self._open if one is not own]
+            self._open = kept + ([own] if own else [])
+            self._settle()
+
+    def _begun(self, wanted: Block | None) -> Block:
+        """Return the block that begins here: what was put on for it, else what is on for good."""
+        if wanted is not None and not wanted.over:  # several tasks may have it in their contexts
+            return wanted if wanted.runner is None else Block(wanted.what)
+        for_good = [one for one in self._open if one.runner is None]
+        return for_good[-1] if for_good else Block(self._open[-1].what if self._open else None)
+
+    def _own_block(self) -> Block | None:
+        """Return the innermost block that runs here."""
+        return self._last(_runner().__eq__)
+
+    def _last(self, matches: Callable[[_Runner], bool]) -> Block | None:
+        begun = (one for one in reversed(self._open) if one.runner and matches(one.runner))
+        return next(begun, None)
+
+    def _settle(self) -> None:
+        """Be what was put on last, under the lock."""
+        what = self._open[-1].what if self._open else None
+        self._on = what is not None
+        if self._on:
+            self._become(what)
+        else:
+            self._uncover()
+
+    def _become(self, what: Any) -> None:
+        self.observer = what
+
+    def _cover(self) -> None:
+        """Wrap each point once, now or when its module is imported."""
+        if not self._on:
+            return
         for module in dict.fromkeys(point.module for point in self._points):
             if module in sys.modules:
                 with shield(f"patching {module}"):  # whose import may go on in another thread
@@ -139,22 +199,11 @@ class Patch:
             else:
                 wrapt.register_post_import_hook(self._imported, module)
 
-    def _stay_on(self, before: Any) -> None:
-        """Be as it was around a block, where it was on already."""
-        self.put_on(before)
-
-    def undo(self) -> None:
-        """Take it off; twice is as good as once.
-
-        What somebody holds stays known: they may put it back, and then it is there already.
-        """
-        self._to_begin.set(None)
-        with self._lock:
-            self._on = False
-            for placed in self._placed:
-                with shield("taking a patch off"):
-                    _take_off(placed)
-            self._placed = [placed for placed in self._placed if placed.wrapper() is not None]
+    def _uncover(self) -> None:
+        for placed in self._placed:
+            with shield("taking a patch off"):
+                _take_off(placed)
+        self._placed = [placed for placed in self._placed if placed.wrapper() is not None]
 
     def _thrown_away(self, point: PatchPoint) -> None:
         # This runs inside their assignment, or wherever the last call through the wrapper ends:

@@ -11,7 +11,7 @@ import wrapt
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._observing.observer import observer_of
-from trubrics_instrument._observing.patch import Block, Patch
+from trubrics_instrument._observing.patch import Patch
 from trubrics_instrument.langchain.settings import Granularity, Key, Settings, settings_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def patch_langchain(
     observer = observer_of(user_id, thread_id, assistant_id, properties, api_key=api_key, host=host)
     settings = settings_of(observer, granularity, input_key, output_key)
     patch: HandlerPatch = _runtime.state().patches.setdefault("langchain", HandlerPatch())
-    patch.register(settings)
+    patch.put_on(settings)
     return patch
 
 
@@ -72,29 +72,24 @@ class HandlerPatch(Patch):
 
     def __init__(self) -> None:
         super().__init__(())
-        self._settings = Settings()
+        self._settings = self._given = Settings()
         self._handler: Any = None
         self._hook: Any = None
 
-    def register(self, settings: Settings) -> None:
-        """Give every run from now on a handler of these settings, instead of the one before."""
-        with self._lock:
-            self._to_begin.set(Block(self._settings if self._on else None))
-            self._settings = settings
-            self._on = True
+    def _become(self, what: Any) -> None:
+        self._settings = what
+
+    def _cover(self) -> None:
+        if not self._on:
+            return
         if _HOOKS in sys.modules:
             self._register(sys.modules[_HOOKS])
         else:
             wrapt.register_post_import_hook(self._imported, _HOOKS)
 
-    def _stay_on(self, before: Settings) -> None:
-        self.register(before)
-
-    def undo(self) -> None:
+    def _uncover(self) -> None:
         """Take it off; runs that are under way are still told to their end."""
-        with self._lock:
-            self._on = False
-            self._unregister()
+        self._unregister()
 
     def _unregister(self) -> None:
         if self._hook is None:
@@ -119,10 +114,10 @@ class HandlerPatch(Patch):
         )
 
         with self._lock:  # nothing is imported any more
-            if not self._on:
+            if not self._on or (self._hook is not None and self._given is self._settings):
                 return
             self._unregister()
-            self._handler = handler_of(self._settings)
+            self._handler, self._given = handler_of(self._settings), self._settings
             variable: ContextVar[Any] = ContextVar("trubrics_handler", default=self._handler)
             module.register_configure_hook(
                 variable, inheritable=True, handle_class=TrubricsCallbackHandler
