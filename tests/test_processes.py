@@ -90,10 +90,15 @@ with openai.OpenAI(max_retries=0) as client:
     for line in sys.stdin:
         claim, request = json.loads(line)
         with trubrics_instrument.context(**claim), contextlib.suppress(openai.APIError):
-            answer = client.chat.completions.create(model="m", **request)
-            if request.get("stream"):
-                next(answer)
-                answer.close()
+            if request.pop("raw", False):  # as a proxy does, and nobody reads the answer
+                raw = client.chat.completions.with_streaming_response
+                with raw.create(model="m", **request) as response:
+                    assert b"".join(response.iter_bytes())
+            else:
+                answer = client.chat.completions.create(model="m", **request)
+                if request.get("stream"):
+                    next(answer)
+                    answer.close()
         trubrics_instrument.flush()
         print("done", flush=True)
 """
@@ -311,10 +316,10 @@ def told_of(
     server: Loopback,
     sink: Sink,
     *steps: Step,
-    fails: int | None = 0,
+    fails: int | tuple[int, ...] | None = 0,
     first: Reply | None = None,
 ) -> list[tuple[str, str, str]]:
-    """Return name, thread and prompt of each event of two processes that ask; this step fails.
+    """Return name, thread and prompt of each event of two processes that ask; such a step fails.
 
     A stream is left after its first piece.
     """
@@ -323,8 +328,8 @@ def told_of(
     replies = [pieces if request.get("stream") else whole for _, _, request in steps]
     if first is not None:
         replies[0] = first
-    if fails is not None:
-        replies[fails] = error_reply(500)
+    for step in (fails,) if isinstance(fails, int) else fails or ():
+        replies[step] = error_reply(500)
     server.script(*replies)
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     start = partial(subprocess.Popen, [sys.executable, "-c", ASKS_WHEN_TOLD], **pipes)
@@ -406,6 +411,45 @@ def test_the_same_words_after_a_retry(again: str, server: Loopback, sink: Sink) 
     assert not {one[1] for one in events[:3]} & {one[1] for one in events[3:]}
 
 
+@pytest.mark.parametrize("again", ["one", "other"])
+def test_the_same_words_after_a_retry_that_nobody_read(
+    again: str, server: Loopback, sink: Sink
+) -> None:
+    """A failure is tried again once, whether it is known or not what came of that."""
+    raw = {**HI, "raw": True}
+    steps: list[Step] = [("one", ADA, HI), ("one", ADA, raw), (again, ADA, HI), ("one", ADA, HI)]
+    events = told_of(server, sink, *steps)
+    names = ["Prompt", "Generation failed", *["Generation", "Prompt"] * 2, "Generation"]
+    assert [name for name, *_ in events] == names
+
+
+def test_the_same_words_that_fail_again(server: Loopback, sink: Sink) -> None:
+    """What failed here, and was answered elsewhere, is not what failed there since."""
+    steps: list[Step] = [("one", ADA, HI), *[("other", ADA, HI)] * 2, ("one", ADA, HI)]
+    events = told_of(server, sink, *steps, fails=(0, 2))
+    names = ["Prompt", "Generation failed", "Generation"] * 2
+    assert [name for name, *_ in events] == names
+    assert len({prompt for _, _, prompt in events[:3]}) == 1
+    assert len({prompt for _, _, prompt in events[3:]}) == 1
+    assert len({prompt for _, _, prompt in events}) == 2
+
+
+@pytest.mark.parametrize("again", ["one", "other"])
+def test_the_same_words_in_another_conversation(again: str, server: Loopback, sink: Sink) -> None:
+    """Who says yes in another conversation does not try again what failed in this one."""
+    hello = {"role": "assistant", "content": "Hello."}
+    rome, oslo = (ask(f"A week in {city}") for city in ("Rome", "Oslo"))
+    yes = [ask("Yes", before=[*one["messages"], hello]) for one in (rome, oslo)]
+    steps: list[Step] = [("one", ADA, rome), ("one", ADA, oslo), ("one", ADA, yes[0])]
+    # In a process of one task, what comes after a failure is what it tries again.
+    steps += [("one", {"user_id": "bob"}, HI), (again, ADA, yes[1]), (again, ADA, yes[0])]
+    events = told_of(server, sink, *steps, fails=2)
+    prompts = [one for one in events if one[0] == "Prompt"]
+    assert len(prompts) == 5
+    assert (prompts[4][1], prompts[2][1]) == (prompts[1][1], prompts[0][1])
+    assert events[-1][1:] == prompts[2][1:]
+
+
 @pytest.mark.parametrize(
     ("first", "claim", "then"),
     [
@@ -446,4 +490,4 @@ def test_failures_of_a_process_that_is_alone() -> None:
     alone = Failures(None)
     alone.note(7, Failure(ONE, OTHER))
     alone.overcome(7)
-    assert (alone.any(), alone.find(7), alone.is_overcome(7)) == (False, None, False)
+    assert (alone.any(), alone.find(7), alone.is_overcome(7, ONE)) == (False, None, False)

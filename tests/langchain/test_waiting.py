@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -14,8 +15,10 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from tests.langchain.chains import ANSWER, QUESTION, model
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
 from tests.langchain.lines import line_of
-from trubrics_instrument import TrubricsCallbackHandler, context, suppress
+from tests.langchain.models import Refused, Scripted, refuses, says
+from trubrics_instrument import TrubricsCallbackHandler, _config, _runtime, context, suppress
 from trubrics_instrument._base import shield
+from trubrics_instrument._conversations.board import BOARD_BYTES, Board
 from trubrics_instrument.langchain import waiting
 
 if TYPE_CHECKING:
@@ -185,3 +188,34 @@ async def test_nothing_that_waits(mode: Mode, sink: Sink) -> None:
     assert turns_told(sink) == []
     assert not shield.faults()
     assert len(waiting._questions()) == 0
+
+
+def test_a_graph_that_is_run_again_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its checkpoints are all workers'; that only one of them has answered makes no difference."""
+    states: list[Any] = []
+    for _ in range(2):
+        _runtime.forget()
+        states.append(_runtime.start(_config.build({}, {"spool": "off"})))
+    states[1].threads.board = states[0].threads.board = Board(bytearray(BOARD_BYTES))
+    rules = iter([says("Hello."), refuses, says("At 9.")])
+
+    def answer(state: Any) -> Any:
+        return {"messages": [Scripted(rule=next(rules)).invoke(state["messages"])]}
+
+    builder = graphs.StateGraph(graphs.MessagesState)
+    builder.add_node("answer", answer)
+    builder.add_edge(graphs.START, "answer")
+    graph = builder.compile(checkpointer=memory.MemorySaver())
+    events: list[Any] = []
+    for state, asked in zip((*states[:1], *states), ("Hi", "Trams?", "Trams?"), strict=True):
+        monkeypatch.setattr(_runtime, "_state", state)
+        monkeypatch.setattr(_runtime, "emit", lambda event, _: events.append(event))
+        config: Any = {"callbacks": [TrubricsCallbackHandler("ada")]}
+        with contextlib.suppress(Refused):
+            config["configurable"] = {"thread_id": "t-1"}
+            graph.invoke({"messages": [("user", asked)]}, config)
+    names = ["Prompt", "Generation", "Prompt", "Generation failed", "Generation"]
+    assert [one.name for one in events] == names
+    assert len({one.prompt_id for one in events[2:]}) == 1

@@ -52,7 +52,7 @@ class Failures:
         board.put([hash((_OF_TIME, name)), _LAST], now)
 
     def find(self, name: int) -> Failure | None:
-        """Return what failed under a name, not long ago, and has not been overcome since."""
+        """Return what failed last under a name, not long ago, if it is not overcome."""
         board = self._board
         if board is None or not _is_recent(board.get(hash((_OF_TIME, name)))):
             return None
@@ -60,14 +60,18 @@ class Failures:
         return Failure(prompt_id, board.get(hash((_OF_THREAD, name)))) if prompt_id else None
 
     def overcome(self, name: int) -> None:
-        """Note that the question was answered after all, or that the user has gone on."""
+        """Note that the question is tried again, or that the user has gone on: that is once."""
         if self._board is not None:
             self._board.put([hash((_OF_TIME, name))], _moment(_OVERCOME_S))
 
-    def is_overcome(self, name: int) -> bool:
-        """Whether any process has noted that."""
+    def is_overcome(self, name: int, prompt_id: str) -> bool:
+        """Whether any process has noted that, or that another prompt failed since."""
         board = self._board
-        return board is not None and board.get(hash((_OF_TIME, name))) == _moment(_OVERCOME_S)
+        if board is None:
+            return False
+        if board.get(hash((_OF_PROMPT, name))) not in {None, prompt_id}:
+            return True
+        return board.get(hash((_OF_TIME, name))) == _moment(_OVERCOME_S)
 
 
 def _moment(time_s: int) -> str:

@@ -25,6 +25,7 @@ MOST_BEHIND = 500
 _LOOKED_AT_CHARS = 128
 # Whatever an app strips of what it stores is less than this.
 _LONG_CHARS = 1024
+_MUCH_CHARS = 4096
 # An answer of this length is hardly given twice; "You're welcome!" is given to everybody.
 _TELLING_CHARS = 80
 # What a name is of where it is not of the last messages: in the place of the asker's number.
@@ -159,8 +160,10 @@ def number_of(text: str) -> int:
     return int.from_bytes(blake2b(_looked_at(text), digest_size=8).digest(), "little")
 
 
-def number_of_all(text: str) -> int:
-    """Return a number for the whole of a text, where another middle is another text."""
+def number_of_much(text: str) -> int:
+    """Return a number for a text by much of it, where another middle is mostly another text."""
+    if len(text) > _MUCH_CHARS:
+        text = text[: _MUCH_CHARS // 2] + text[-_MUCH_CHARS // 2 :]
     return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 

@@ -49,7 +49,8 @@ class Turn:
         awaited: The names under which a later call goes on with it.
         claim: Who asked, and where, as far as anybody said.
         failed_as: The name under which it may be tried again, if its last call failed.
-        failed_for_all: The name that this has for the other processes, if they may try it, too.
+        failed_for_all: The name that this has for the other processes, if they may try it too,
+            and the prompt's id there.
     """
 
     __slots__ = (
@@ -67,7 +68,7 @@ class Turn:
         self.claim: Hashable = None
         self.awaited: frozenset[Hashable] = frozenset()
         self.failed_as: RetryKey | None = None
-        self.failed_for_all: int | None = None
+        self.failed_for_all: tuple[int, str] | None = None
 
 
 # Stands for the turns under a name that is to be one turn's only.

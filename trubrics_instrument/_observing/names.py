@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from trubrics_instrument._context.identity import Claim
-from trubrics_instrument._conversations.trail import name_of_turn, number_of, number_of_all
+from trubrics_instrument._conversations.trail import name_of_turn, number_of, number_of_much
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -59,4 +59,4 @@ def names_by_id(keys: Sequence[TurnKey]) -> list[Hashable]:
 
 def name_of_question(claim: Claim, parts: Iterable[object]) -> int:
     """Return a name for what somebody asks, the same in every process, and without text."""
-    return hash(tuple([number_of_all(str(part)) for part in (*claim, *parts)]))
+    return hash(tuple([number_of_much(str(part)) for part in (*claim, *parts)]))

@@ -49,6 +49,7 @@ class Asked(NamedTuple):
         previous_id: The id of the answer that this request goes on from.
         chained: Whether a later request may go on from its answer by id alone.
         resumable: Whether the answer can be fetched later, by its id (background work).
+        told: What tells the question from others, and only this process knows.
         aside: Whether it asks nothing: it has a cache warmed up, or the context made shorter.
         history: What it resends of its conversation.
         provider: Who serves the model: "openai", "azure", else the host's name.
@@ -70,6 +71,7 @@ class Asked(NamedTuple):
     history: History = NO_HISTORY
     provider: str | None = None
     resumable: bool = False
+    told: Hashable = None
     aside: bool = False
 
 

@@ -18,7 +18,7 @@ from trubrics_instrument._observing.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
     from typing import TypeGuard
 
     from trubrics_instrument._context.identity import Claim
@@ -55,9 +55,10 @@ class WhichTurn:
         """
         if self._given_id:
             key = ("given", self._claim, self._given_id)
-            turn = self._failed_elsewhere() or new_turn(self._given_id)
+            retried = self._failed_elsewhere()
+            turn = retried or new_turn(self._given_id)
             first = self._turns.same(turn, key)  # another thread may be asking for it too
-            asks = first is turn and turn.failed_for_all is None
+            asks = first is turn and retried is None
             return first, asks and not self._goes_on
         if self._asked.turn_keys or self._goes_on:
             continued = self._continued()
@@ -80,12 +81,13 @@ class WhichTurn:
         """Keep a turn whose call failed: it may be tried again, here or in another process."""
         self.broke_off(turn)
         # The results of tools find their turn in each process by themselves.
-        turn.failed_for_all = None if self._goes_on else self._name_for_all()
-        if turn.failed_for_all is not None:
+        name = None if self._goes_on else self._name_for_all()
+        if name is not None:
             # No id of the app's own goes there.
             prompt_id = random_uuid() if self._given_id else turn.prompt_id
+            turn.failed_for_all = name, prompt_id
             failure = Failure(prompt_id, None if self._claim.thread_id else thread_id)
-            Failures(self._threads.board).note(turn.failed_for_all, failure)
+            Failures(self._threads.board).note(name, failure)
 
     def _continued(self) -> Turn | None:
         """Return the turn that waits for what this call brings.
@@ -139,22 +141,32 @@ class WhichTurn:
             key = begun.failed_as
         failed = self._turns.failed(key)
         nameless = not any(self._claim)
-        if failed is None or (nameless and failed is not last):
+        if failed is None:
             return None
-        name = failed.failed_for_all
-        if name is not None and Failures(self._threads.board).is_overcome(name):
+        if failed is not last and (nameless or self._is_at_another_place(failed.thread_id)):
             return None
+        known = failed.failed_for_all
+        if known is not None and Failures(self._threads.board).is_overcome(*known):
+            return None
+        _overcome(failed)
         return self._turns.retry(key)
+
+    def _is_at_another_place(self, thread_id: str | None) -> bool:
+        """Whether the question is seen to be asked in another conversation than one that failed."""
+        if self._place is None or thread_id is None or self._claim.thread_id is not None:
+            return False
+        return self._place.thread_id != thread_id
 
     def _failed_elsewhere(self) -> Turn | None:
         """Return the turn of the same request, if that failed in any process of this machine."""
         failures = Failures(self._threads.board)
         name = self._name_for_all() if failures.any() else None
         failure = None if name is None else failures.find(name)
-        if failure is None:
+        if name is None or failure is None or self._is_at_another_place(failure.thread_id):
             return None
+        failures.overcome(name)  # who asks the same meanwhile asks anew
         turn = new_turn(self._given_id or failure.prompt_id)
-        turn.thread_id, turn.failed_for_all = failure.thread_id, name
+        turn.thread_id = failure.thread_id
         key = self._again_key()
         if key is not None:  # it is asked here from now on
             self._turns.remember(turn, key)
@@ -162,7 +174,8 @@ class WhichTurn:
 
     def _retry_key(self) -> RetryKey:
         before = hash(self._answered_to())
-        return RetryKey(self._claim, hash((self._text, self._asked.question)), before)
+        question = hash((self._text, self._asked.question, self._asked.told))
+        return RetryKey(self._claim, question, before)
 
     def _name_for_all(self) -> int | None:
         """Return the name of this request in every process; None where nobody knows whose it is."""
@@ -170,10 +183,11 @@ class WhichTurn:
             return name_of_question(self._claim, ["given", self._given_id])
         if not any(self._claim):
             return None
-        asked = (len(self._text), self._text, self._asked.question)
-        return name_of_question(self._claim, [*asked, *self._answered_to()])
+        opens, said, previous_id = self._answered_to()
+        parts = (len(self._text), self._text, self._asked.question, opens, *said, previous_id)
+        return name_of_question(self._claim, parts)
 
-    def _answered_to(self) -> tuple[Hashable, ...]:
+    def _answered_to(self) -> tuple[bool, Sequence[str], str | None]:
         """Return what the question answers to: to say yes to another thing is another question.
 
         A question that failed and stayed in the history opens it, as it did alone.
@@ -241,7 +255,7 @@ def thread_of_answer(answer_id: str | None) -> str | None:
 
 def _overcome(turn: Turn) -> None:
     if turn.failed_for_all is not None:
-        Failures(_runtime.state().threads.board).overcome(turn.failed_for_all)
+        Failures(_runtime.state().threads.board).overcome(turn.failed_for_all[0])
         turn.failed_for_all = None
 
 

@@ -114,7 +114,8 @@ class Asking:
                 if resumed
                 else asked.turn_keys()
             ),
-            question=("run", asked.attachments, self._stop.last_told),
+            question=("run", asked.attachments),
+            told=self._stop.last_told,
             claim=claim,
             previous_id=origin.previous_id,
             metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
