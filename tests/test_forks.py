@@ -46,6 +46,32 @@ def test_work_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert may_work(forks)
 
 
+def test_work_that_never_ends_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further fork goes on at once, until something has ended again."""
+    monkeypatch.setattr("trubrics_instrument._base.forks._PATIENCE_S", 0.01)
+    forks = Forks()
+    waits: list[float] = []
+
+    class Lock:
+        def acquire(self, timeout: float) -> bool:
+            waits.append(timeout)
+            return False
+
+        def __enter__(self) -> None:
+            """Begin some work."""
+
+        def __exit__(self, *_: object) -> None:
+            """End it."""
+
+    monkeypatch.setattr(forks, "_lock", Lock())
+    for _ in range(2):
+        forks.await_end()
+    with forks.held_back():
+        pass
+    forks.await_end()
+    assert waits == [0.01, 0.0, 0.01]
+
+
 def test_work_that_forks() -> None:
     """It ends in the child as well, where nobody waits for it any more."""
     forks = Forks()

@@ -20,7 +20,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
 
 from tests.langchain.driving import assert_nothing_left
-from tests.langchain.models import Refused, Scripted, calls, says
+from tests.langchain.models import Refused, Scripted, calls, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, patch_langchain, unpatch_langchain
 from trubrics_instrument.testing import capture
 
@@ -410,6 +410,28 @@ def test_the_same_words_to_something_else(events: Events) -> None:
     ask("No")
     ask("Yes")
     assert [one.text for one in events.named("Prompt")] == ["Yes", "No", "Yes"]
+
+
+@pytest.mark.parametrize("granularity", ["turn", "call"])
+@pytest.mark.parametrize("form", ["image_url", "image"])
+def test_another_picture_after_a_failure(form: str, granularity: Any, events: Events) -> None:
+    """Whoever shows another picture with the same words asks another question."""
+
+    def asked(name: str) -> list[HumanMessage]:
+        url = f"https://example.com/{name}.png"
+        picture: dict[str, Any] = {"type": form, form: {"url": url}}
+        if form == "image":
+            picture = {"type": "image", "url": url}
+        return [HumanMessage([{"type": "text", "text": "What is this?"}, picture])]
+
+    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
+    with pytest.raises(Refused):
+        Scripted(rule=refuses).invoke(asked("horse"), {"callbacks": [handler]})
+    for name in ("bear", "horse"):
+        Scripted(rule=says("It is.")).invoke(asked(name), {"callbacks": [handler]})
+    names = ["Prompt", "Generation failed", "Prompt", "Generation", "Generation"]
+    assert [one.event for one in events] == names
+    assert events[-1].prompt_id == events[0].prompt_id
 
 
 def test_earlier_questions_run_again(events: Events) -> None:

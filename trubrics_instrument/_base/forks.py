@@ -19,16 +19,20 @@ class Forks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_ours = False
+        self._patience_s = _PATIENCE_S
 
     @contextmanager
     def held_back(self) -> Generator[None]:
         """Let no fork happen in here; for work that is short and happens once."""
         with self._lock:
             yield
+        self._patience_s = _PATIENCE_S
 
     def await_end(self) -> None:
         """Wait until nothing is unfinished, and let nothing begin; but not for ever."""
-        self._is_ours = self._lock.acquire(timeout=_PATIENCE_S)
+        self._is_ours = self._lock.acquire(timeout=self._patience_s)
+        if not self._is_ours:  # and the next fork need not wait for the same
+            self._patience_s = 0.0
 
     def go_on(self) -> None:
         """Let work begin again, in the parent."""
@@ -38,6 +42,7 @@ class Forks:
     def begin_in_child(self) -> None:
         """Start from nothing: who held the lock is not here."""
         self._lock = threading.Lock()
+        self._patience_s = _PATIENCE_S
 
 
 forks = Forks()

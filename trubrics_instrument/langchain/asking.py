@@ -114,7 +114,7 @@ class Asking:
                 if resumed
                 else asked.turn_keys()
             ),
-            question=("run", asked.attachments),
+            question=("run", asked.shown),
             told=self._stop.last_told,
             claim=claim,
             previous_id=origin.previous_id,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from trubrics_instrument._observing.reader import ToolUse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 Role: TypeAlias = Literal["human", "ai", "tool", "other"]
 
@@ -43,6 +43,7 @@ _ATTACHMENTS = {
     "text-plain": "file",
     "image_generation_call": "image",
 }
+_LOOKED_AT_CHARS = 64
 _SERVER_TOOLS = frozenset({"server_tool_call", "server_tool_use"})
 # LangChain's names for the app's own, which end like those of what OpenAI runs.
 _OWN_TOOLS = frozenset({"tool_call", "invalid_tool_call"})
@@ -157,6 +158,23 @@ def attachments(message: Any) -> str | None:
     kinds = (_ATTACHMENTS.get(field(part, "type")) for part in shown)
     counts = Counter(kind for kind in kinds if kind)
     return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
+
+
+def shown(message: Any) -> tuple[Hashable, ...]:
+    """Return what tells the pictures and files in a message from others.
+
+    They may be megabytes of text: of each, its length, its beginning and its end are looked at.
+    """
+    parts = (part for part in each(content(message)) if field(part, "type") in _ATTACHMENTS)
+    return tuple([mark for part in parts for mark in _marks_of(mapping(part))])
+
+
+def _marks_of(part: Mapping[str, Any]) -> Iterator[Hashable]:
+    for name, value in part.items():
+        if isinstance(value, str):
+            yield name, len(value), value[:_LOOKED_AT_CHARS], value[-_LOOKED_AT_CHARS:]
+        elif isinstance(value, dict):
+            yield from _marks_of(mapping(value))
 
 
 def own_text(value: Any) -> str | None:

@@ -28,11 +28,12 @@ from trubrics_instrument.langchain.messages import (
     own_text,
     role,
     said,
+    shown,
     tool_uses,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from trubrics_instrument._conversations.trail import Spoken
     from trubrics_instrument.langchain.settings import Key
@@ -62,6 +63,7 @@ class Question(NamedTuple):
     Attributes:
         text: The text.
         attachments: What else there was, such as "image:1".
+        shown: What tells that from others.
         continues: Whether only tool calls and their results have come since.
         tool_ids: The ids of those results, the latest first.
         history: What was said before it.
@@ -69,6 +71,7 @@ class Question(NamedTuple):
 
     text: str | None = None
     attachments: str | None = None
+    shown: tuple[Hashable, ...] = ()
     continues: bool = False
     tool_ids: tuple[str, ...] = ()
     history: History = NO_HISTORY
@@ -102,6 +105,7 @@ def last_question(messages: Sequence[Any]) -> Question:
             return Question(
                 said(message),
                 attachments(message),
+                shown(message),
                 continues=bool(results),
                 tool_ids=tuple(results),
                 history=_history(messages, index),
@@ -123,7 +127,7 @@ def _question(given: Any, *, guess: bool = True) -> Question | None:
     if _is_command(given):
         return _words(given.resume) or _question(given.update)
     if role(given) == "human":
-        return Question(said(given), attachments(given))
+        return Question(said(given), attachments(given), shown(given))
     fields = fields_in(given)
     named = [value for name in _QUESTION_KEYS if (value := fields.get(name)) is not None]
     found = _first_question(named, guess=False)

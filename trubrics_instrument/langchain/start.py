@@ -206,7 +206,7 @@ def _start_call(
             continues=asked.continues or late is not None,
             brings=asked.continues and late is None,
             turn_keys=asked.turn_keys(),
-            question=asked.attachments,
+            question=asked.shown,
             claim=first_of([claim_of(configured(sys._getframe(1))[1], metadata), origin.claim]),
             previous_id=origin.previous_id,
             metadata=own_properties(metadata) | own_keys(metadata),
