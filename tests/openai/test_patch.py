@@ -263,6 +263,24 @@ def test_a_block_that_ends_elsewhere_beside_one_that_goes_on(sink: Sink, client:
     assert is_clean()
 
 
+def test_a_block_that_ends_in_another_thread(sink: Sink, client: Any) -> None:
+    """As one of a web framework's dependency may, that runs on a pool of threads."""
+    patch = patch_openai()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(patch.__enter__).result()
+        other.submit(patch.__exit__, None, None, None).result()
+    assert is_clean()
+
+
+def test_what_is_put_on_and_taken_off_in_a_block(sink: Sink, client: Any) -> None:
+    """What was put on in it for good, and taken off again, is not on after it."""
+    with patch_openai(user_id="ada"):
+        patch_openai(user_id="bob")
+        unpatch_openai()
+        assert is_clean()
+    assert is_clean()
+
+
 def test_only_so_many_patches_for_good_are_remembered() -> None:
     """An app that patches with every request keeps no memory of all."""
     for number in range(299):

@@ -123,7 +123,8 @@ class Patch:
         trace: TracebackType | None,
     ) -> None:
         with self._lock:
-            ended = self._own_block() or self._last(lambda runner: runner.is_gone)
+            elsewhere = self._last(lambda runner: runner.is_gone) or self._last(lambda _: True)
+            ended = self._own_block() or elsewhere
             self._open = [one for one in self._open if one is not ended]
             self._settle()
         self._cover()
@@ -157,8 +158,7 @@ class Patch:
             own = self._own_block()
             for one in self._open if own is None else [own]:
                 one.what, one.over = None, True
-            kept = [] if own is None else [one for one in self._open if one is not own]
-            self._open = kept + ([own] if own else [])
+            self._open = [] if own is None else self._without_what_came_in(own)
             self._settle()
 
     def _begun(self, wanted: Block | None) -> Block:
@@ -167,6 +167,11 @@ class Patch:
             return wanted if wanted.runner is None else Block(wanted.what)
         for_good = [one for one in self._open if one.runner is None]
         return for_good[-1] if for_good else Block(self._open[-1].what if self._open else None)
+
+    def _without_what_came_in(self, own: Block) -> list[Block]:
+        """Return what is open around a block, and others' blocks, and this one as the last."""
+        at = self._open.index(own)
+        return [*self._open[:at], *[one for one in self._open[at + 1 :] if one.runner], own]
 
     def _own_block(self) -> Block | None:
         """Return the innermost block that runs here."""
