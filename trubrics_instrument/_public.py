@@ -104,8 +104,8 @@ def configure(
         before_send: Gets each event as it would be sent, a dict of its own, and returns it,
             changed or not, or None to drop it.
         prices: Your own prices of models, dollars for a million tokens: `{model: (input, output)}`
-            or `(input, output, cached input)`; or a callable of an event's properties. Others are
-            looked up if the extra `cost` is installed.
+            or `(input, output, cached input)`; others are looked up if the extra `cost` is
+            installed. Or a callable of an event's properties, whose answer is all there is.
         sample_rate: The share of conversations to send, 0 to 1; a conversation stays whole.
         max_text_chars: Longer texts are cut, and marked `text_truncated`.
         event_names: New names of events, such as `{"Prompt": "Question", "Tool call": None}`;

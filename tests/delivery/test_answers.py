@@ -309,9 +309,16 @@ def test_accepted_and_then_cut_gives_duplicates_with_the_same_id() -> None:
         assert sender.stats().duplicates_possible == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 302, 307])
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        *[(401, "a project's write-only key"), (403, "a project's write-only key")],
+        *[(404, "before /publish_events"), (402, "stands between"), (451, "stands between")],
+        *[(302, "redirects are not followed"), (307, "redirects are not followed")],
+    ],
+)
 def test_a_wrong_set_up_keeps_the_events_and_says_what_to_do(
-    status: int, caplog: pytest.LogCaptureFixture
+    status: int, remedy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One ERROR line with the remedy, no second request within a minute, nothing dropped."""
     location = {"Location": "http://127.0.0.1:9/elsewhere"}
@@ -324,6 +331,7 @@ def test_a_wrong_set_up_keeps_the_events_and_says_what_to_do(
         (record,) = caplog.records
         assert record.levelname == "ERROR"
         assert "TRUBRICS_" in record.getMessage()
+        assert remedy in record.getMessage()
         assert "secret-key" not in caplog.text
 
 

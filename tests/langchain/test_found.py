@@ -535,13 +535,16 @@ def test_what_is_said_on_the_way(form: str, mode: Any, events: Events) -> None:
 
     look, done = part("I look.", "commentary"), part("Done.", "final_answer")
     uses = [{"name": "look_up", "args": {}, "id": "call_1"}]
+    search: Any = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
     config: Any = {"callbacks": [TrubricsCallbackHandler("ada", granularity=mode)]}
-    answers = [AIMessage([look, done]), AIMessage([look]), AIMessage([look], tool_calls=uses)]
+    answers = [AIMessage([look, done]), AIMessage([look, search])]
+    answers.append(AIMessage([look], tool_calls=uses))
     left = iter(answers)
     for _ in answers:
         Scripted(rule=lambda _: next(left)).invoke("Tidy up!", config)
     assert [one.text for one in events.named("Generation")] == ["Done.", "I look."]
-    assert [one.get("tool_name") for one in events.named("Tool call")] == ["look_up"]
+    tools = [one.get("tool_name") for one in events.named("Tool call")]
+    assert tools == ["web_search", "look_up"]
 
 
 def test_a_key_of_the_apps_own_output(events: Events) -> None:

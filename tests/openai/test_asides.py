@@ -29,6 +29,11 @@ CALL = response_object(TOOLS)["output"][0]
 RESULT = {"type": "function_call_output", "call_id": "call_7", "output": "done"}
 TRIGGER = {"type": "compaction_trigger"}
 SHORT = {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}
+ONE_TURN = [
+    ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
+    ("Tool call", None, "prompt 1", "thread 1"),
+    ("Generation", "Done.", "prompt 1", "thread 1"),
+]
 PREWARM = {"extra_body": {"prompt_cache_options": {"prewarm": True}}}
 
 
@@ -105,6 +110,26 @@ async def test_not_warmed_up(mode: Mode, sink: Sink, server: Loopback) -> None:
 
 
 @BOTH
+async def test_warmed_up_between_a_failure_and_its_retry(
+    mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """A stranger's retry is known by the code that failed, which has not gone on."""
+    patch_openai()
+    asking = Asking(server, mode)
+    server.script(error_reply(500))
+    with pytest.raises(openai.InternalServerError):
+        await settled(asking._client.responses.create(model="gpt-4o", input=[USER]))
+    await asking.ask([{"role": "developer", "content": "Be kind."}], **PREWARM)
+    await asking.ask([USER], message("Done."))
+    await asking.close()
+    assert [one[:2] for one in brief(sink, 3)] == [
+        ("Prompt", "Tidy up my module."),
+        ("Generation failed", None),
+        ("Generation", "Done."),
+    ]
+
+
+@BOTH
 @EITHER
 @pytest.mark.parametrize("resent", ["all", "shortened"])
 async def test_shortened_in_a_turn(
@@ -118,11 +143,7 @@ async def test_shortened_in_a_turn(
     window = [USER, CALL, RESULT, SHORT] if resent == "all" else [SHORT]
     await asking.ask(window, message("Done."), answered={"id": "resp_3"})
     await asking.close()
-    assert brief(sink, 3) == [
-        ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
-        ("Tool call", None, "prompt 1", "thread 1"),
-        ("Generation", "Done.", "prompt 1", "thread 1"),
-    ]
+    assert brief(sink, 3) == ONE_TURN
 
 
 @BOTH
@@ -155,11 +176,7 @@ async def test_compacted(mode: Mode, sink: Sink, server: Loopback) -> None:
     await asking.compact([USER, CALL, RESULT], users, SHORT)
     await asking.ask([USER, SHORT], message("Done."), answered={"id": "resp_2"})
     await asking.close()
-    assert brief(sink, 3) == [
-        ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
-        ("Tool call", None, "prompt 1", "thread 1"),
-        ("Generation", "Done.", "prompt 1", "thread 1"),
-    ]
+    assert brief(sink, 3) == ONE_TURN
 
 
 @BOTH
@@ -191,8 +208,8 @@ async def test_another_effort(mode: Mode, sink: Sink, server: Loopback) -> None:
 LOOK = message("I look.", phase="commentary")
 SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
 DONE = message("Done.", phase="final_answer")
-HELPER = message("My notes.", agent={"agent_name": "/root/helper"})
-ROOT = message("Done.", agent={"agent_name": "/root"})
+HELPER = message("My notes.", agent={"agent_name": "helper"})
+ROOT = message("Done.", agent={"agent_name": "main"})
 
 
 @BOTH

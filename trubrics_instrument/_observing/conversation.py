@@ -74,6 +74,8 @@ class Conversation:
         self.turn, self.asks = self._which.find(prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id, self.turn.claim = self.who.thread_id, claim
+        if asked.aside:  # neither the user nor the code has gone on
+            return
         # A turn that began elsewhere takes nobody's place: a stranger's may look the same.
         if self._place is not None and self._place.thread_id == self.who.thread_id:
             self._place.go_on(self._trail.question)

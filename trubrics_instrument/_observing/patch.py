@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trubrics_instrument._base.wrapper import Wrapper
 
 
-_MOST_FOR_GOOD = 100
+_MOST_FOR_GOOD = 100  # an app may call `patch_openai()` with every request
 
 
 class PatchPoint(NamedTuple):
@@ -67,12 +67,11 @@ class _Runner(NamedTuple):
 class Block:
     """What was put on, None for nothing: for who runs in a block, or for good while nobody does."""
 
-    __slots__ = ("over", "runner", "what")
+    __slots__ = ("runner", "what")
 
     def __init__(self, what: Any) -> None:
         self.what = what
         self.runner: _Runner | None = None
-        self.over = False
 
 
 def _runner() -> _Runner:
@@ -157,13 +156,13 @@ class Patch:
         with self._lock:
             own = self._own_block()
             for one in self._open if own is None else [own]:
-                one.what, one.over = None, True
+                one.what = None
             self._open = [] if own is None else self._without_what_came_in(own)
             self._settle()
 
     def _begun(self, wanted: Block | None) -> Block:
         """Return the block that begins here: what was put on for it, else what is on for good."""
-        if wanted is not None and not wanted.over:  # several tasks may have it in their contexts
+        if wanted and wanted.what is not None:  # several tasks may have it in their contexts
             return wanted if wanted.runner is None else Block(wanted.what)
         for_good = [one for one in self._open if one.runner is None]
         return for_good[-1] if for_good else Block(self._open[-1].what if self._open else None)

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from trubrics_instrument._observing.names import mark_of
 from trubrics_instrument._observing.reader import ToolUse
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ _ATTACHMENTS = {
     "text-plain": "file",
     "image_generation_call": "image",
 }
-_LOOKED_AT_CHARS = 64
 _SERVER_TOOLS = frozenset({"server_tool_call", "server_tool_use"})
 # LangChain's names for the app's own, which end like those of what OpenAI runs.
 _OWN_TOOLS = frozenset({"tool_call", "invalid_tool_call"})
@@ -116,11 +116,11 @@ def answered(message: Any) -> str | None:
     What it says on the way to an answer, or before it calls tools, is none of it.
     """
     parts = content(message)
-    if not isinstance(parts, str):
-        parts = [part for part in each(parts) if not _is_commentary(part)] or (
-            () if field(message, "tool_calls") else parts
-        )
-    return text_in(parts) or _refusal(message)
+    text = text_in(parts)
+    if text and not isinstance(parts, str):
+        final = text_in([part for part in each(parts) if not _is_commentary(part)])
+        text = final or (None if field(message, "tool_calls") else text)
+    return text or _refusal(message)
 
 
 def tool_uses(message: Any) -> tuple[ToolUse, ...]:
@@ -161,10 +161,7 @@ def attachments(message: Any) -> str | None:
 
 
 def shown(message: Any) -> tuple[Hashable, ...]:
-    """Return what tells the pictures and files in a message from others.
-
-    They may be megabytes of text: of each, its length, its beginning and its end are looked at.
-    """
+    """Return what tells the pictures and files in a message from others."""
     parts = (part for part in each(content(message)) if field(part, "type") in _ATTACHMENTS)
     return tuple([mark for part in parts for mark in _marks_of(mapping(part))])
 
@@ -172,7 +169,7 @@ def shown(message: Any) -> tuple[Hashable, ...]:
 def _marks_of(part: Mapping[str, Any]) -> Iterator[Hashable]:
     for name, value in part.items():
         if isinstance(value, str):
-            yield name, len(value), value[:_LOOKED_AT_CHARS], value[-_LOOKED_AT_CHARS:]
+            yield mark_of(name, value)
         elif isinstance(value, dict):
             yield from _marks_of(mapping(value))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from trubrics_instrument._base.ids import MAX_ID_CHARS, clean_id
 from trubrics_instrument._context.identity import Claim, claimed_by_keys
+from trubrics_instrument._observing.names import mark_of
 from trubrics_instrument._observing.reader import Answer, Usage
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _SHOWN_FIELDS = (
     *("image_url", "video_url", "url", "input_audio", "audio", "id", "data"),
     *("file", "file_id", "file_url", "file_data", "filename"),
 )
-_LOOKED_AT_CHARS = 64
 
 _NO_FIELDS: Mapping[str, Any] = {}
 
@@ -153,10 +153,7 @@ def attachments(parts: Sequence[Any]) -> str | None:
 
 
 def shown(parts: Sequence[Any]) -> tuple[Hashable, ...]:
-    """Return what tells the pictures and files in a list of parts from others.
-
-    They may be megabytes of text: of each, its length, its beginning and its end are looked at.
-    """
+    """Return what tells the pictures and files in a list of parts from others."""
     if not parts:
         return ()
     attached = [part for part in parts if get_text(part, "type") in _ATTACHMENTS]
@@ -168,7 +165,7 @@ def _marks_of(part: Any) -> Iterator[Hashable]:
     for name in _SHOWN_FIELDS if part is not None else ():
         value = get(part, name)
         if isinstance(value, str):
-            yield name, len(value), value[:_LOOKED_AT_CHARS], value[-_LOOKED_AT_CHARS:]
+            yield mark_of(name, value)
 
 
 def usage(value: Any) -> Usage:

@@ -79,11 +79,7 @@ class ResponsesReader:
             stream=stream,
             continues=bool(results) or aside or bool(shortened and not text),
             brings=bool(results),
-            turn_keys=(
-                *[TurnKey(_call_id(one), text) for one in results],
-                *shortened,
-                *begun,
-            ),
+            turn_keys=(*[TurnKey(_call_id(one), text) for one in results], *shortened, *begun),
             question=shown(parts),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
