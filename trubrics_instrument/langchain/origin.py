@@ -161,8 +161,10 @@ def configured(frame: FrameType | None) -> tuple[bool, Mapping[str, Any]]:
             break
         module = frame.f_globals.get("__name__")
         if isinstance(module, str) and module.startswith(_RUNNERS):
-            config = mapping(frame.f_locals.get("config"))
-            found = found or mapping(config.get("configurable"))
+            # To make the dict of a frame's locals takes long, where there are many.
+            if not found and "config" in frame.f_code.co_varnames:
+                config = mapping(frame.f_locals.get("config"))
+                found = mapping(config.get("configurable"))
             if module.startswith(_GRAPHS):
                 return True, found
         frame = frame.f_back

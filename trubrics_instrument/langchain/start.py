@@ -134,7 +134,10 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
         turn.model_started(started.key, origin, asked, started.metadata)
     elif started.may_open:
         late = around if isinstance(around, runs.Late) else None
-        _start_call(started, asked, origin, operation, late)
+        call = _call_of(started, asked, origin, operation, late)
+        run = ModelRun(started.key, started.run_id, origin, call=call)
+        runs.enter_mortal(started.key, run, life)
+        call.begin()
 
 
 def _only_prepares(started: Started) -> bool:
@@ -189,10 +192,10 @@ def _start_turn(started: Started, given: Any) -> None:
     runs.enter_mortal(started.key, RunTurn(started.settings, root), started.run_id)
 
 
-def _start_call(
+def _call_of(
     started: Started, asked: Question, origin: Origin, operation: str, late: runs.Late | None
-) -> None:
-    """Begin a call of its own; one that comes `late` has the prompt of the turn that is over."""
+) -> ModelCall:
+    """Return a call of its own; one that comes `late` has the prompt of the turn that is over."""
     metadata, run_id = started.metadata, str(started.run_id)
     start = start_now(run_id) if late is None else late.start(run_id)
     call = ModelCall(
@@ -216,6 +219,4 @@ def _start_call(
         start,
     )
     call.note({}, origin.model or origin.kind)
-    run = ModelRun(started.key, run_id, origin, call=call)
-    runs.enter_mortal(started.key, run, observed.life_of(started.run_id))
-    call.begin()
+    return call
