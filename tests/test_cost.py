@@ -366,6 +366,21 @@ print("slow_data" in sys.modules)
     assert said.split() == [str(begins)]
 
 
+@pytest.mark.parametrize(("spool", "begins"), [("strict", True), ("auto", False)])
+def test_a_set_up_begins_to_load_the_list(spool: str, begins: bool, tmp_path: Path) -> None:
+    """Where events are made inside the app's calls: the first answer need not wait for it."""
+    program = f"""
+import sys, time, trubrics_instrument
+trubrics_instrument.configure(host="http://127.0.0.1:1", spool={spool!r})
+until = time.monotonic() + (10 if {begins} else 0.3)
+while "slow_data" not in sys.modules and time.monotonic() < until:
+    time.sleep(0.01)
+print("slow_data" in sys.modules)
+"""
+    environment = slow_list(tmp_path, AT_ONCE, 0.0) | {"TRUBRICS_SPOOL_DIR": str(tmp_path)}
+    assert in_a_fresh_process(program, environment).split() == [str(begins)]
+
+
 def test_a_process_that_ends_while_the_list_is_loading(sink: Sink, tmp_path: Path) -> None:
     """It loses nothing but the cost."""
     program = """

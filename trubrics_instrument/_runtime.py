@@ -192,6 +192,8 @@ def start(config: Config) -> _State:
             setattr(fresh, kept, getattr(_state, kept))
     # What is tested is no news for other processes, and they tell it nothing.
     fresh.threads.board = None if fresh.stand_in is not None else _board_of(config)
+    if config.enabled and config.spool == "strict" and not callable(config.prices):
+        _cost.expect_answers()  # an answer would wait for the list on the app's own thread
     _state = fresh
     return fresh
 
