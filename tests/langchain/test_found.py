@@ -10,6 +10,7 @@ import asyncio
 import gc
 import weakref
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from uuid import uuid4
 
 import pytest
 from langchain_core.callbacks import CallbackManager
@@ -410,6 +411,43 @@ def test_the_same_words_to_something_else(events: Events) -> None:
     ask("No")
     ask("Yes")
     assert [one.text for one in events.named("Prompt")] == ["Yes", "No", "Yes"]
+
+
+def test_the_same_picture_in_a_block_made_anew(events: Events) -> None:
+    """LangChain gives each block that it makes another id, as it does for a retry's."""
+
+    def asked() -> list[HumanMessage]:
+        picture = {"type": "image", "id": f"lc_{uuid4()}", "url": "https://example.com/cat.png"}
+        return [HumanMessage([{"type": "text", "text": "What is this?"}, picture])]
+
+    rules = iter([refuses, says("A cat.")])
+    graph = graph_of(
+        lambda state: {"messages": [Scripted(rule=next(rules)).invoke(state["messages"])]}
+    )
+    with pytest.raises(Refused):
+        graph.invoke({"messages": asked()}, in_thread("t-1", "ada"))
+    graph.invoke({"messages": asked()}, in_thread("t-1", "ada"))
+    assert [one.event for one in events] == ["Prompt", "Generation failed", "Generation"]
+
+
+@pytest.mark.parametrize("stored", ["text", "message"])
+@pytest.mark.parametrize("user", ["ada", None])
+def test_commentary_names_no_other_conversation(stored: str, user: Any, events: Events) -> None:
+    """An app may keep a message's text, which is all that was said, or the message."""
+    config: Any = {"callbacks": [TrubricsCallbackHandler(user)]}
+    tabs: dict[str, list[Any]] = {"A": [], "B": []}
+    for turn in range(3):
+        for name, tab in tabs.items():
+            look = {"type": "text", "text": f"I look {turn}{name}. ", "phase": "commentary"}
+            done = {"type": "text", "text": f"Answer {turn}{name}.", "phase": "final_answer"}
+            tab.append(HumanMessage(f"{turn} of {name}" if turn else "Hello"))
+            answer = AIMessage([look, done])
+            Scripted(rule=lambda _, answer=answer: answer).invoke(tab, config)
+            whole = look["text"] + done["text"]
+            tab.append(answer if stored == "message" else AIMessage(whole))
+    threads = [one.thread_id for one in events.named("Prompt")]
+    assert threads == threads[:2] * 3
+    assert len(set(threads)) == 2
 
 
 @pytest.mark.parametrize("granularity", ["turn", "call"])

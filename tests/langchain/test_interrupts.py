@@ -17,15 +17,16 @@ from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import MemorySaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
 from tests.langchain.chains import ANSWER, QUESTION, model, weather
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
 from tests.langchain.graphs import Trip
 from tests.langchain.lines import line_of
-from tests.langchain.models import Scripted, calls, says
-from trubrics_instrument import TrubricsCallbackHandler
+from tests.langchain.models import Refused, Scripted, calls, refuses, says
+from trubrics_instrument import TrubricsCallbackHandler, _runtime
+from trubrics_instrument._conversations.board import BOARD_BYTES, Board
 from trubrics_instrument.langchain.question import question_of
 
 if TYPE_CHECKING:
@@ -411,7 +412,6 @@ DECISIONS: list[Any] = [
     {"action": "approve"},
     {"approved": True, "reviewer_id": "u-7f3"},
     {"type": "reject", "message": "Too expensive."},
-    {"type": "respond", "message": "It costs 5."},
 ]
 
 
@@ -439,6 +439,7 @@ async def test_a_decision(decision: Any, sink: Sink) -> None:
         {"feedback": "Yes, do."},
         {"type": "edit", "text": "Yes, do."},
         {"type": "respond", "text": "Yes, do.", "id": 1},
+        {"type": "respond", "message": "Yes, do."},
         {"0" * 32: "Yes, do."},
     ],
     ids=str,
@@ -515,3 +516,33 @@ async def test_breakpoint_long_before_the_next_model(sink: Sink) -> None:
             ("Generation", ANSWER, None, "ok", None),
         ]
     ]
+
+
+def test_yes_to_something_else_after_a_failure(sink: Sink) -> None:
+    """What failed here is known better than by the name that the other processes know."""
+    _runtime.state().threads.board = Board(bytearray(BOARD_BYTES))
+    rules = iter([says("The red room?"), refuses, says("The blue room?"), says("Booked.")])
+
+    def ask(state: Any) -> Any:
+        return {"messages": [Scripted(rule=next(rules)).invoke(state["messages"][-1:])]}
+
+    builder: Any = StateGraph(MessagesState)
+    builder.add_node("ask", ask)
+    builder.add_node(
+        "confirm", lambda state: {"messages": [("user", interrupt(state["messages"][-1].content))]}
+    )
+    builder.add_node("book", ask)
+    builder.add_edge(START, "ask")
+    builder.add_edge("ask", "confirm")
+    builder.add_edge("confirm", "book")
+    builder.add_edge("book", END)
+    graph = builder.compile(checkpointer=MemorySaver())
+    graph.invoke({"messages": [("user", "A red room!")]}, config())
+    with pytest.raises(Refused):
+        graph.invoke(Command(resume="Yes"), config())
+    graph.invoke({"messages": [("user", "Then a blue one!")]}, config())
+    graph.invoke(Command(resume="Yes"), config())
+    prompts = [
+        one["$text"] for turn in turns_told(sink) for one in turn if one["event"] == "Prompt"
+    ]
+    assert prompts == ["A red room!", "Yes", "Then a blue one!", "Yes"]

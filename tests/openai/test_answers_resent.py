@@ -77,6 +77,18 @@ def in_two_messages(number: int) -> list[Json]:
     return [says(f"Let me look {number}.", 2 * number), says(f"Answer {number}.", number)]
 
 
+def on_the_way(number: int) -> list[Json]:
+    """Return an answer that says first what it is going to do, and says that this is no answer."""
+    (call, done), look = searched(number), says(f"Let me look {number}. ", 2 * number)
+    return [look | {"phase": "commentary"}, call, done | {"phase": "final_answer"}]
+
+
+def by_helpers(number: int) -> list[Json]:
+    """Return an answer before which another agent has made its notes."""
+    notes, done = says("My notes. ", 2 * number), says(f"Answer {number}.", number)
+    return [notes | {"agent": {"agent_name": "a"}}, done | {"agent": {"agent_name": "b"}}]
+
+
 def always_the_same_in_two_messages(number: int) -> list[Json]:
     """Return an answer in the same words as any other, whose first message has no id of its own."""
     return [says("Let me look.", 0), says("Certainly.", number)]
@@ -186,19 +198,53 @@ def test_the_items_of_a_stream(user: str | None, events: Events, server: Loopbac
             assert_two_threads(two_tabs(ask, events))
 
 
+@USERS
 @needs("responses")
-def test_the_text_of_two_messages(events: Events, server: Loopback) -> None:
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("output", [in_two_messages, on_the_way, by_helpers])
+def test_the_text_of_several_messages(
+    output: Callable[[int], list[Json]],
+    streamed: bool,
+    user: str | None,
+    events: Events,
+    server: Loopback,
+) -> None:
     """An app may send back what the SDK puts together, too."""
     with client_of(server, "sync") as client:
 
         def ask(tab: list[Json], number: int) -> list[Json]:
-            answer = response_object(Answer(usage=None), output=in_two_messages(number))
-            server.script(json_reply(answer))
-            text = client.responses.create(model="m", input=tab, store=False).output_text
+            body = response_object(Answer(id=f"resp_{number}", usage=None), output=output(number))
+            pieces = response_events("", **body)
+            server.script(response_stream(pieces) if streamed else json_reply(body))
+            told = client.responses.create(model="m", input=tab, store=False, stream=streamed)
+            deltas = (piece for piece in told if piece.type.endswith("text.delta"))
+            text = "".join(piece.delta for piece in deltas) if streamed else told.output_text
             return [{"role": "assistant", "content": text}]
 
-        with context(user_id="ada"):
+        with context(user_id=user):
             assert_two_threads(two_tabs(ask, events))
+
+
+@USERS
+@needs("responses")
+def test_the_text_of_a_stream_that_is_left(
+    user: str | None, events: Events, server: Loopback
+) -> None:
+    """What had come by then, with what was said on the way, names the conversation too."""
+    said: list[Json] = []
+    with client_of(server, "sync") as client, context(user_id=user):
+        for number in range(3):
+            said.append({"role": "user", "content": f"Question {number}?"})
+            body = response_object(Answer(id=f"resp_{number}"), output=on_the_way(number))
+            server.script(response_stream(response_events("", **body)))
+            come = ""
+            with client.responses.create(model="m", input=said[-3:], stream=True) as pieces:
+                while not come.endswith(f"Answer {number}."):
+                    piece = next(pieces)
+                    come += piece.delta if piece.type.endswith("text.delta") else ""
+            said.append({"role": "assistant", "content": come})
+    threads = [one.thread_id for one in events.named("Prompt")]
+    assert threads == threads[:1] * 3
 
 
 @needs("responses")

@@ -12,7 +12,7 @@ from responses_wire import response_events, response_object
 from tests.openai.asking import MODES, client_of, close_client, needs, pieces, settled
 from tests.replies import RESET, error_reply, json_reply, response_stream
 from tests.told import told
-from trubrics_instrument import patch_openai
+from trubrics_instrument import context, patch_openai
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -44,6 +44,11 @@ def message(text: str, **fields: Any) -> dict[str, Any]:
     return {**about, "content": [part], **fields}
 
 
+def is_users(item: dict[str, Any]) -> bool:
+    """Whether the user says it."""
+    return bool(item.get("role") == "user")
+
+
 def brief(sink: Sink, n: int) -> list[tuple[Any, ...]]:
     """Return event, text, prompt and thread of the first `n` events."""
     return [
@@ -69,6 +74,19 @@ class Asking:
         answer = await settled(self._client.responses.create(**wanted))
         if self._stream:
             assert [piece async for piece in pieces(answer)]
+
+    async def aside(self, kind: str, given: list[Any], short: dict[str, Any] | None = None) -> None:
+        """Have something made ready or shorter, of which nothing is told."""
+        short = short or SHORT
+        if kind == "prewarm":
+            await self.ask(given, **PREWARM)
+        elif kind == "trigger":
+            await self.ask([*given, TRIGGER], short, answered={"id": f"resp {short['id']}"})
+        elif hasattr(self._client.responses, "compact"):
+            users = [message(one["content"], role="user") for one in given if is_users(one)]
+            await self.compact(given, *users, short)
+        else:
+            pytest.skip("this openai has no responses.compact")
 
     async def compact(self, given: Any, *output: dict[str, Any]) -> None:
         """Have a context made shorter."""
@@ -127,6 +145,98 @@ async def test_warmed_up_between_a_failure_and_its_retry(
         ("Generation failed", None),
         ("Generation", "Done."),
     ]
+
+
+@BOTH
+@pytest.mark.parametrize("who", [{}, {"user_id": "ada"}], ids=["anonymous", "named"])
+@pytest.mark.parametrize("aside", ["prewarm", "compact", "trigger"])
+async def test_the_same_between_a_failure_and_its_retry(
+    aside: str, who: dict[str, str], mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """A failed question that is warmed up, or made shorter, is still to be tried again."""
+    patch_openai()
+    asking = Asking(server, mode)
+    with context(**who):
+        server.script(error_reply(500))
+        with pytest.raises(openai.InternalServerError):
+            await settled(asking._client.responses.create(model="gpt-4o", input=[USER]))
+        await asking.aside(aside, [USER])
+        await asking.ask([USER], message("Done."))
+    await asking.close()
+    assert brief(sink, 3) == [
+        ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
+        ("Generation failed", None, "prompt 1", "thread 1"),
+        ("Generation", "Done.", "prompt 1", "thread 1"),
+    ]
+
+
+@BOTH
+@pytest.mark.parametrize("who", [{}, {"user_id": "ada", "prompt_id": "msg-1"}], ids=["", "named"])
+@pytest.mark.parametrize("aside", ["prewarm", "compact", "trigger"])
+async def test_before_the_question(
+    aside: str, who: dict[str, str], mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """A question that stands in what is shortened, or warmed up, has still to be asked."""
+    patch_openai()
+    asking = Asking(server, mode)
+    with context(**who):
+        await asking.aside(aside, [USER])
+        await asking.ask([USER] if aside == "prewarm" else [USER, SHORT], message("Done."))
+    await asking.close()
+    assert brief(sink, 2) == [
+        ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
+        ("Generation", "Done.", "prompt 1", "thread 1"),
+    ]
+
+
+@BOTH
+@pytest.mark.parametrize("inside", [False, True], ids=["behind", "inside"])
+@pytest.mark.parametrize("aside", ["compact", "trigger"])
+async def test_too_long(aside: str, inside: bool, mode: Mode, sink: Sink, server: Loopback) -> None:
+    """A question that was too long with its history is tried again with what is made of that."""
+    patch_openai()
+    asking = Asking(server, mode)
+    before, more = [USER, message("Done.")], {"role": "user", "content": "And the other one."}
+    await asking.ask([USER], message("Done."))
+    server.script(error_reply(400, "context_length_exceeded"))
+    with pytest.raises(openai.BadRequestError):
+        await settled(asking._client.responses.create(model="gpt-4o", input=[*before, more]))
+    await asking.aside(aside, [*before, more] if inside else before)
+    shorter = [USER, more, SHORT] if inside else [USER, SHORT, more]
+    await asking.ask(shorter, message("Done, too."), answered={"id": "resp_3"})
+    await asking.close()
+    assert brief(sink, 5)[2:] == [
+        ("Prompt", "And the other one.", "prompt 2", "thread 1"),
+        ("Generation failed", None, "prompt 2", "thread 1"),
+        ("Generation", "Done, too.", "prompt 2", "thread 1"),
+    ]
+
+
+@BOTH
+@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("aside", ["compact", "trigger"])
+async def test_two_who_began_alike(
+    aside: str, turns: int, mode: Mode, sink: Sink, server: Loopback
+) -> None:
+    """What stands for a shortened context names the conversation: the user's words may be alike."""
+    patch_openai()
+    asking = Asking(server, mode)
+    windows: dict[str, list[Any]] = {"A": [], "B": []}
+    for turn in range(turns + 2):
+        for name, window in windows.items():
+            if turn == turns:
+                short = SHORT | {"id": f"cmp_{name}"}
+                await asking.aside(aside, window, short)
+                window[:] = [*[one for one in window if one["role"] == "user"], short]
+            text = f"{turn} of {name}" if turn else "Hello"
+            told = {"id": f"resp_{turn}{name}"}
+            window.append({"role": "user", "content": text})
+            await asking.ask(window, message(f"To {turn} of {name}."), answered=told)
+            window.append(message(f"To {turn} of {name}."))
+    await asking.close()
+    events = brief(sink, 4 * (turns + 2))
+    threads = [thread for event, _, _, thread in events if event == "Prompt"]
+    assert threads == ["thread 1", "thread 2"] * (turns + 2)
 
 
 @BOTH

@@ -167,6 +167,22 @@ def test_kept_in_the_history(before: list[Message], events: Events, server: Loop
     assert questions(events) == [("Two?", "Two.")]
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_kept_in_a_window(size: int, events: Events, server: Loopback) -> None:
+    """A question that failed, and stayed, pushes out of the window what it answers to."""
+    history: list[Message] = []
+    with client_of(server, "sync", max_retries=0) as client:
+        for number in range(3):
+            failures = [] if number == 0 else [error_reply(500), error_reply(500)]
+            server.script(*failures, said(f"Answer {number}.", f"c{number}"))
+            for _ in (*failures, "answered"):
+                history.append(user(f"Question {number}?"))
+                ask(client, *history[-size:])
+            history.append(assistant(f"Answer {number}."))
+    assert questions(events) == [(f"Question {n}?", f"Answer {n}.") for n in range(3)]
+    assert len({one.thread_id for one in events}) == 1
+
+
 def test_failed_in_another_chat(events: Events, server: Loopback) -> None:
     """The same words behind something else that the user said are a question of their own."""
     server.script(error_reply(400), said("Shorter."))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -278,6 +279,21 @@ def test_what_is_put_on_and_taken_off_in_a_block(sink: Sink, client: Any) -> Non
         patch_openai(user_id="bob")
         unpatch_openai()
         assert is_clean()
+    assert is_clean()
+
+
+def test_all_is_taken_off_while_a_block_is_open(sink: Sink, client: Any) -> None:
+    """That block ends itself, and no other that has begun since."""
+    before, since = ExitStack(), ExitStack()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(before.enter_context, patch_openai(user_id="ada")).result()
+        unpatch_openai()
+        assert is_clean()
+        other.submit(lambda: since.enter_context(patch_openai(user_id="bob"))).result()
+        one.submit(before.close).result()
+        assert count_events(sink, partial(client.chat.completions.create, **ASK)) == 2
+        assert sink.events[-1]["user_id"] == "bob"
+        other.submit(since.close).result()
     assert is_clean()
 
 

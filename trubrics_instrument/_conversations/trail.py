@@ -28,6 +28,7 @@ _LONG_CHARS = 1024
 _MUCH_CHARS = 4096
 # An answer of this length is hardly given twice; "You're welcome!" is given to everybody.
 _TELLING_CHARS = 80
+_SHORTENED = "shortened context "
 # What a name is of where it is not of the last messages: in the place of the asker's number.
 _OF_QUESTION, _OF_ANSWER_ID, _OF_TURN = 1, 2, 3
 
@@ -47,6 +48,11 @@ class History(NamedTuple):
     begins: bool = False
     tail: tuple[str, ...] = ()
     answer_id: str | None = None
+
+    @property
+    def is_shortened(self) -> bool:
+        """Whether the question stands behind what the provider has made of a longer history."""
+        return bool(self.tail) and self.tail[-1].startswith(_SHORTENED)
 
 
 NO_HISTORY = History()
@@ -75,6 +81,11 @@ def history_of(opening: str | None, *, begins: bool, spoken: Iterable[Spoken]) -
 def called(call_id: str | None) -> str | None:
     """Return what stands for an answer that calls a tool of the app's."""
     return None if call_id is None else f"tool call {call_id}"
+
+
+def shortened(item_id: str | None) -> str | None:
+    """Return what stands for a context that the provider has made shorter."""
+    return None if item_id is None else f"{_SHORTENED}{item_id}"
 
 
 class Trail:

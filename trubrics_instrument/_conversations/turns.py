@@ -81,6 +81,7 @@ class Turns:
     def __init__(self, size: int = MAX_REMEMBERED) -> None:
         self._open: Memory[Turn] = Memory(size)
         self._failed: Memory[tuple[Turn, float]] = Memory(size)
+        self._noted: Memory[bool] = Memory(size)
         self._answers: Memory[Told] = Memory(size)
 
     def find(self, key: Hashable) -> Turn | None:
@@ -114,6 +115,14 @@ class Turns:
     def fail(self, turn: Turn, asked: RetryKey) -> None:
         """Keep a turn whose call failed, for whoever asks the same."""
         self._failed.put(asked, (turn, time.monotonic()))
+
+    def note_failure(self, prompt_id: str) -> None:
+        """Note that it was told to the other processes that a prompt failed here."""
+        self._noted.put(prompt_id, True)
+
+    def has_failed(self, prompt_id: str) -> bool:
+        """Whether a prompt failed in this process."""
+        return self._noted.get(prompt_id) is not None
 
     def retry(self, asked: RetryKey) -> Turn | None:
         """Return the same turn, which then is no failed one any more."""

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime
+from trubrics_instrument._base.uuids import random_uuid
 from trubrics_instrument._context import scope
 from trubrics_instrument._context.identity import Claim, settle
 from trubrics_instrument._conversations.threads import thread_after
@@ -86,6 +87,8 @@ class Conversation:
 
         `share` tells the other processes too: the results of tools may come to any.
         """
+        if self._asked.aside and not (self._which.in_turn or self._asked.brings):
+            return  # the question has still to be asked
         names = names_of(keys, self._claim, self._typed)
         self.turn.awaited = frozenset((*names, *names_without_text(keys, self._claim)))
         names += names_of_anybody(keys)
@@ -105,7 +108,7 @@ class Conversation:
 
     def answered(self, answer: Answer, target: object) -> None:
         """Note where the conversation stands now, for whoever goes on from this answer."""
-        if answer.status == "ok":
+        if answer.status == "ok" and not self._asked.aside:
             recovered(self.turn)
         self._answer_id, self._words = answer.id, []
         for choice in answer.choices:
@@ -113,8 +116,8 @@ class Conversation:
             self._words.append(words)
             own_tools = [use.id for use in choice.tool_uses if not use.hosted]
             # What calls a tool of the app's may be all that it says in this turn.
-            other = called(own_tools[-1]) if own_tools else choice.resent_as
-            forms = (None if own_tools else words, number_of(other) if other else None)
+            others = (called(own_tools[-1]),) if own_tools else choice.resent_as
+            forms = (None if own_tools else words, *[number_of(one) for one in others if one])
             # A cut answer is to be asked for again, or to be gone on from.
             may_be_cut = answer.status == "incomplete" and not own_tools
             named = [
@@ -147,7 +150,11 @@ class Conversation:
         if self._place is not None:
             return self._place.thread_id
         previous_id = self._asked.previous_id
-        return thread_after(previous_id) if previous_id else self._threads.open(self._trail)
+        if previous_id:
+            return thread_after(previous_id)
+        # What is warmed up opens no conversation: it is asked only then.
+        opens_none = self._asked.aside and not self._asked.history.tail
+        return random_uuid() if opens_none else self._threads.open(self._trail)
 
     def _stand_after(self, forms: Iterable[list[int]], *, calls: bool, may_be_cut: bool) -> None:
         """Note that the conversation stands after an answer, by the names of each of its forms."""

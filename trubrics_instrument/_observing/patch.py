@@ -157,7 +157,9 @@ class Patch:
             own = self._own_block()
             for one in self._open if own is None else [own]:
                 one.what = None
-            self._open = [] if own is None else self._without_what_came_in(own)
+            # Others' blocks are still to end, each its own.
+            begun = [one for one in self._open if one.runner]
+            self._open = begun if own is None else self._without_what_came_in(own)
             self._settle()
 
     def _begun(self, wanted: Block | None) -> Block:

@@ -101,9 +101,10 @@ class Usage(NamedTuple):
 class Choice(NamedTuple):
     """One answer to the question; not `complete` if it was cut short.
 
-    It has an `id` of its own where the provider gives one to each choice, and is `resent_as`
-    something else than its text where it is a sound, or made of several messages. Where apps
-    resend an id with it, that is its `resent_id`.
+    It has an `id` of its own where the provider gives one to each choice. `resent_as` is what apps
+    may resend in the place of its text: the id of a sound; one of several messages, or all that
+    was said, with what is no part of the answer. Where they resend an id with it, that is its
+    `resent_id`.
     """
 
     text: str | None = None
@@ -112,7 +113,7 @@ class Choice(NamedTuple):
     attachments: str | None = None
     complete: bool = True
     id: str | None = None
-    resent_as: str | None = None
+    resent_as: tuple[str | None, ...] = ()
     resent_id: str | None = None
 
 

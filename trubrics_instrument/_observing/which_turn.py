@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
 
 class WhichTurn:
-    """The search for the turn of one call, by what it asks, who asks it, and at which place."""
+    """The search for the turn of one call, by what it asks, who asks it, and at which place.
+
+    Attributes:
+        in_turn: Whether an aside was found to come in a turn.
+    """
 
     __slots__ = (
         *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_text", "_threads", "_turns"),
-        "_typed",
+        *("_typed", "in_turn"),
     )
 
     def __init__(
@@ -47,14 +51,19 @@ class WhichTurn:
         self._text = said.prompt or asked.text or ""
         self._place = place
         self._goes_on = goes_on
+        self.in_turn = False
 
     def find(self, prompt_id: str | None) -> tuple[Turn, bool]:
         """Return the turn of the call, and whether the call is the one that asks.
 
         A turn that begins here is to have this `prompt_id`.
         """
+        if self._asked.aside:
+            around = self._around_aside()
+            self.in_turn = around is not None
+            return around or new_turn(self._given_id or prompt_id), False
         if self._given_id:
-            key = ("given", self._claim, self._given_id)
+            key = self._given_key(self._given_id)
             retried = self._failed_elsewhere()
             turn = retried or new_turn(self._given_id)
             first = self._turns.same(turn, key)  # another thread may be asking for it too
@@ -71,6 +80,16 @@ class WhichTurn:
             return retried or new_turn(prompt_id), False
         return self._asked_again() or (new_turn(prompt_id), True)
 
+    def _around_aside(self) -> Turn | None:
+        """Return the turn in which an aside comes: it neither asks, nor tries anything again."""
+        if self._given_id:
+            return self._turns.find(self._given_key(self._given_id))
+        _, failed = self._failed_here()
+        return self._continued() or failed
+
+    def _given_key(self, prompt_id: str) -> Hashable:
+        return ("given", self._claim, prompt_id)
+
     def broke_off(self, turn: Turn) -> None:
         """Keep a turn of whose answer a part came, perhaps: it may be tried again."""
         _overcome(turn)
@@ -86,6 +105,7 @@ class WhichTurn:
             # No id of the app's own goes there.
             prompt_id = random_uuid() if self._given_id else turn.prompt_id
             turn.failed_for_all = name, prompt_id
+            self._turns.note_failure(prompt_id)
             failure = Failure(prompt_id, None if self._claim.thread_id else thread_id)
             Failures(self._threads.board).note(name, failure)
 
@@ -127,7 +147,15 @@ class WhichTurn:
         return None
 
     def _retried(self) -> Turn | None:
-        """Return the turn of the same request, if that failed.
+        """Return the turn of the same request, if that failed; it is tried again by now."""
+        key, failed = self._failed_here()
+        if failed is None:
+            return None
+        _overcome(failed)
+        return self._turns.retry(key)
+
+    def _failed_here(self) -> tuple[RetryKey, Turn | None]:
+        """Return the turn of the same request, if that failed in this process, and its name.
 
         Two anonymous users who ask the same are two: without a name, only the code that failed
         can try again.
@@ -142,14 +170,13 @@ class WhichTurn:
         failed = self._turns.failed(key)
         nameless = not any(self._claim)
         if failed is None:
-            return None
+            return key, None
         if failed is not last and (nameless or self._is_at_another_place(failed.thread_id)):
-            return None
+            return key, None
         known = failed.failed_for_all
         if known is not None and Failures(self._threads.board).is_overcome(*known):
-            return None
-        _overcome(failed)
-        return self._turns.retry(key)
+            return key, None
+        return key, failed
 
     def _is_at_another_place(self, thread_id: str | None) -> bool:
         """Whether the question is seen to be asked in another conversation than one that failed."""
@@ -158,11 +185,16 @@ class WhichTurn:
         return self._place.thread_id != thread_id
 
     def _failed_elsewhere(self) -> Turn | None:
-        """Return the turn of the same request, if that failed in any process of this machine."""
+        """Return the turn of the same request, if that failed in another process of this machine.
+
+        Of what failed here, more is known than the name has.
+        """
         failures = Failures(self._threads.board)
         name = self._name_for_all() if failures.any() else None
         failure = None if name is None else failures.find(name)
-        if name is None or failure is None or self._is_at_another_place(failure.thread_id):
+        if name is None or failure is None or self._turns.has_failed(failure.prompt_id):
+            return None
+        if self._is_at_another_place(failure.thread_id):
             return None
         failures.overcome(name)  # who asks the same meanwhile asks anew
         turn = new_turn(self._given_id or failure.prompt_id)
@@ -188,17 +220,22 @@ class WhichTurn:
         return name_of_question(self._claim, parts)
 
     def _answered_to(self) -> tuple[bool, Sequence[str], str | None]:
-        """Return what the question answers to: to say yes to another thing is another question.
+        """Return what the question answers to: to say yes to another thing is another question."""
+        return (self._opens(), self._asked.history.tail[-1:], self._asked.previous_id)
 
-        A question that failed and stayed in the history opens it, as it did alone.
+    def _opens(self) -> bool:
+        """Whether nothing was answered before the question.
+
+        One that failed and stayed in the history opens it, as it did alone.
         """
         history = self._asked.history
-        opens = history.begins or history.opening in {self._text, self._asked.text}
-        return (opens, history.tail[-1:], self._asked.previous_id)
+        alone = history.begins or history.opening in {self._text, self._asked.text}
+        return alone and not history.tail
 
     def _is_shortened(self, failed: RetryKey | None) -> bool:
-        """Whether this asks, without its history, what has just failed with it: it was too long."""
-        alone = self._asked.history.begins and self._asked.previous_id is None
+        """Whether this asks, with less of its history, what has just failed: it was too long."""
+        shorter = self._opens() or self._asked.history.is_shortened
+        alone = shorter and self._asked.previous_id is None
         return alone and _is_same_question(failed, self._retry_key())
 
     def _asked_again(self) -> tuple[Turn, bool] | None:

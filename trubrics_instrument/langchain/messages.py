@@ -44,6 +44,7 @@ _ATTACHMENTS = {
     "text-plain": "file",
     "image_generation_call": "image",
 }
+_MADE_HERE = "lc_"
 _SERVER_TOOLS = frozenset({"server_tool_call", "server_tool_use"})
 # LangChain's names for the app's own, which end like those of what OpenAI runs.
 _OWN_TOOLS = frozenset({"tool_call", "invalid_tool_call"})
@@ -115,12 +116,16 @@ def answered(message: Any) -> str | None:
 
     What it says on the way to an answer, or before it calls tools, is none of it.
     """
-    parts = content(message)
-    text = text_in(parts)
+    parts, text = content(message), all_said(message)
     if text and not isinstance(parts, str):
         final = text_in([part for part in each(parts) if not _is_commentary(part)])
         text = final or (None if field(message, "tool_calls") else text)
     return text or _refusal(message)
+
+
+def all_said(message: Any) -> str | None:
+    """Return all that a model says in a message, as its `text` has it, which apps keep."""
+    return text_in(content(message))
 
 
 def tool_uses(message: Any) -> tuple[ToolUse, ...]:
@@ -169,7 +174,9 @@ def shown(message: Any) -> tuple[Hashable, ...]:
 def _marks_of(part: Mapping[str, Any]) -> Iterator[Hashable]:
     for name, value in part.items():
         if isinstance(value, str):
-            yield mark_of(name, value)
+            # LangChain gives each block an id, anew wherever it is made.
+            if not value.startswith(_MADE_HERE):
+                yield mark_of(name, value)
         elif isinstance(value, dict):
             yield from _marks_of(mapping(value))
 

@@ -89,6 +89,7 @@ def answer_of(
         finish_reason=INTERRUPTED if interrupts else given.finish_reason,
         attachments=given.attachments if text == given.text else None,
         complete=given.complete and not interrupts,
+        resent_as=given.resent_as if text == given.text else (),
         resent_id=own_id,
     )
     return Answer(

@@ -52,8 +52,8 @@ _QUESTION_KEYS = (
 )
 # What names a decision where a graph goes on, and no words of the user's.
 _DECISIONS = frozenset({"type", "action", "decision", "choice", "status", "id"})
-# What LangChain's reviewers decide of a tool's call: what they say of it is for the model.
-_REVIEWS = ("reject", "respond")
+# What a reviewer decides of a tool's call: why is for the model.
+_REJECTS = "reject"
 _INTERRUPT_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -154,7 +154,7 @@ def _words(resume: Any) -> Question | None:
         words = (_words(value) for value in fields.values())
         texts = [one.text for one in words if one and one.text]
         return Question("\n".join(texts)) if texts else None
-    if fields.get("type") in _REVIEWS and fields.keys() <= {"type", "message"}:
+    if fields.get("type") == _REJECTS and fields.keys() <= {"type", "message"}:
         return None
     decides = len(fields) > 1 or not _DECISIONS.isdisjoint(fields)
     return _question(resume, guess=not decides)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._observing.reader import Answer, Asked, Choice, TurnKey, Usage
 from trubrics_instrument.langchain.messages import (
+    all_said,
     answered,
     attachments,
     each,
@@ -75,13 +76,15 @@ def _choice(generation: Any) -> Choice:
             first_text([field(generation, "text")]), finish_reason=reason, complete=complete
         )
     message_id = first_text([field(message, "id")])
+    text, whole = answered(message), all_said(message)
     return Choice(
-        text=answered(message),
+        text=text,
         tool_uses=tool_uses(message) + hosted_tools(message),
         finish_reason=reason,
         attachments=attachments(message),
         complete=complete,
         id=message_id,
+        resent_as=() if whole == text else (whole,),
         resent_id=message_id,
     )
 

@@ -156,7 +156,7 @@ class ChatGathering:
 
 class _ChoiceSoFar:
     __slots__ = (
-        *("attached", "finish_reason", "refusal", "resent_as", "texts", "tool_names"),
+        *("attached", "finish_reason", "refusal", "sound_id", "texts", "tool_names"),
         "transcript",
     )
 
@@ -166,7 +166,7 @@ class _ChoiceSoFar:
         self.transcript: list[str] = []
         self.tool_names: dict[object, ToolUse] = {}
         self.attached: list[dict[str, str | None]] = []
-        self.resent_as: str | None = None
+        self.sound_id: str | None = None
         self.finish_reason: str | None = None
 
     def add(self, choice: Any) -> None:
@@ -186,7 +186,7 @@ class _ChoiceSoFar:
         audio = get(delta, "audio")
         if audio is not None:
             self.attached += [_SOUND] if _SOUND not in self.attached else []
-            self.resent_as = get_text(audio, "id") or self.resent_as
+            self.sound_id = get_text(audio, "id") or self.sound_id
             _append(self.transcript, get(audio, "transcript"))
 
     def _add_tool(self, index: object, call: Any) -> None:
@@ -208,7 +208,7 @@ class _ChoiceSoFar:
             finish_reason=self.finish_reason,
             attachments=attachments(self.attached),
             complete=self.finish_reason not in _CUT_SHORT,
-            resent_as=self.resent_as,
+            resent_as=(self.sound_id,),
         )
 
 
@@ -230,7 +230,7 @@ def _choice(choice: Any) -> Choice:
         finish_reason=finish_reason,
         attachments=attachments(parts if audio is None else [*parts, _SOUND]),
         complete=finish_reason not in _CUT_SHORT,
-        resent_as=get_text(audio, "id") if audio is not None else None,
+        resent_as=() if audio is None else (get_text(audio, "id"),),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._conversations import trail
-from trubrics_instrument._conversations.trail import MOST_BEHIND, MOST_SPOKEN, called
+from trubrics_instrument._conversations.trail import MOST_BEHIND, MOST_SPOKEN, called, shortened
 from trubrics_instrument._observing.reader import TurnKey
 from trubrics_instrument.providers.openai._fields import content_text, each, get, get_text
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from trubrics_instrument._conversations.trail import History, Spoken
     from trubrics_instrument._observing.reader import Answer
 
+# The type of the item that stands for a context which the provider has made shorter.
+SHORTENED = "compaction"
 _SPEAKERS = frozenset({"user", "assistant"})
 
 
@@ -58,6 +60,8 @@ def _spoken(messages: list[Any]) -> Iterator[Spoken]:
             yield speaker == "assistant", said_in(message), get_text(message, "id")
         elif speaker is None and _is_call(message):
             yield True, called(get_text(message, "call_id")), None
+        elif get(message, "type") == SHORTENED:
+            yield True, shortened(get_text(message, "id")), None
 
 
 def _is_call(item: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._conversations.trail import History
+from trubrics_instrument._conversations.trail import History, shortened
 from trubrics_instrument._observing.reader import Answer, Asked, Choice, Status, ToolUse, TurnKey
 from trubrics_instrument.providers.openai._fields import (
     attachments,
@@ -21,6 +21,7 @@ from trubrics_instrument.providers.openai._fields import (
     usage,
 )
 from trubrics_instrument.providers.openai._history import (
+    SHORTENED,
     begun_answer,
     cut_answers,
     history_of,
@@ -30,9 +31,9 @@ from trubrics_instrument.providers.openai._history import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SHORTEN, _SHORTENED = "compaction_trigger", "compaction"
+_SHORTEN = "compaction_trigger"
 # What may stand behind the results of tools, and says nothing to the user: kinds, and roles.
-_SAY_NOTHING = frozenset({_SHORTEN, _SHORTENED, "configuration_update", "system", "developer"})
+_SAY_NOTHING = frozenset({_SHORTEN, SHORTENED, "configuration_update", "system", "developer"})
 _COMMENTARY = "commentary"
 _PENDING = frozenset({"queued", "in_progress"})
 _STATUS: dict[str, Status] = {
@@ -62,14 +63,14 @@ class ResponsesReader:
         content = None if asked_at is None else get(items[asked_at], "content")
         text = text_or_none(given) or content_text(content)
         parts = each(content)
+        end = get(items[-1], "type") if items else None
+        aside = self._asks_nothing(request, end)
+        asked_at = len(items) if aside else asked_at  # what is said so far, whoever said it last
         history = history_of(items, asked_at) if items else History(text, begins=True)
         results = _last_tool_results(items)
         previous = text_or_none(request.get("previous_response_id"))
         begun = () if previous else begun_answer(items, text)
-        last = items[-1] if items else None
-        end = get(last, "type")
-        shortened = [TurnKey(get_text(last, "id"), text)] if end == _SHORTENED else []
-        aside = end == _SHORTEN or _only_prepares(request)
+        stands_for_it = [TurnKey(get_text(items[-1], "id"), text)] if end == SHORTENED else []
         conversation = request.get("conversation")
         return Asked(
             operation="responses",
@@ -77,9 +78,9 @@ class ResponsesReader:
             text=text or (None if given else _variables(request.get("prompt"))),
             attachments=attachments(parts),
             stream=stream,
-            continues=bool(results) or aside or bool(shortened and not text),
+            continues=bool(results) or aside or bool(stands_for_it and not text),
             brings=bool(results),
-            turn_keys=(*[TurnKey(_call_id(one), text) for one in results], *shortened, *begun),
+            turn_keys=(*[TurnKey(_call_id(one), text) for one in results], *stands_for_it, *begun),
             question=shown(parts),
             claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
             metadata=mapping(request.get("metadata")),
@@ -89,6 +90,11 @@ class ResponsesReader:
             resumable=request.get("background") is True,
             aside=aside,
         )
+
+    def _asks_nothing(self, request: Mapping[str, Any], end: Any) -> bool:
+        """Whether a request, with this kind of item at its end, only gets something ready."""
+        warms_up = get(request.get("prompt_cache_options"), "prewarm") is True
+        return end == _SHORTEN or warms_up or request.get("generate") is False
 
     def answer(self, body: Any) -> Answer:
         """Return what a `Response` says."""
@@ -128,9 +134,9 @@ class ResponsesReader:
 class CompactReader(ResponsesReader):
     """Reads `POST /responses/compact`, which shortens a context. Source: openai 3.57."""
 
-    def asked(self, request: Mapping[str, Any], *, stream: bool) -> Asked:
-        """Return what it belongs to: it asks nothing."""
-        return super().asked(request, stream=stream)._replace(continues=True, aside=True)
+    def _asks_nothing(self, request: Mapping[str, Any], end: Any) -> bool:  # noqa: ARG002 - the other's
+        """Return True: nothing else is done there."""
+        return True
 
 
 class ResponsesGathering:
@@ -193,56 +199,72 @@ class ResponsesGathering:
         # Some hosts stream all, and have nothing in the last event; a failed one never has.
         (last,), (streamed,) = self._end.choices, self._so_far().choices
         choice = last._replace(
-            text=last.text or streamed.text, tool_uses=last.tool_uses or streamed.tool_uses
+            text=last.text or streamed.text,
+            tool_uses=last.tool_uses or streamed.tool_uses,
+            resent_as=last.resent_as or streamed.resent_as,
         )
         return self._end._replace(choices=(choice,))
 
     def _so_far(self) -> Answer:
-        kinds = [*_TEXT_DELTAS.values()]
-        if all(use.hosted for use in self._tool_uses):
-            kinds.append(_COMMENTARY)
-        parts = (self._parts.get(kind) for kind in kinds)
+        parts = (self._parts.get(kind) for kind in _TEXT_DELTAS.values())
         text = next(("".join(part) for part in parts if part), None)
+        before = "".join(self._parts.get(_COMMENTARY, ()))
+        resent_as = (before + text,) if before and text else ()
+        if not text and all(use.hosted for use in self._tool_uses):
+            text = before or None
+        choice = Choice(text=text, tool_uses=tuple(self._tool_uses), resent_as=resent_as)
         return Answer(
-            id=self._id,
-            model=self._model,
-            choices=(Choice(text=text, tool_uses=tuple(self._tool_uses)),),
-            status="incomplete",
-            pending=True,
+            id=self._id, model=self._model, choices=(choice,), status="incomplete", pending=True
         )
 
 
 def _choice(output: list[Any], cut_short_by: str | None) -> Choice:
     uses = _tool_uses(output)
-    messages = _answering(output, uses)
-    parts = [part for item in messages for part in each(get(item, "content"))]
-    texts = [text for part in parts if (text := text_or_none(get(part, "text")))]
-    refusals = [text for part in parts if (text := text_or_none(get(part, "refusal")))]
+    said = [item for item in output if _is_of_assistant(item)]
+    messages = _answering(said, uses)
+    parts = _parts_of(messages)
+    text = _said_as(parts, "text")
+    # The SDK's `output_text` is all that was said.
+    whole = text if len(messages) == len(said) else _said_as(_parts_of(said), "text")
     images = [{"type": "image"} for item in output if _is_picture(item)]
     # Where a context was made shorter, an item that stands for it is all that comes.
-    shortened = (item for item in reversed(output) if get(item, "type") == _SHORTENED)
-    resent = messages[-1] if messages else next(shortened, None)
+    stand_for_it = (item for item in reversed(output) if get(item, "type") == SHORTENED)
+    resent = messages[-1] if messages else next(stand_for_it, None)
     return Choice(
-        text="".join(texts) or "".join(refusals) or None,
+        text=text or _said_as(parts, "refusal") or None,
         tool_uses=tuple(uses),
         finish_reason=cut_short_by,
         attachments=attachments([*parts, *images]),
         complete=cut_short_by is None,
-        resent_as=said_in(messages[-1]) if len(parts) > 1 else None,
+        resent_as=_other_forms(resent, parts, text, whole),
         resent_id=get_text(resent, "id"),
     )
 
 
-def _answering(output: list[Any], uses: list[ToolUse]) -> list[Any]:
+def _other_forms(last: Any, parts: list[Any], text: str, whole: str) -> tuple[str | None, ...]:
+    """Return what apps may resend of an output, besides the text of its answer."""
+    if not parts:
+        return (shortened(get_text(last, "id")),) if get(last, "type") == SHORTENED else ()
+    return (said_in(last), whole) if len(parts) > 1 or whole != text else ()
+
+
+def _parts_of(messages: list[Any]) -> list[Any]:
+    return [part for item in messages for part in each(get(item, "content"))]
+
+
+def _said_as(parts: list[Any], kind: str) -> str:
+    return "".join([text for part in parts if (text := text_or_none(get(part, kind)))])
+
+
+def _answering(messages: list[Any], uses: list[ToolUse]) -> list[Any]:
     """Return the messages of an output that are the answer.
 
     Not what is said on the way to it: before another message, before a tool of the app's, or by an
     agent that works for the one who answers.
     """
-    messages = [item for item in output if _is_of_assistant(item)]
-    said = [item for item in messages if get(item, "phase") != _COMMENTARY]
-    if len(said) < len(messages) and (said or not all(use.hosted for use in uses)):
-        messages = said
+    final = [item for item in messages if get(item, "phase") != _COMMENTARY]
+    if len(final) < len(messages) and (final or not all(use.hosted for use in uses)):
+        messages = final
     answerer = get_text(get(messages[-1], "agent"), "agent_name") if messages else None
     if answerer is None:
         return messages
@@ -306,12 +328,6 @@ def _last_tool_results(items: list[Any]) -> list[Any]:
         elif not {get_text(item, "role"), get_text(item, "type")} & _SAY_NOTHING:
             break
     return results
-
-
-def _only_prepares(request: Mapping[str, Any]) -> bool:
-    """Whether a request has the server get ready for others, and generates nothing."""
-    warms_up = get(request.get("prompt_cache_options"), "prewarm") is True
-    return warms_up or request.get("generate") is False
 
 
 def _variables(prompt: Any) -> str | None:
