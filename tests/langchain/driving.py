@@ -138,14 +138,17 @@ def expected(shape: Shape, mode: Mode) -> list[list[dict[str, Any]]]:
     return [events] * count if events else []
 
 
-def turns_told(sink: Sink) -> list[list[dict[str, Any]]]:
-    """Return what Trubrics was told, turn by turn, each as if it were the only one."""
+def turns_told(sink: Sink, *, as_they_are: bool = False) -> list[list[dict[str, Any]]]:
+    """Return what Trubrics was told, turn by turn, each as if it were the only one.
+
+    The ids of answers as kinds of ids, unless they are wanted as they are.
+    """
     gc.collect()
     assert flush(30)
     turns: dict[str, list[dict[str, Any]]] = {}
     for event in told(sink, 0):
         prompt_id = event.pop("$prompt_id")
-        if "$generation_id" in event:
+        if "$generation_id" in event and not as_they_are:
             event["$generation_id"] = kind_of_id(event["$generation_id"])
         turns.setdefault(prompt_id, []).append(event)
     return list(turns.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 from uuid import uuid4
 
@@ -430,6 +431,10 @@ def test_the_same_picture_in_a_block_made_anew(events: Events) -> None:
     assert [one.event for one in events] == ["Prompt", "Generation failed", "Generation"]
 
 
+def _the_same(answer: AIMessage, _: object) -> AIMessage:
+    return answer
+
+
 @pytest.mark.parametrize("stored", ["text", "message"])
 @pytest.mark.parametrize("user", ["ada", None])
 def test_commentary_names_no_other_conversation(stored: str, user: Any, events: Events) -> None:
@@ -442,7 +447,7 @@ def test_commentary_names_no_other_conversation(stored: str, user: Any, events: 
             done = {"type": "text", "text": f"Answer {turn}{name}.", "phase": "final_answer"}
             tab.append(HumanMessage(f"{turn} of {name}" if turn else "Hello"))
             answer = AIMessage([look, done])
-            Scripted(rule=lambda _, answer=answer: answer).invoke(tab, config)
+            Scripted(rule=partial(_the_same, answer)).invoke(tab, config)
             whole = look["text"] + done["text"]
             tab.append(answer if stored == "message" else AIMessage(whole))
     threads = [one.thread_id for one in events.named("Prompt")]

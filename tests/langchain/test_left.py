@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.callbacks import CallbackManager
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig, RunnableGenerator, RunnableLambda
 from langchain_core.tools import tool
 
@@ -32,11 +33,12 @@ from tests.langchain.driving import (
     turns_told,
 )
 from tests.langchain.lines import line_of
+from tests.langchain.models import Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument.langchain import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.sink import Sink
 
@@ -83,11 +85,41 @@ def test_left_after_two_words(name: str, how: str, sink: Sink) -> None:
     if how == "closed":
         stream.close()
     del stream
-    told: dict[str, Any] = {"$text": LONG, "status": "incomplete", "stream": True, **so_far}
+    about = {"status": "incomplete", "stream": True, **MESSAGE}
+    told: dict[str, Any] = {"$text": LONG, **about, **so_far}
     expected = {**generation(None), **told}
     assert turns_told(sink) == [
         [prompt(QUESTION), {name: value for name, value in expected.items() if value is not None}]
     ]
+    assert_nothing_left()
+
+
+class Begun(Scripted):
+    """A model that says one word, and then nothing."""
+
+    async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+        yield ChatGenerationChunk(message=AIMessageChunk(content="One "))
+        await asyncio.Event().wait()
+
+
+@FULL_REPORTS
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("talker", [model(LONG), Begun(rule=says(LONG))], ids=["whole", "part"])
+async def test_the_id_of_what_is_left(talker: Any, granularity: str, sink: Sink) -> None:
+    """An answer that is stopped in a graph has the id that its pieces have: it may be rated."""
+
+    async def ask(state: Any, config: Any) -> Any:
+        return {"messages": [await talker.ainvoke(state["messages"], config)]}
+
+    graph = line_of(RunnableLambda(_talk, afunc=ask))
+    asked: Any = {"messages": [("user", QUESTION)]}
+    stream = graph.astream(asked, config(granularity), stream_mode="messages")
+    piece, _ = await anext(stream)
+    await stream.aclose()
+    del stream
+    await let_go()
+    [[_, answered]] = turns_told(sink, as_they_are=True)
+    assert answered["$generation_id"] == piece.id
     assert_nothing_left()
 
 
@@ -179,7 +211,7 @@ def told_as(name: str, granularity: str, end: dict[str, Any]) -> list[dict[str, 
     return [prompt(asked, **of_graph), answered]
 
 
-CUT_SHORT = generation(LONG, status="incomplete")
+CUT_SHORT = generation(LONG, status="incomplete", **MESSAGE)
 FAILED = failed("LookupError", **{"$text": LONG}, **tokens(1))
 
 

@@ -151,7 +151,7 @@ async def test_warmed_up_between_a_failure_and_its_retry(
 @pytest.mark.parametrize("who", [{}, {"user_id": "ada"}], ids=["anonymous", "named"])
 @pytest.mark.parametrize("aside", ["prewarm", "compact", "trigger"])
 async def test_the_same_between_a_failure_and_its_retry(
-    aside: str, who: dict[str, str], mode: Mode, sink: Sink, server: Loopback
+    aside: str, who: dict[str, Any], mode: Mode, sink: Sink, server: Loopback
 ) -> None:
     """A failed question that is warmed up, or made shorter, is still to be tried again."""
     patch_openai()
@@ -174,7 +174,7 @@ async def test_the_same_between_a_failure_and_its_retry(
 @pytest.mark.parametrize("who", [{}, {"user_id": "ada", "prompt_id": "msg-1"}], ids=["", "named"])
 @pytest.mark.parametrize("aside", ["prewarm", "compact", "trigger"])
 async def test_before_the_question(
-    aside: str, who: dict[str, str], mode: Mode, sink: Sink, server: Loopback
+    aside: str, who: dict[str, Any], mode: Mode, sink: Sink, server: Loopback
 ) -> None:
     """A question that stands in what is shortened, or warmed up, has still to be asked."""
     patch_openai()

@@ -139,8 +139,8 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
         token: Any,
         *,
         run_id: Any,
-        chunk: Any = None,  # noqa: ARG002 - LangChain's, as are those below
-        parent_run_id: Any = None,  # noqa: ARG002
+        chunk: Any = None,
+        parent_run_id: Any = None,  # noqa: ARG002 - LangChain's, as is the one below
         tags: Any = None,  # noqa: ARG002
         **_: Any,
     ) -> None:
@@ -149,7 +149,7 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
             return
         run = awaiting.get(observed.key_of(run_id))
         if run is not None:
-            run.piece(token)
+            run.piece(token, chunk)
 
     def on_llm_end(self, response: Any, **about: Any) -> None:
         """Take note of what a model answered."""

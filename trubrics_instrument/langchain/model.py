@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._observing.reader import Answer, Choice, Usage
 from trubrics_instrument.langchain import observed
-from trubrics_instrument.langchain.messages import text_in
+from trubrics_instrument.langchain.messages import field, first_text, text_in
 from trubrics_instrument.langchain.origin import UNKNOWN, Origin
 from trubrics_instrument.langchain.outcome import ModelAnswer
 from trubrics_instrument.langchain.reader import ResultReader, sum_of
@@ -49,10 +49,11 @@ class ModelRun:
         self._inner: list[Usage] = []
         self._first_piece_s: float | None = None
         self._pieces: list[Any] = []
+        self._pieces_id: str | None = None
         observed.opened(self.key)
         awaiting[self.key] = self
 
-    def piece(self, token: Any) -> None:
+    def piece(self, token: Any, chunk: Any) -> None:
         """Take note that the answer has begun to come, and of what comes, if LangChain does not.
 
         It shows what came by a failure where the app streams a model, and nothing where a graph
@@ -64,6 +65,7 @@ class ModelRun:
                 if observed.in_stream():
                     awaiting.pop(self.key, None)
                     return
+                self._pieces_id = first_text([field(field(chunk, "message"), "id")])
         self._pieces.append(token)
 
     def used(self, usage: Usage) -> None:
@@ -109,7 +111,7 @@ class ModelRun:
 
     def _so_far(self) -> tuple[Choice, ...]:
         text = "".join(text_in(piece) or "" for piece in self._pieces)
-        return (Choice(text=text, complete=False),) if text else ()
+        return (Choice(text=text, complete=False, id=self._pieces_id),) if text else ()
 
     def _tell(
         self, call: ModelCall, answer: Answer, error: BaseException | None, *, cached: bool

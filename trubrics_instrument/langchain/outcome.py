@@ -70,7 +70,8 @@ def answer_of(
 ) -> Answer:
     """Return the turn's answer, without the tools that `ran` by now and so are told.
 
-    Its id is the message's, where the app sees a message, else the run id of the model's answer.
+    Its id is the message's, where the app sees a message, or may have seen its pieces, else the
+    run id of the model's answer.
     """
     given = answering.choice if answering else Choice()
     reply = outcome.reply
@@ -82,7 +83,9 @@ def answer_of(
     uses = tuple([use for use in called if use.id is None or use.id not in ran])
     if not text and not uses:
         text = given.text
-    own_id = reply.message_id if reply else None
+    # Of a run that is left, that is all that can have been seen.
+    seen_id = given.id if outcome.status == "incomplete" and text == given.text else None
+    own_id = reply.message_id if reply else seen_id
     choice = Choice(
         text=text,
         tool_uses=uses,
