@@ -202,6 +202,16 @@ def test_nothing_configured(caplog: pytest.LogCaptureFixture) -> None:
     assert stats().dropped == {"not_configured": 3}
 
 
+def test_a_host_that_needs_a_key(caplog: pytest.LogCaptureFixture) -> None:
+    """Another machine's host without a key is a mistake, and one WARNING says which."""
+    configure(host="http://10.1.2.3:8782")
+    for _ in range(3):
+        assert not track("Sign in")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "needs a key" in caplog.text
+    assert stats().dropped == {"not_configured": 3}
+
+
 def test_disabled(sink: Sink) -> None:
     """`enabled=False` takes nothing."""
     configure(host=sink.host, enabled=False)

@@ -38,6 +38,11 @@ _NOT_CONFIGURED = (
     "TRUBRICS_API_KEY (or configure(api_key=...)), or run `trubrics-instrument collector` "
     "and set TRUBRICS_HOST to the address that it prints."
 )
+_NO_KEY = (
+    "Trubrics: nothing is sent, because the host that is set (TRUBRICS_HOST, or "
+    "configure(host=...)) is another machine's, and needs a key: set TRUBRICS_API_KEY (or "
+    "configure(api_key=...))."
+)
 # These may be told by a finaliser, where nothing may be logged: it may be in the app's own log.
 _ENDS = frozenset({_events.GENERATION, _events.GENERATION_FAILED, _events.TOOL_CALL})
 _CLOSED = (
@@ -264,6 +269,9 @@ def _sender(now: _State, wanted: Destination | None) -> Taker | None:
     if now.stand_in is not None:
         return now.stand_in
     target = _whereto(now, wanted)
+    if target is None and now.config.host:
+        _explain(now, logging.WARNING, _NO_KEY)
+        return None
     if target is None:
         _explain(now, logging.INFO, _NOT_CONFIGURED)
         return None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from trubrics_instrument._base.shield import faults
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, lifecycle
+from trubrics_instrument._delivery.lane import WORTH_A_WARNING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,13 @@ def exit_after_a_flush(sender: Sender) -> None:
     track(sender)
     assert sender.flush(10)
     sender.put(COUNT)
+
+
+def exit_after_an_outage(sender: Sender) -> None:
+    """Track, wait until trouble is worth a line, and fall off the end."""
+    track(sender)
+    while sender.stats().retries < WORTH_A_WARNING:
+        time.sleep(0.05)
 
 
 def tell_what_the_exit_needs(sender: Sender) -> None:
@@ -229,6 +237,7 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
     for program in (
         exit_at_once,
         exit_after_a_flush,
+        exit_after_an_outage,
         tell_what_the_exit_needs,
         exit_in_thread,
         track_at_exit,

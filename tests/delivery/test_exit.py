@@ -177,6 +177,15 @@ def test_exit_with_a_host_in_trouble_keeps_everything(
         assert Counter(server.numbers()) == WITH_NEXT
 
 
+def test_an_exit_after_an_outage_says_what_waits(tmp_path: Path) -> None:
+    """Also where it was said before that the host takes no events."""
+    with FaultyServer() as server:
+        server.down()
+        ended = run("exit_after_an_outage", server, "auto", tmp_path)
+        assert "The host takes no events" in ended.errors
+        assert f"wait on disk for the next run: {COUNT}." in ended.errors
+
+
 def test_shutdown_against_a_hanging_host_is_bounded(tmp_path: Path) -> None:
     """`shutdown(3)` returns after 3 s and leaves everything to the next process."""
     with FaultyServer(hang) as server:

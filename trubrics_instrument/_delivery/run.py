@@ -262,4 +262,4 @@ class Run:
         if waiting:
             text = "Events that were not delivered to %s (%s) wait on disk for the next run: %d."
             why = self.tally.read()[2] or "no answer"
-            self.tally.say(logging.WARNING, "trouble", text, self._options.host, why, waiting)
+            self.tally.say(logging.WARNING, "waits", text, self._options.host, why, waiting)

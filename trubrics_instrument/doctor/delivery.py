@@ -76,6 +76,8 @@ def _key(config: Config) -> Finding:
         return ok("key", "set (it is not shown)")
     if local:
         return ok("key", "none, and a host on this machine needs none")
+    if config.host:
+        return wrong("key", "none, and a host on another machine needs one", "set TRUBRICS_API_KEY")
     return wrong(
         "key",
         "none, so nothing is sent",
