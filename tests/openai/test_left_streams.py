@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +111,37 @@ async def test_seconds_end_there(mode: Mode, events: Events, server: Loopback) -
     await settled(stream.close())
     await close_client(client)
     assert events.one("Generation", status="ok").get("latency") <= round(left_s, 4)
+
+
+@BOTH
+@pytest.mark.parametrize("too_early", [False, True])
+async def test_an_app_that_loses_a_stream(
+    mode: Mode, too_early: bool, events: Events, server: Loopback
+) -> None:
+    """It ended with the last piece that came, however much later it is found as garbage."""
+    chunks = chat_chunks(Answer("One two three", usage=None))
+    chunks[1]["choices"][0]["finish_reason"] = "stop" if too_early else None
+    server.script(chat_stream(chunks))
+    client = client_of(server, mode)
+    started_s, clock_s = time.time(), time.perf_counter()
+    stream = await settled(
+        client.chat.completions.create(model="m", messages=LOOKED[:1], stream=True)
+    )
+    coming = pieces(stream)
+    for _ in range(3):
+        await anext(coming)
+    lasted_s = time.perf_counter() - clock_s
+    lost: list[Any] = [stream, coming]
+    lost.append(lost)
+    await asyncio.sleep(0.05)
+    del stream, coming, lost
+    assert [one.event for one in events] == ["Prompt"]
+    gc.collect()
+    await close_client(client)
+    told = events.one("Generation", text="One two ")
+    told_s = datetime.fromisoformat(told.timestamp.replace("Z", "+00:00")).timestamp()
+    assert told.get("latency") <= round(lasted_s, 4)
+    assert told_s - started_s <= lasted_s + 0.001
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completion"])

@@ -135,10 +135,11 @@ class ModelCall:
         if not self.closed:
             self._settle(answer)
 
-    def end(self, answer: Answer, *, arrived: bool = False) -> None:
+    def end(self, answer: Answer, *, arrived: bool = False, last_s: float | None = None) -> None:
         """Tell what came back, once.
 
-        `arrived` says that the app has read it all the same, where nobody here could.
+        `arrived` says that the app has read it all the same, where nobody here could; `last_s` is
+        the moment of `perf_counter()` at which the last of it came, if it was left there.
         """
         if answer.pending and self.wait(answer):
             return
@@ -149,7 +150,7 @@ class ModelCall:
         if answer.status == "error":
             self._failed(answer, answer.error_type)
             return
-        self._answered(answer, arrived=arrived)
+        self._answered(answer, arrived=arrived, last_s=last_s)
 
     def fail(self, error: BaseException, so_far: Answer | None = None) -> None:
         """Tell that it raised; a cancellation is the user's wish, and no failure."""
@@ -199,7 +200,7 @@ class ModelCall:
             self._conversation.keep(names, share=True)
         self._conversation.answered(answer, self._telling.target)
 
-    def _answered(self, answer: Answer, *, arrived: bool) -> None:
+    def _answered(self, answer: Answer, *, arrived: bool, last_s: float | None) -> None:
         if self._asked.aside:  # only what a later call goes on from is of interest
             if answer.status == "ok":
                 self._settle(answer)
@@ -210,7 +211,7 @@ class ModelCall:
             if self._settled is not None:  # what seemed to be the end was not
                 self._telling.goes_on()
             self._settle(answer)
-        self._telling.answer(answer)
+        self._telling.answer(answer, last_s)
 
     def _failed(self, answer: Answer, error_type: str | None) -> None:
         if self._asked.aside:

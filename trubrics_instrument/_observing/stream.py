@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,18 +29,20 @@ if TYPE_CHECKING:
 class Recording:
     """What is known of one streamed answer; it ends its call when the stream ends."""
 
-    __slots__ = ("__weakref__", "_add", "_broken", "_call", "_gathering", "_pid")
+    __slots__ = ("__weakref__", "_add", "_broken", "_call", "_gathering", "_last_s", "_pid")
 
     def __init__(self, call: ModelCall, gathering: Gathering) -> None:
         self._call = call
         self._gathering = call.gathered(gathering)
         self._broken = False
         self._add: Callable[[object], bool] = self._add_first
+        self._last_s: float | None = None
         self._pid = os.getpid()
         end_at_exit(self)
 
     def take(self, piece: object) -> None:
         """Read one piece on its way to the app; after a fault, no further one."""
+        self._last_s = perf_counter()
         # The shield is entered for a fault only: this runs for every word of every answer.
         try:
             if self._add(piece):
@@ -75,12 +78,15 @@ class Recording:
             self._call.end(self._answer(ended=True))
 
     def leave(self, *, quiet: bool = False) -> None:
-        """Tell the answer so far: the stream was closed or dropped on the way."""
+        """Tell the answer so far: the stream was closed or dropped on the way.
+
+        It ended with its last piece: the garbage collector may find it minutes later.
+        """
         # A forked child drops what it has of its parent's streams, which go on there.
         if self._call.closed or self._pid != os.getpid():
             return
         with shield("ending a stream that was left", quiet=quiet):
-            self._call.end(self._answer(ended=False))
+            self._call.end(self._answer(ended=False), last_s=self._last_s)
 
     def fail(self, error: BaseException) -> None:
         """Tell the answer so far, and that reading it raised."""

@@ -63,7 +63,7 @@ class Telling:
 
     def over(self) -> None:
         """Note that the call is over now, though it may be told later."""
-        self._over = time.time(), time.perf_counter()
+        self._over = _moment()
 
     def goes_on(self) -> None:
         """Note that what seemed to be its end was not."""
@@ -81,11 +81,14 @@ class Telling:
         assistant_id = self._named_assistant or assistant_id or self._assistant_id
         self._emit(_events.TOOL_CALL, time_s, properties=properties, assistant_id=assistant_id)
 
-    def answer(self, answer: Answer) -> None:
-        """Tell what came back: words, calls of tools, or nothing at all."""
+    def answer(self, answer: Answer, last_s: float | None = None) -> None:
+        """Tell what came back: words, calls of tools, or nothing at all.
+
+        It ended now, or at that moment of `perf_counter()`.
+        """
         # The app need not name a model: a stored prompt has its own.
         self._assistant_id = self._assistant_id or answer.model
-        now_s, counted = self._counted(answer)
+        now_s, counted = self._counted(answer, last_s)
         for index, choice in enumerate(answer.choices or (_NO_CHOICE,)):
             if choice.text or choice.attachments or not choice.tool_uses:
                 self._generation(answer, choice, index, now_s, counted)
@@ -132,9 +135,11 @@ class Telling:
             },
         )
 
-    def _counted(self, answer: Answer) -> tuple[float, dict[str, object]]:
+    def _counted(
+        self, answer: Answer, last_s: float | None = None
+    ) -> tuple[float, dict[str, object]]:
         """Return when it was over, and seconds and tokens, which go on one event of it only."""
-        now_s, now_clock_s = self._over or (time.time(), time.perf_counter())
+        now_s, now_clock_s = self._over or _moment(last_s)
         counted: dict[str, object] = {"latency": _seconds(now_clock_s - self._start.clock_s)}
         if self._first_piece_s is not None:
             counted["time_to_first_token"] = _seconds(self._first_piece_s - self._start.clock_s)
@@ -168,6 +173,14 @@ def _called(use: ToolUse, *, whole: bool) -> dict[str, object]:
     """Return the properties of a tool's call; of one that is not whole, nobody knows what with."""
     own: dict[str, object] = {"tool_name": use.name, "tool_call_id": use.id}
     return own if whole else own | {"status": "incomplete"}
+
+
+def _moment(clock_s: float | None = None) -> tuple[float, float]:
+    """Return that moment of `perf_counter()`, or the present one, by both clocks."""
+    now_s, now_clock_s = time.time(), time.perf_counter()
+    if clock_s is None:
+        return now_s, now_clock_s
+    return now_s - (now_clock_s - clock_s), clock_s
 
 
 def _seconds(duration_s: float) -> float:
