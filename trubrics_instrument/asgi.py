@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trubrics_instrument import _public
+from trubrics_instrument._base.exit import end_all
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._context.web import Sources
 from trubrics_instrument.serverless import flush_budget_s
@@ -19,6 +21,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _LAST_S = 3.0
+_LAST_TURNS = 50
 _LAST_WORDS = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 
@@ -27,7 +30,8 @@ class TrubricsMiddleware:
 
         app.add_middleware(TrubricsMiddleware, thread_id="x-conversation-id")
 
-    When the server shuts down, what is not delivered yet is: uvicorn runs no `atexit` on SIGTERM.
+    When the server shuts down, answers that are still coming end as far as they came, and what is
+    not delivered yet is: uvicorn runs no `atexit` on SIGTERM.
 
     Args:
         app: The ASGI app inside.
@@ -73,10 +77,20 @@ def _flushing(send: Send, timeout_s: float = _LAST_S) -> Send:
     async def sending(message: Message) -> None:
         if _is_last(message):
             with shield("delivering what is left"):
+                if message["type"] in _LAST_WORDS:
+                    await _end_all()
                 await _public.aflush(timeout_s)
         await send(message)
 
     return sending
+
+
+async def _end_all() -> None:
+    """End what is open, once the tasks that the server has just cancelled have ended theirs."""
+    if asyncio._get_running_loop() is not None:
+        for _ in range(_LAST_TURNS):  # each layer of an app takes a few
+            await asyncio.sleep(0)
+    end_all()
 
 
 def _is_last(message: Message) -> bool:

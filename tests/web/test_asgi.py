@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+import trio
 
+from tests.replies import Gate, Reply
 from trubrics_instrument import _public, identify
 from trubrics_instrument._base import shield
 from trubrics_instrument._context.scope import Said, said
 from trubrics_instrument.asgi import TrubricsMiddleware
+from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.loopback import Loopback
     from tests.sink import Sink
+    from tests.web.serving import Model
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +56,65 @@ async def test_the_last_words_come_after_the_delivery() -> None:
 
         await TrubricsMiddleware(app)({"type": "lifespan"}, receive, send)
     assert arrived == [("lifespan.startup.complete", 0), ("lifespan.shutdown.complete", 1)]
+
+
+async def ended_by_its_server(shut_down: Callable[[], object] = str) -> None:
+    """Run an app from the start to the end of its server, with `shut_down` as the last it does."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        shut_down()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def send(message: Any) -> None:
+        """Take a message."""
+
+    await TrubricsMiddleware(app)({"type": "lifespan"}, receive, send)
+
+
+async def test_a_stream_that_goes_on_behind_the_end(model: Model) -> None:
+    """It is told as far as it came, once; the app has the rest of it all the same."""
+    with capture() as events:
+        stream = model.stream("One two three")
+        had = [next(stream), next(stream)]
+        await ended_by_its_server()
+        await ended_by_its_server()
+        had += stream
+        told = [(one.event, one.text, one.get("status")) for one in events]
+    assert had == ["", "One ", "two ", "three", ""]
+    assert told == [("Prompt", "One two three", None), ("Generation", "One ", "incomplete")]
+
+
+async def test_what_the_server_cancels_ends_first(model: Model, server: Loopback) -> None:
+    """However many task groups lie around a call, it has ended when the lifespan does."""
+    gate = Gate()
+    server.script(Reply(before=gate))
+
+    async def inside(layers: int) -> None:
+        if not layers:
+            await model.ask_async("Hi")
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(inside, layers - 1)
+
+    with capture() as events:
+        task = asyncio.create_task(inside(10))
+        assert await asyncio.to_thread(gate.reached.wait, 20)
+        await ended_by_its_server(task.cancel)
+        told = [(one.event, one.text, one.get("status")) for one in events]
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert told == [("Prompt", "Hi", None), ("Generation", None, "incomplete")]
+
+
+def test_the_end_of_a_server_on_trio(model: Model) -> None:
+    """There, too, what is open is told."""
+    with capture() as events:
+        stream = model.stream("One two three")
+        assert [next(stream), next(stream)] == ["", "One "]
+        trio.run(ended_by_its_server)
+        assert events.one("Generation", status="incomplete").text == "One "
+        assert list(stream) == ["two ", "three", ""]
 
 
 async def test_a_websocket_is_one_request(sink: Sink) -> None:

@@ -29,11 +29,12 @@ def end_at_exit(answer: Open) -> None:
     """
     if not _hooked:
         _hooked.append(True)
-        atexit.register(_end_all)
+        atexit.register(end_all)
     _open.add(ref(answer, _open.discard))
 
 
-def _end_all() -> None:
+def end_all() -> None:
+    """End what is open, with the process: of what goes on all the same, the rest is not told."""
     # Twice: work in the background whose stream is left waits for the app to come back to it.
     for _ in range(2):
         for reference in _open.copy():
