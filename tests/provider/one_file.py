@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.wrapper import around, around_async
 from trubrics_instrument._conversations.trail import history_of
-from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.observer import Observer
 from trubrics_instrument._observing.patch import Patch, PatchPoint
 from trubrics_instrument._observing.reader import Answer, Asked, Choice, TurnKey, Usage
-from trubrics_instrument._observing.watched import WatchedCall
+from trubrics_instrument._observing.watched import WatchedCall, new_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,12 +91,10 @@ READER = ParrotReader()
 
 
 def watch(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> WatchedCall | None:
-    """Return the call to watch."""
-    if not _runtime.observing():
-        return None
-    asked = READER.asked(kwargs, stream=kwargs.get("stream") is True)
-    call = ModelCall(READER, asked, _runtime.state().patches["parrot"].observer)
-    return WatchedCall(call, READER, args, kwargs)
+    """Return the call to watch, if it is to be told here."""
+    ask = partial(READER.asked, kwargs, stream=kwargs.get("stream") is True)
+    call = new_call("parrot", READER, ask)
+    return WatchedCall(call, READER, args, kwargs) if call else None
 
 
 POINTS = (

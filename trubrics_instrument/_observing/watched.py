@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trubrics_instrument import _runtime
 from trubrics_instrument._base.shield import shield
+from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.reader import Answer
 from trubrics_instrument._observing.stream import Recording, is_stream, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trubrics_instrument._observing.call import ModelCall
-    from trubrics_instrument._observing.reader import Reader
+    from trubrics_instrument._observing.reader import Asked, Reader
+
+
+def new_call(patch: str, reader: Reader, ask: Callable[[], Asked]) -> ModelCall | None:
+    """Return a call as the patch of this name observes it, or None if it is not to be told here.
+
+    It may be switched off, or told by another observer of ours: a LangChain model run asks through
+    the SDK. What is asked is read only where it is to be told.
+    """
+    if not _runtime.observing() or _runtime.observed_elsewhere():
+        return None
+    return ModelCall(reader, ask(), _runtime.state().patches[patch].observer)
 
 
 class WatchedCall:

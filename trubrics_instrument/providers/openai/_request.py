@@ -19,9 +19,8 @@ from urllib.parse import urlsplit
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.exit import end_at_exit
 from trubrics_instrument._base.shield import shield, stopped
-from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.reader import Answer
-from trubrics_instrument._observing.watched import WatchedCall
+from trubrics_instrument._observing.watched import WatchedCall, new_call
 from trubrics_instrument.providers.openai._chat import ChatReader
 from trubrics_instrument.providers.openai._completion import CompletionReader
 from trubrics_instrument.providers.openai._fields import json_or_none, mapping
@@ -30,7 +29,8 @@ from trubrics_instrument.providers.openai._responses import CompactReader, Respo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trubrics_instrument._observing.reader import Reader
+    from trubrics_instrument._observing.call import ModelCall
+    from trubrics_instrument._observing.reader import Asked, Reader
 
 RESPONSES = ResponsesReader()
 READERS: dict[str, Reader] = {
@@ -169,13 +169,13 @@ def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request
     if reader is None:
         call = _runtime.state().pending.get(later[1] or later[2]) if later else None
         return Request(call, RESPONSES, args, kwargs, stream=stream, asks=False) if call else None
-    if _runtime.observed_elsewhere():
-        return None
-    asked = reader.asked(body, stream=stream)._replace(
-        provider=_provider(client, url.netloc and url.hostname)
-    )
-    call = ModelCall(reader, asked, _runtime.state().patches["openai"].observer)
-    return Request(call, reader, args, kwargs, stream=stream)
+
+    def ask() -> Asked:
+        provider = _provider(client, url.netloc and url.hostname)
+        return reader.asked(body, stream=stream)._replace(provider=provider)
+
+    new = new_call("openai", reader, ask)
+    return Request(new, reader, args, kwargs, stream=stream) if new else None
 
 
 def _reader_of(path: str, options: Any) -> Reader | None:

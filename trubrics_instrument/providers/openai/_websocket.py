@@ -9,13 +9,13 @@ another socket. Source: openai 2.54 to 3.57, `_send_queue.py`, `_websocket_conne
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument import _runtime
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._base.wrapper import around, around_async, stand_in
-from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.patch import PatchPoint
+from trubrics_instrument._observing.watched import new_call
 from trubrics_instrument.providers.openai._fields import get_text, mapping
 from trubrics_instrument.providers.openai._line import (
     Line,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from trubrics_instrument._base.wrapper import Wrapper
+    from trubrics_instrument._observing.reader import Asked
     from trubrics_instrument.providers.openai._question import Question
 
 _WIRE = "_trubrics_wire"
@@ -74,9 +75,8 @@ class _Asking(_Watched):
         # A lane of a session names itself; the event need not.
         lane = get_text(fields_of(self._sender).get("_state"), "stream_id")
         self._question = question_of(self._event, lane)
-        if _runtime.observing():
-            with shield("reading what is sent"):
-                _tell(self._question, self._event, fields_of(connection).get(_WIRE))
+        with shield("reading what is sent"):
+            _tell(self._question, self._event, fields_of(connection).get(_WIRE))
         if "_connection" in fields_of(connection):
             with shield("following a connection"):
                 _follow(connection)
@@ -220,6 +220,13 @@ def _follow(connection: Any) -> None:
 
 
 def _tell(question: Question, event: Any, wire: Wire | None) -> None:
+    call = new_call("openai", RESPONSES, partial(_asked, question, event, wire))
+    if call is not None:
+        question.tell(call, RESPONSES.gathering())
+
+
+def _asked(question: Question, event: Any, wire: Wire | None) -> Asked:
+    """Return what is asked, and note the model of the question."""
     # An event of the SDK's is read as it is: to have it made a dict may warn the app once more.
     body = mapping(event) or fields_of(event)
     said = {name: value for name, value in body.items() if type(value).__name__ not in _NOT_SENT}
@@ -227,8 +234,7 @@ def _tell(question: Question, event: Any, wire: Wire | None) -> None:
     if asked.model is None and wire is not None:
         asked = asked._replace(model=wire.model_of(asked.previous_id))
     question.model = asked.model
-    call = ModelCall(RESPONSES, asked, _runtime.state().patches["openai"].observer)
-    question.tell(call, RESPONSES.gathering())
+    return asked
 
 
 def _connection_of(sender: Any) -> Any:
