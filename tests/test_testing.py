@@ -15,6 +15,7 @@ import trubrics_instrument
 from tests.replies import error_reply, json_reply
 from trubrics_instrument import _runtime
 from trubrics_instrument._base import shield
+from trubrics_instrument._conversations.board import BOARD_BYTES, Board
 from trubrics_instrument.testing import Captured, Events, capture
 
 if TYPE_CHECKING:
@@ -149,6 +150,24 @@ def test_what_is_tested_is_no_news_for_other_processes(sink: Sink) -> None:
         assert _runtime.state().threads.board is None
     trubrics_instrument.configure(host=sink.host, spool="auto")
     assert (_runtime.state().threads.board is None) == (sys.platform != "linux")
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_no_memory_is_shared_for_a_test(enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes none itself, and afterwards the app has what it had."""
+    shared: list[Board] = []
+
+    def share(_: str) -> Board:
+        shared.append(Board(bytearray(BOARD_BYTES)))
+        return shared[-1]
+
+    monkeypatch.setattr(_runtime, "shared_board", share)
+    trubrics_instrument.configure(host="http://127.0.0.1:9", spool="auto", enabled=enabled)
+    board = _runtime.state().threads.board
+    with capture(), capture():
+        assert _runtime.state().threads.board is None
+    assert _runtime.state().threads.board is board
+    assert len(shared) == enabled
 
 
 def test_each_capture_starts_anew() -> None:

@@ -218,10 +218,16 @@ def standing_in(taker: Taker) -> Generator[None, None, None]:
     """
     global _state  # noqa: PLW0603 - this module's purpose
     before = state()
-    fresh = start(_config.replaced(before.config, enabled=True, sample_rate=1.0))
-    fresh.stand_in, fresh.senders = taker, {}
-    fresh.turns, fresh.threads = Turns(), Threads()
-    fresh.pending, fresh.memories = Memory(MAX_PENDING), {}
+    config = _config.replaced(before.config, enabled=True, sample_rate=1.0)
+    _state = _State(
+        config,
+        _privacy.rules_of(config),
+        refused=before.refused,
+        observers=before.observers,
+        patches=before.patches,
+        anonymous=before.anonymous,
+        stand_in=taker,
+    )
     try:
         yield
     finally:
