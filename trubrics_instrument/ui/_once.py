@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from trubrics_instrument._base.memory import Memory
+from trubrics_instrument import _runtime
 from trubrics_instrument._feedback import feedback, id_of
-
-_told: Memory[tuple[float, str | None]] = Memory()
 
 
 def feedback_once(target: object, score: float, comment: str | None = None) -> bool:
@@ -13,8 +11,8 @@ def feedback_once(target: object, score: float, comment: str | None = None) -> b
 
     A script that reruns says it each time, and a widget says it again when its comment comes.
     """
-    generation_id = id_of(target)
-    if _told.get(generation_id) == (score, comment):
+    generation_id, told = id_of(target), _runtime.memory("feedback of chat UIs")
+    if told.get(generation_id) == (score, comment):
         return False
-    _told.put(generation_id, (score, comment))
+    told.put(generation_id, (score, comment))
     return feedback(generation_id, score, comment=comment)

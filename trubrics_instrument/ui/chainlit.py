@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._base.memory import Memory
+from trubrics_instrument import _runtime
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._feedback import id_of
 from trubrics_instrument.ui._once import feedback_once
 
-_answers: Memory[str] = Memory()
+if TYPE_CHECKING:
+    from trubrics_instrument._base.memory import Memory
 
 
 def link(message: Any, answer: object) -> None:
@@ -22,7 +23,7 @@ def link(message: Any, answer: object) -> None:
     Raises:
         ValueError: The answer has no id.
     """
-    _answers.put(str(message.id), id_of(answer))
+    _answers().put(str(message.id), id_of(answer))
 
 
 async def on_feedback(given: Any) -> None:
@@ -37,4 +38,9 @@ async def on_feedback(given: Any) -> None:
     """
     with shield("telling a feedback"):
         message_id = str(given.forId)
-        feedback_once(_answers.get(message_id) or message_id, given.value, given.comment or None)
+        feedback_once(_answers().get(message_id) or message_id, given.value, given.comment or None)
+
+
+def _answers() -> Memory[str]:
+    """Return which answers the messages show."""
+    return _runtime.memory("messages of Chainlit")
