@@ -519,14 +519,14 @@ def test_the_call_that_a_tool_answers() -> None:
 def test_who_serves_an_openai_model(address: object, provider: str) -> None:
     """LangChain calls every host that speaks OpenAI's API "openai"; where it is, is its address."""
     serialized = {"kwargs": {"openai_api_base": address}}
-    assert origin_of(serialized, {"ls_provider": "openai"}, {}).provider == provider
-    assert origin_of(serialized, {"ls_provider": "xai"}, {}).provider == "xai"
+    assert origin_of(serialized, {"ls_provider": "openai"}, {}, "chat").provider == provider
+    assert origin_of(serialized, {"ls_provider": "xai"}, {}, "chat").provider == "xai"
 
 
 def test_who_serves_where_the_environment_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client looks the address up itself where its class was told none."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1")
     given = {"kwargs": {"openai_api_base": "https://api.openai.com/v1"}}
-    assert origin_of({}, {"ls_provider": "openai"}, {}).provider == "localhost"
-    assert origin_of(given, {"ls_provider": "openai"}, {}).provider == "openai"
-    assert origin_of({}, {"ls_provider": "anthropic"}, {}).provider == "anthropic"
+    assert origin_of({}, {"ls_provider": "openai"}, {}, "chat").provider == "localhost"
+    assert origin_of(given, {"ls_provider": "openai"}, {}, "chat").provider == "openai"
+    assert origin_of({}, {"ls_provider": "anthropic"}, {}, "chat").provider == "anthropic"

@@ -13,7 +13,7 @@ from trubrics_instrument.langchain.question import goes_on, question_of
 from trubrics_instrument.langchain.reply import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from trubrics_instrument.langchain.origin import Origin
     from trubrics_instrument.langchain.question import Question
@@ -67,10 +67,11 @@ class Asking:
         self.first: First | None = None
 
     def model_started(
-        self, origin: Origin, question: Question, metadata: Mapping[str, Any]
+        self, origin: Origin, ask: Callable[[], Question], metadata: Mapping[str, Any]
     ) -> None:
-        """Settle what is asked, if it is the first model."""
+        """Settle what is asked, if it is the first model: `ask` reads it out of the request."""
         if self.first is None:
+            question = ask()
             asked = self._asked(origin, question, metadata)
             self.first = First(asked, origin, question.text)
 
@@ -102,7 +103,7 @@ class Asking:
         resumed = self._goes_on and typed is None and origin.framework == "langgraph"
         asked = typed or question
         return Asked(
-            operation="chat",
+            operation=origin.operation,
             model=origin.model,
             provider=origin.provider,
             text=asked.text,

@@ -123,16 +123,16 @@ class TrubricsCallbackHandler(BaseCallbackHandler):
     def on_chat_model_start(self, serialized: Any, messages: Any, **about: Any) -> None:
         """Take note of what a chat model is asked."""
         with shield("reading the request"):
-            asked = last_question(each(messages[0]))
-            start_model(self._started(serialized, about), asked, "chat")
+            started = self._started(serialized, about)
+            start_model(started, lambda: last_question(each(messages[0])), "chat")
 
     def on_llm_start(self, serialized: Any, prompts: Any, **about: Any) -> None:
         """Take note of what a text-completion model is asked."""
         with shield("telling the other handlers"):
             tell_forgotten(self, serialized, prompts, about)
         with shield("reading the request"):
-            asked = Question(first_text(each(prompts)))
-            start_model(self._started(serialized, about), asked, "completion")
+            started = self._started(serialized, about)
+            start_model(started, lambda: Question(first_text(each(prompts))), "completion")
 
     def on_llm_new_token(  # its parameters are named one by one: it is called for each token
         self,

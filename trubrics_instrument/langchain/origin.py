@@ -51,6 +51,7 @@ class Origin(NamedTuple):
         kind: What to call a model that has no name: its type, else its class.
         provider: Who serves it.
         framework: "langgraph" inside a graph, else "langchain".
+        operation: The kind of request: "chat", "completion".
         claim: Who asks, and where, in the provider's own fields.
         previous_id: The id of the answer that it goes on from, which the provider keeps.
     """
@@ -59,14 +60,15 @@ class Origin(NamedTuple):
     kind: str
     provider: str | None
     framework: str
+    operation: str
     claim: Claim = NO_CLAIM
     previous_id: str | None = None
 
 
-UNKNOWN = Origin(None, "unknown", None, "langchain")
+UNKNOWN = Origin(None, "unknown", None, "langchain", "chat")
 
 
-def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Origin:
+def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any, operation: str) -> Origin:
     """Return which model is asked."""
     params, made_with = mapping(params), mapping(field(serialized, "kwargs"))
     model = first_text([metadata.get("ls_model_name")]) or _model_in(params)
@@ -77,6 +79,7 @@ def origin_of(serialized: Any, metadata: Mapping[str, Any], params: Any) -> Orig
         kind=str(kind or "unknown"),
         provider=_provider(provider, _address(made_with)) if provider == "openai" else provider,
         framework="langgraph" if "langgraph_node" in metadata else "langchain",
+        operation=operation,
         claim=_claim_in(params),
         previous_id=first_text([params.get("previous_response_id")]),
     )

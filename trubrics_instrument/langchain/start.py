@@ -29,7 +29,7 @@ from trubrics_instrument.langchain.tools import ToolRun
 from trubrics_instrument.langchain.turn import RunTurn
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from trubrics_instrument.langchain.origin import Origin
     from trubrics_instrument.langchain.question import Question
@@ -110,8 +110,11 @@ def start_retriever(started: Started) -> None:
         runs.enter_mortal(started.key, Retrieval(turn), observed.life_of(started.run_id))
 
 
-def start_model(started: Started, asked: Question, operation: str) -> None:
-    """Take note of a model: a call of its own, or one more call of a turn."""
+def start_model(started: Started, ask: Callable[[], Question], operation: str) -> None:
+    """Take note of a model: a call of its own, or one more call of a turn.
+
+    A request may be long, so `ask` reads what is asked, now, and only if that is to be known.
+    """
     if not started.is_new():
         return
     around, life = started.around(), observed.life_of(started.run_id)
@@ -126,15 +129,16 @@ def start_model(started: Started, asked: Question, operation: str) -> None:
         run = ModelRun(started.key, started.run_id, within=within.model)
         runs.enter_mortal(started.key, run, life)
         return
-    origin = origin_of(started.serialized, started.metadata, started.about.get("invocation_params"))
+    params = started.about.get("invocation_params")
+    origin = origin_of(started.serialized, started.metadata, params, operation)
     turn = around.turn if around and started.settings.granularity == "turn" else None
     if turn is not None:
         run = ModelRun(started.key, started.run_id, origin, turn=turn)
         runs.enter_mortal(started.key, run, life)
-        turn.model_started(started.key, origin, asked, started.metadata)
+        turn.model_started(started.key, origin, ask, started.metadata)
     elif started.may_open:
         late = around if isinstance(around, runs.Late) else None
-        call = _call_of(started, asked, origin, operation, late)
+        call = _call_of(started, ask(), origin, late)
         run = ModelRun(started.key, started.run_id, origin, call=call)
         runs.enter_mortal(started.key, run, life)
         call.begin()
@@ -193,7 +197,7 @@ def _start_turn(started: Started, given: Any) -> None:
 
 
 def _call_of(
-    started: Started, asked: Question, origin: Origin, operation: str, late: runs.Late | None
+    started: Started, asked: Question, origin: Origin, late: runs.Late | None
 ) -> ModelCall:
     """Return a call of its own; one that comes `late` has the prompt of the turn that is over."""
     metadata, run_id = started.metadata, str(started.run_id)
@@ -201,7 +205,7 @@ def _call_of(
     call = ModelCall(
         ResultReader(origin.framework),
         Asked(
-            operation=operation,
+            operation=origin.operation,
             model=origin.model,
             provider=origin.provider,
             text=asked.text,

@@ -18,7 +18,7 @@ from trubrics_instrument.langchain.tools import Tools
 from trubrics_instrument.langchain.waiting import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from trubrics_instrument._observing.reader import Usage
     from trubrics_instrument.langchain.asking import Root
@@ -79,13 +79,17 @@ class RunTurn:
         return None if call is None else runs.Late(call.who, call.turn.prompt_id)
 
     def model_started(
-        self, key: Hashable, origin: Origin, question: Question, metadata: Mapping[str, Any]
+        self,
+        key: Hashable,
+        origin: Origin,
+        ask: Callable[[], Question],
+        metadata: Mapping[str, Any],
     ) -> None:
         """Take note of a model's start; the first one settles who asks, and where."""
         self._stop.pass_model(metadata)
         self._interrupts.passed()
         self._models.started(key, origin.model)
-        self._asking.model_started(origin, question, metadata)
+        self._asking.model_started(origin, ask, metadata)
         if not self._asking.late:
             self._tell_prompt()
 
