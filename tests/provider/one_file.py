@@ -40,7 +40,7 @@ class ParrotReader:
 
     def answer(self, body: Any) -> Answer:
         """Return what a `Reply` says."""
-        return _answer(body.words, body)
+        return _answer(body.words, body.model, body.said)
 
     def gathering(self) -> ParrotGathering:
         """Return an empty gathering."""
@@ -56,7 +56,8 @@ class ParrotGathering:
 
     def __init__(self) -> None:
         self._words: list[str] = []
-        self._last: Any = None
+        self._model: str | None = None
+        self._said: int | None = None
 
     def speaks(self, piece: Any) -> bool:
         """Whether a piece has words."""
@@ -65,26 +66,22 @@ class ParrotGathering:
     def add(self, piece: Any) -> bool:
         """Take a piece; the one with the count is the last."""
         self._words.append(piece.words)
-        self._last = piece
+        self._model, self._said = piece.model, piece.said
         return self.over()
 
     def over(self) -> bool:
         """Whether the count has come, behind which nothing comes."""
-        return self._last is not None and self._last.said is not None
+        return self._said is not None
 
     def answer(self, *, ended: bool) -> Answer:
         """Return the answer so far."""
-        answer = _answer("".join(self._words).strip(), self._last)
+        answer = _answer("".join(self._words).strip(), self._model, self._said)
         return answer if ended else answer._replace(status="incomplete")
 
 
-def _answer(words: str, last: Any) -> Answer:
-    """Return an answer of these words, whose model and count are those of the last piece."""
-    return Answer(
-        model=last.model if last else None,
-        choices=(Choice(words),),
-        usage=Usage(output_tokens=last.said if last else None),
-    )
+def _answer(words: str, model: str | None, said: int | None) -> Answer:
+    """Return an answer of these words; `said` is how many there were."""
+    return Answer(model=model, choices=(Choice(words),), usage=Usage(output_tokens=said))
 
 
 READER = ParrotReader()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 Messages = list[dict[str, str]]
 
@@ -22,6 +22,19 @@ class Reply:
     words: str
     model: str
     said: int | None = None
+
+
+class Chatter:
+    """A stream of a class of its own, which is its own iterator."""
+
+    def __init__(self, pieces: Iterator[Reply]) -> None:
+        self._beak = pieces
+
+    def __iter__(self) -> Chatter:
+        return self
+
+    def __next__(self) -> Reply:
+        return next(self._beak)
 
 
 class Parrot:

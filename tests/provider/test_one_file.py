@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.provider.one_file import patch_parrot
-from tests.provider.parrot import AsyncParrot, Parrot, ParrotError, Reply
+from tests.provider.one_file import READER, patch_parrot
+from tests.provider.parrot import AsyncParrot, Chatter, Parrot, ParrotError, Reply
 from trubrics_instrument import testing
 from trubrics_instrument._base import shield
+from trubrics_instrument._observing.stream import Pieces
+from trubrics_instrument._observing.watched import WatchedCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,6 +132,37 @@ def test_iterator_inside(events: Events) -> None:
     stream._iterator.close()
     assert list(stream._iterator) == []
     ended_by(events, event="Generation", text="You", status="ok")
+
+
+class ChatterCall(WatchedCall):
+    """A call that may answer with a stream of the SDK's own class."""
+
+    def take(self, result: Any) -> Any:
+        """Watch what lies inside of such a stream."""
+        if not isinstance(result, Chatter):
+            return super().take(result)
+        result._beak = Pieces(result._beak, self.recording())
+        return result
+
+
+def test_stream_of_another_shape(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is its own iterator stays itself, where the provider says what to watch."""
+    monkeypatch.setattr("tests.provider.one_file.WatchedCall", ChatterCall)
+    parrot, stream = Parrot(), Chatter(iter(PIECES))
+    parrot.reply = lambda: stream
+    assert parrot.chat(model="p", messages=HELLO, stream=True) is stream
+    assert [next(stream), *stream] == PIECES
+    ended_by(events, **ANSWERED, stream=True)
+
+
+def test_no_piece_is_kept() -> None:
+    """A piece belongs to the app, which may change it, or count on its end."""
+    gathering, piece = READER.gathering(), Reply("Hello", "p-2", 1)
+    kept = weakref.ref(piece)
+    gathering.add(piece)
+    del piece
+    gc.collect()
+    assert kept() is None
 
 
 def test_no_stream(events: Events) -> None:

@@ -30,6 +30,11 @@ def new_call(patch: str, reader: Reader, ask: Callable[[], Asked]) -> ModelCall 
 class WatchedCall:
     """A call from its arguments to its answer, as `around` and `around_async` watch it.
 
+    A stream is known by its shape: a generator, of which the app gets another one, or an object
+    with its iterator in `_iterator`, which stays itself; both may be asynchronous. What has
+    another shape is read as a whole answer, and so unread: for a stream of the SDK's own class,
+    override `take`, and put `Pieces` or `AsyncPieces` around the iterator that it has inside.
+
     Attributes:
         args: What the method is called with.
         kwargs: The same for its keyword arguments.
@@ -54,7 +59,18 @@ class WatchedCall:
 
     def returned(self, result: Any) -> Any:
         """Tell the answer, and return what the app gets: a stream is recorded on its way."""
-        return self._guarded(self._take, result)
+        return self._guarded(self.take, result)
+
+    def take(self, result: Any) -> Any:
+        """Read a result, and return what the app gets: if it raises, that is the result itself."""
+        if is_stream(result):
+            return recorded(result, self.recording())
+        self._call.read(result)
+        return result
+
+    def recording(self) -> Recording:
+        """Return a recording of a stream that begins: it ends the call when the stream ends."""
+        return Recording(self._call, self._reader.gathering())
 
     def _guarded(self, take: Callable[[Any], Any], result: Any) -> Any:
         """Return what the app gets of a result, which is the result itself if reading it fails."""
@@ -66,10 +82,4 @@ class WatchedCall:
         if guard.failed:
             with shield("telling that an answer is unread"):
                 self._call.end(Answer(status="unread"))
-        return result
-
-    def _take(self, result: Any) -> Any:
-        if is_stream(result):
-            return recorded(result, Recording(self._call, self._reader.gathering()))
-        self._call.read(result)
         return result

@@ -104,7 +104,7 @@ class Request(WatchedCall):
     def parse(self, parsed: Any) -> Any:
         """Take the answer on its way, before the app's own parser may refuse it."""
         self._parsed = True
-        parsed = self._guarded(self._take, parsed)
+        parsed = self._guarded(self.take, parsed)
         return self._parser(parsed) if callable(self._parser) else parsed
 
     def _take_raw(self, result: Any) -> None:
