@@ -26,7 +26,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_runtime"}),
     frozenset({"_feedback", "_observing", "_public"}),
     frozenset({"django", "langchain", "providers", "serverless"}),
-    frozenset({"asgi", "collector", "spool_cli", "testing", "ui", "wsgi"}),
+    frozenset({"_libraries", "asgi", "collector", "spool_cli", "testing", "ui", "wsgi"}),
     frozenset({"doctor", "pytest_plugin", "zero_code"}),
     frozenset({"cli"}),
 )

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.shield import faults
+from trubrics_instrument._libraries import LIBRARIES
 from trubrics_instrument.doctor.finding import Finding, note, ok, wrong
 from trubrics_instrument.doctor.installed import others
-from trubrics_instrument.langchain import patch_langchain
-from trubrics_instrument.providers.openai import patch_openai
+from trubrics_instrument.langchain.patch import HOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from trubrics_instrument._observing.patch import Patch
+    from trubrics_instrument._libraries import Library
 
-_HOOKS = "langchain_core.tracers.context"
 _OPENAI = (
     ("openai", "OpenAI.request"),
     ("openai", "AsyncOpenAI.request"),
@@ -32,38 +31,36 @@ _REMEDY = "call {}() at the start of the app, or start it with trubrics-instrume
 
 
 def patched(*, app: bool) -> Iterator[Finding]:
-    """Yield who observes openai and langchain_core.
+    """Yield who observes each library that is installed.
 
     Args:
         app: Whether the app's own modules are imported; if not, the patches are put on for a try.
     """
-    if importlib.util.find_spec("openai"):
-        yield _library("openai", patch_openai, lambda: _others_at(_openai_methods()), app=app)
-    if importlib.util.find_spec("langchain_core"):
-        yield _library("langchain", patch_langchain, _other_handlers, app=app)
+    for library in LIBRARIES:
+        if importlib.util.find_spec(library.module):
+            yield _finding(library, app=app)
     also = others()
     if also:
         yield note("other tools", f"{also}: they see the same calls, each question counts once")
 
 
-def _library(
-    name: str, patch: Callable[[], Patch], other: Callable[[], str], *, app: bool
-) -> Finding:
+def _finding(library: Library, *, app: bool) -> Finding:
+    name = library.name
     check = f"{name} patch"
     active = name in _runtime.state().patches and _runtime.state().patches[name].active
-    also = other()
+    also = _OTHERS[name]() if name in _OTHERS else ""
     beside = f", beside {also}" if also else ""
     if active:
         return ok(check, f"on{beside}")
     if app:
         return note(check, f"off{beside}", _REMEDY.format(f"patch_{name}"))
-    return _tried(check, patch, beside)
+    return _tried(check, library, beside)
 
 
-def _tried(check: str, patch: Callable[[], Patch], beside: str) -> Finding:
+def _tried(check: str, library: Library, beside: str) -> Finding:
     before = faults()
-    with patch():
-        importlib.import_module(_HOOKS if check.startswith("langchain") else "openai")
+    with library.patch():
+        importlib.import_module(library.patched)
     new = sorted(faults().keys() - before.keys())
     if new:
         remedy = "please report it, with this output"
@@ -105,7 +102,13 @@ def _package_of(layer: Any) -> str:
 
 def _other_handlers() -> str:
     """Return the packages whose callback handlers every LangChain run gets."""
-    hooks: list[Any] = getattr(importlib.import_module(_HOOKS), "_configure_hooks", [])
+    hooks: list[Any] = getattr(importlib.import_module(HOOKS), "_configure_hooks", [])
     classes = [hook[2] for hook in hooks if hook[2] is not None]
     found = {one.__module__.partition(".")[0] for one in classes}
     return ", ".join(sorted(found - {_OUR_PACKAGE, "langchain_core"}))
+
+
+_OTHERS: Mapping[str, Callable[[], str]] = {
+    "openai": lambda: _others_at(_openai_methods()),
+    "langchain": _other_handlers,
+}

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from trubrics_instrument._context.identity import Source
 
-_HOOKS = "langchain_core.tracers.context"
+# Where LangChain looks for the handlers that every run gets.
+HOOKS = "langchain_core.tracers.context"
 
 
 def patch_langchain(
@@ -82,10 +83,10 @@ class HandlerPatch(Patch):
     def _cover(self) -> None:
         if not self._on:
             return
-        if _HOOKS in sys.modules:
-            self._register(sys.modules[_HOOKS])
+        if HOOKS in sys.modules:
+            self._register(sys.modules[HOOKS])
         else:
-            wrapt.register_post_import_hook(self._imported, _HOOKS)
+            wrapt.register_post_import_hook(self._imported, HOOKS)
 
     def _uncover(self) -> None:
         """Take it off; runs that are under way are still told to their end."""
@@ -97,7 +98,7 @@ class HandlerPatch(Patch):
         self._handler.enabled = False
         with shield("taking a patch off"):
             # There is no public way to unregister.
-            hooks: list[Any] = sys.modules[_HOOKS]._configure_hooks
+            hooks: list[Any] = sys.modules[HOOKS]._configure_hooks
             hooks[:] = [hook for hook in hooks if hook is not self._hook]
         self._hook = None
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from trubrics_instrument._base.shield import shield
-from trubrics_instrument.langchain import patch_langchain
-from trubrics_instrument.providers.openai import patch_openai
-
-PATCHES = {"openai": patch_openai, "langchain_core": patch_langchain}
+from trubrics_instrument._libraries import LIBRARIES
 
 
-def patch_library(name: str) -> None:
-    """Patch one library; it may be imported already, or later."""
-    with shield(f"patching {name}"):
-        PATCHES[name]()
+def patch_library(module: str) -> None:
+    """Patch the library of this module; it may be imported already, or later."""
+    with shield(f"patching {module}"):
+        next(one for one in LIBRARIES if one.module == module).patch()

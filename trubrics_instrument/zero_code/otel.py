@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-from trubrics_instrument import _config
+from trubrics_instrument import _config, _runtime
 from trubrics_instrument._base.shield import shield
-from trubrics_instrument.langchain import unpatch_langchain
-from trubrics_instrument.providers.openai import unpatch_openai
-from trubrics_instrument.zero_code.imports import PATCHES, patch_library
+from trubrics_instrument._libraries import LIBRARIES
+from trubrics_instrument.zero_code.imports import patch_library
 
 
 class TrubricsInstrumentor:
@@ -25,11 +24,11 @@ class TrubricsInstrumentor:
         with shield("starting from OpenTelemetry"):
             config = _config.build(os.environ, {})
             if config.enabled and config.destination(api_key=None, host=None) is not None:
-                for name in PATCHES:
-                    patch_library(name)
+                for library in LIBRARIES:
+                    patch_library(library.module)
 
     def uninstrument(self, **_: object) -> None:
         """Take the patches off."""
         with shield("stopping for OpenTelemetry"):
-            unpatch_openai()
-            unpatch_langchain()
+            for patch in list(_runtime.state().patches.values()):
+                patch.undo()
