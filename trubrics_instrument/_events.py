@@ -1,4 +1,4 @@
-"""An event, and its form on the wire: the only file that knows Trubrics' field names."""
+"""An event, and its form on the wire: the names of all that is sent."""
 
 from __future__ import annotations
 
@@ -16,17 +16,28 @@ TOOL_CALL = "Tool call"
 GENERATION_FAILED = "Generation failed"
 FEEDBACK = "Feedback"
 EVENT_NAMES = (PROMPT, GENERATION, TOOL_CALL, GENERATION_FAILED, FEEDBACK)
+TEXT = "$text"
+IDS = frozenset({"$thread_id", "$assistant_id", "$prompt_id", "$generation_id"})
+OF_DELIVERY = frozenset({"source", "event_id"})
+# What observers fill with names of models, tools and classes: text, and nobody's words.
+NAMING = frozenset(
+    {
+        *("model", "response_model", "provider", "operation", "framework", "attachments"),
+        *("status", "finish_reason", "error_type", "tool_name", "tool_call_id"),
+    }
+)
 # What is told of a question and its answer: an app's own property of that name would be a lie,
 # on the event that has no such fact. Trubrics' own begin with "$".
-OUR_NAMES = frozenset(
-    {
-        *("model", "response_model", "provider", "operation", "framework", "stream"),
-        *("latency", "time_to_first_token", "status", "finish_reason", "error_type", "cost_usd"),
+OUR_NAMES = (
+    NAMING
+    | OF_DELIVERY
+    | {
+        *("stream", "latency", "time_to_first_token", "cost_usd"),
         *("input_tokens", "output_tokens", "total_tokens"),
         *("cached_input_tokens", "reasoning_tokens"),
-        *("model_calls", "tool_calls", "tool_name", "tool_call_id", "documents", "cached"),
-        *("attachments", "text_truncated", "anonymous", "thread_inferred", "id_truncated"),
-        *("regenerated", "score", "source", "event_id"),
+        *("model_calls", "tool_calls", "documents", "cached"),
+        *("text_truncated", "anonymous", "thread_inferred", "id_truncated"),
+        *("regenerated", "score"),
     }
 )
 

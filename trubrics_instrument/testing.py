@@ -12,7 +12,6 @@ from trubrics_instrument._base.shield import shield
 from trubrics_instrument._context import scope
 from trubrics_instrument._delivery import Skip
 
-_OF_DELIVERY = ("source", "event_id")
 _SHOWN = ("user_id", "thread_id", "assistant_id", "text")
 _SHOWN_CHARS = 60
 
@@ -160,7 +159,7 @@ def capture() -> Generator[Events, None, None]:
 def _captured(wire: _events.WireEvent) -> Captured:
     """Return a wire event with its fields told from its properties."""
     rest: dict[str, Any] = {
-        key: value for key, value in wire["properties"].items() if key not in _OF_DELIVERY
+        key: value for key, value in wire["properties"].items() if key not in _events.OF_DELIVERY
     }
     return Captured(
         event=wire["event"],

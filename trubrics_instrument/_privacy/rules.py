@@ -7,46 +7,18 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from trubrics_instrument._base.shield import stopped
+from trubrics_instrument._events import IDS, NAMING, OF_DELIVERY, TEXT
 from trubrics_instrument._privacy.redact import redactors_from
 
 if TYPE_CHECKING:
     from trubrics_instrument._config import Config
     from trubrics_instrument._privacy.redact import Redactor
 
-# What the app's own `track()` calls the text of an event.
-TEXT_PROPERTY = "$text"
-
-# Ids and names of the configuration: not free text.
-_ALWAYS_OURS = frozenset(
-    {
-        "environment",
-        "source",
-        "event_id",
-        "$thread_id",
-        "$assistant_id",
-        "$prompt_id",
-        "$generation_id",
-        TEXT_PROPERTY,  # has its own way
-    }
-)
-# What observers fill with names of models, tools and classes, neither. Redacting them would let a
-# callable that hides everything hide which model answered. In what an app tells by `track()` and
-# `feedback()`, these names are its own.
-_OBSERVERS_OWN = _ALWAYS_OURS | frozenset(
-    {
-        "model",
-        "response_model",
-        "provider",
-        "operation",
-        "finish_reason",
-        "status",
-        "error_type",
-        "attachments",
-        "framework",
-        "tool_name",
-        "tool_call_id",
-    }
-)
+# Ids and names of the configuration: not free text. The text has its own way.
+_ALWAYS_OURS = IDS | OF_DELIVERY | {"environment", TEXT}
+# What observers fill in, neither. Redacting it would let a callable that hides everything hide
+# which model answered. In what an app tells by `track()` and `feedback()`, these names are its own.
+_OBSERVERS_OWN = _ALWAYS_OURS | NAMING
 
 
 class Rules(NamedTuple):
@@ -86,7 +58,7 @@ def protect(properties: dict[str, object], rules: Rules, *, observed: bool = Tru
     cannot be redacted does not leave. `observed` says whether an observer tells it, not the app.
     """
     ours = _OBSERVERS_OWN if observed else _ALWAYS_OURS
-    if TEXT_PROPERTY in properties:
+    if TEXT in properties:
         _protect_text(properties, rules)
     unredacted: list[str] = []
     for name, value in properties.items():
@@ -103,13 +75,13 @@ def protect(properties: dict[str, object], rules: Rules, *, observed: bool = Tru
 
 def _protect_text(properties: dict[str, object], rules: Rules) -> None:
     """Cut and redact the text, or take it away."""
-    value = properties.pop(TEXT_PROPERTY)
+    value = properties.pop(TEXT)
     if rules.capture == "metadata":
         return
     try:
         text = value if isinstance(value, str) else str(value)
         short = cut(text, rules.max_text_chars)
-        properties[TEXT_PROPERTY] = redacted(short, rules.redactors)
+        properties[TEXT] = redacted(short, rules.redactors)
         if len(short) < len(text):
             properties["text_truncated"] = True
     except Exception as error:
