@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from trubrics_instrument.langchain.reader import sum_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from trubrics_instrument._observing.reader import Usage
     from trubrics_instrument.langchain.outcome import ModelAnswer
 
 _ANSWERS_KEPT = 16
+_NUMBERS_KEPT = 64
+
+N = TypeVar("N")
 
 
 class Models:
@@ -19,13 +25,12 @@ class Models:
 
     Attributes:
         answers: What they answered, the latest last.
-        usages: The tokens of each that says so.
     """
 
     def __init__(self) -> None:
         self.answers: deque[ModelAnswer] = deque(maxlen=_ANSWERS_KEPT)
-        self.usages: list[Usage] = []
-        self._asked: list[Hashable] = []
+        self._usages: deque[Usage] = deque()
+        self._asked: deque[int] = deque()
         self._names: set[str | None] = set()
         self._at_work: dict[Hashable, None] = {}
 
@@ -35,11 +40,6 @@ class Models:
         return bool(self._at_work)
 
     @property
-    def asked(self) -> int:
-        """How many calls there were."""
-        return len(self._asked)
-
-    @property
     def are_several(self) -> bool:
         """Whether not all calls were of one model."""
         return len(self._names) > 1
@@ -47,12 +47,12 @@ class Models:
     def started(self, key: Hashable, name: str | None) -> None:
         """Take note of a call of the model of this name."""
         self._at_work[key] = None
-        self._asked.append(key)
+        _add(self._asked, 1, sum)
         self._names.add(name)
 
     def answered(self, usage: Usage, answer: ModelAnswer | None) -> None:
         """Take note of what is known of an answer."""
-        self.usages.append(usage)
+        _add(self._usages, usage, sum_of)
         if answer is not None:
             self.answers.append(answer)
 
@@ -60,6 +60,29 @@ class Models:
         """Take note of the end of a call."""
         self._at_work.pop(key, None)
 
+    def asked(self) -> int:
+        """Return how many calls there were."""
+        return sum(self._asked)
+
+    def usage(self) -> Usage:
+        """Return the tokens of all of them that say so."""
+        return sum_of(list(self._usages))
+
     def words(self) -> list[str | None]:
         """Return what they said, the latest first; None for an answer without words."""
         return [answer.choice.text for answer in reversed(self.answers)]
+
+
+def _add(numbers: deque[N], number: N, total: Callable[[Sequence[N]], N]) -> None:
+    """Note a number; of too many, the total takes the place: an agent may ask for hours.
+
+    Each step is atomic: what one thread takes out, no other has.
+    """
+    numbers.append(number)
+    if len(numbers) <= _NUMBERS_KEPT:
+        return
+    taken: list[N] = []
+    with suppress(IndexError):  # another thread takes the rest
+        while len(taken) <= _NUMBERS_KEPT:
+            taken.append(numbers.popleft())
+    numbers.append(total(taken))

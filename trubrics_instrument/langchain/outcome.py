@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument._observing.reader import Answer, Choice, Status, Usage
 from trubrics_instrument.langchain.interrupts import is_bubble, is_drained
-from trubrics_instrument.langchain.reader import sum_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -64,7 +63,7 @@ def the_answering(answers: Sequence[ModelAnswer], outcome: Outcome) -> ModelAnsw
 def answer_of(
     outcome: Outcome,
     answering: ModelAnswer | None,
-    usages: Sequence[Usage],
+    usage: Usage,
     interrupts: Sequence[str | None],
     ran: Container[str | None],
 ) -> Answer:
@@ -74,7 +73,26 @@ def answer_of(
     run id of the model's answer.
     """
     given = answering.choice if answering else Choice()
-    reply = outcome.reply
+    choice = _choice(outcome.reply, given, interrupts, ran)
+    if outcome.status == "incomplete" and not choice.resent_id and choice.text == given.text:
+        choice = choice._replace(resent_id=given.id)  # of a run that is left, that may be seen
+    return Answer(
+        id=choice.resent_id or (answering.run_id if answering else None),
+        model=answering.response_model if answering else None,
+        choices=(choice,),
+        usage=usage,
+        status=outcome.status,
+        error_type=outcome.error_type,
+    )
+
+
+def _choice(
+    reply: Reply | None,
+    given: Choice,
+    interrupts: Sequence[str | None],
+    ran: Container[str | None],
+) -> Choice:
+    """Return what the user gets: the app's own reply, else what the model has given."""
     if interrupts and reply is not None and reply.text != given.text:
         reply = None  # the state may still have the answer to an earlier question
     shown = "\n".join(dict.fromkeys(text for text in interrupts if text))
@@ -83,23 +101,12 @@ def answer_of(
     uses = tuple([use for use in called if use.id is None or use.id not in ran])
     if not text and not uses:
         text = given.text
-    # Of a run that is left, that is all that can have been seen.
-    seen_id = given.id if outcome.status == "incomplete" and text == given.text else None
-    own_id = reply.message_id if reply else seen_id
-    choice = Choice(
+    return Choice(
         text=text,
         tool_uses=uses,
         finish_reason=INTERRUPTED if interrupts else given.finish_reason,
         attachments=given.attachments if text == given.text else None,
         complete=given.complete and not interrupts,
         resent_as=given.resent_as if text == given.text else (),
-        resent_id=own_id,
-    )
-    return Answer(
-        id=own_id or (answering.run_id if answering else None),
-        model=answering.response_model if answering else None,
-        choices=(choice,),
-        usage=sum_of(usages),
-        status=outcome.status,
-        error_type=outcome.error_type,
+        resent_id=reply.message_id if reply else None,
     )

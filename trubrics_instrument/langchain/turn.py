@@ -223,7 +223,7 @@ class RunTurn:
 
     def _finish(self, call: ModelCall, outcome: Outcome) -> None:
         models = self._models
-        call.turn.model_calls += models.asked - 1
+        call.turn.model_calls += models.asked() - 1
         answering = the_answering(models.answers, outcome)
         if answering is not None:
             call.note(answering.properties(), answering.assistant())
@@ -235,7 +235,7 @@ class RunTurn:
         if self._documents:
             call.note({"documents": sum(self._documents)})
         interrupts, ran = self._interrupts.shown(), self._tools.ran
-        answer = answer_of(outcome, answering, models.usages, interrupts, ran)
+        answer = answer_of(outcome, answering, models.usage(), interrupts, ran)
         uses = answer.choices[0].tool_uses
         self._tools.stand(call, uses)
         first = self._asking.first
