@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 from trubrics_instrument._base.checks import CHECKS
@@ -123,13 +123,8 @@ def build(environ: Mapping[str, str], given: Mapping[str, object]) -> Config:
             check(name if name in given else _variable(name), value)
     config = Config(**values)  # type: ignore[arg-type] # checked just above
     if from_environment.get("enabled") is False:
-        return replaced(config, enabled=False)
-    return replaced(config, host=config.host.rstrip("/") if config.host else None)
-
-
-def replaced(config: Config, **changes: Any) -> Config:
-    """Return a configuration with some values changed."""
-    return Config(**{field.name: getattr(config, field.name) for field in fields(config)} | changes)
+        return replace(config, enabled=False)
+    return replace(config, host=config.host.rstrip("/") if config.host else None)
 
 
 def _parsed(name: str, text: str, variable: str) -> object:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -61,7 +61,10 @@ class Taker(Protocol):
 
 @dataclass
 class _State:
-    """The mutable global itself. Every change is one assignment or one `setdefault`: no lock."""
+    """The mutable global itself. Each change is one step, and harmless if done twice: no lock.
+
+    Only of refusals that several threads count at once, some may go uncounted.
+    """
 
     config: Config
     rules: _privacy.Rules
@@ -185,9 +188,9 @@ def senders() -> list[Sender]:
 def start(config: Config) -> _State:
     """Put a configuration in force; senders of the old one deliver what they hold."""
     global _state  # noqa: PLW0603 - this module's purpose
-    config = _config.replaced(config, user_id=clean_id(config.user_id))
+    config = replace(config, user_id=clean_id(config.user_id))
     if _state is not None and _state.stand_in is not None:
-        config = _config.replaced(config, enabled=True, sample_rate=1.0)
+        config = replace(config, enabled=True, sample_rate=1.0)
     _cost.check_prices("prices", config.prices)
     _events.check_names("properties", config.properties)
     fresh = _State(config, _privacy.rules_of(config))
@@ -218,7 +221,7 @@ def standing_in(taker: Taker) -> Generator[None, None, None]:
     """
     global _state  # noqa: PLW0603 - this module's purpose
     before = state()
-    config = _config.replaced(before.config, enabled=True, sample_rate=1.0)
+    config = replace(before.config, enabled=True, sample_rate=1.0)
     _state = _State(
         config,
         _privacy.rules_of(config),

@@ -1,1 +1,1 @@
-"""The ground floor: what every room stands on, and knows nothing of events."""
+"""The ground floor: what every room stands on, and stands on none of them."""

@@ -1,4 +1,4 @@
-"""Which prompt a call belongs to: a new one, or one that goes on or is tried again."""
+"""The turns that a later call may belong to: it goes on with one, or tries or asks it again."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from trubrics_instrument._base.checks import check_source
+from trubrics_instrument._base.counts import count_in
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._cost.listed import listed_cost
 from trubrics_instrument._cost.paid import PRICE_LENGTHS, Tokens, paid
@@ -89,7 +90,8 @@ def _text(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    count = count_in(value)
+    return count if count is not None and count >= 0 else None
 
 
 def _tokens(properties: Mapping[str, object]) -> Tokens | None:

@@ -35,7 +35,8 @@ class Keeper:
     """Decides for each event between memory and disk.
 
     An event whose key has events waiting on disk goes to disk as well: it must not overtake
-    them. `place`, `park` and `tend` are called under the encoder's lock, `settled` by any lane.
+    them. `place` and `tend` are called under the encoder's lock, `settled` by any lane; `park` is
+    also called at the exit, without the lock: for events that no lane has any longer.
 
     Attributes:
         closing: Whether the process ends: then everything goes to disk.

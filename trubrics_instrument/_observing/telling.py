@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _events, _runtime
+from trubrics_instrument._base.uuids import random_uuid
 from trubrics_instrument._events import Event
 from trubrics_instrument._observing.observer import common
 from trubrics_instrument._observing.reader import Choice
@@ -113,7 +113,7 @@ class Telling:
     def _generation(
         self, answer: Answer, choice: Choice, index: int, now_s: float, counted: dict[str, object]
     ) -> None:
-        given = self._generation_id or choice.id or answer.id or str(uuid.uuid4())
+        given = self._generation_id or choice.id or answer.id or random_uuid()
         unique = given == choice.id or not index
         generation_id = given if unique else f"{given}:{index}"
         self._conversation.told(generation_id, index, self.target)

@@ -63,12 +63,7 @@ class WhichTurn:
             self.in_turn = around is not None
             return around or new_turn(self._given_id or prompt_id), False
         if self._given_id:
-            key = self._given_key(self._given_id)
-            retried = self._failed_elsewhere()
-            turn = retried or new_turn(self._given_id)
-            first = self._turns.same(turn, key)  # another thread may be asking for it too
-            asks = first is turn and retried is None
-            return first, asks and not self._goes_on
+            return self._named(self._given_id)
         if self._asked.turn_keys or self._goes_on:
             continued = self._continued()
             if continued is not None:
@@ -79,6 +74,14 @@ class WhichTurn:
         if retried is not None or self._goes_on:
             return retried or new_turn(prompt_id), False
         return self._asked_again() or (new_turn(prompt_id), True)
+
+    def _named(self, prompt_id: str) -> tuple[Turn, bool]:
+        """Return the turn that the app names; whoever names it first asks."""
+        retried = self._failed_elsewhere()
+        turn = retried or new_turn(prompt_id)
+        first = self._turns.same(turn, self._given_key(prompt_id))  # another thread may be asking
+        asks = first is turn and retried is None
+        return first, asks and not self._goes_on
 
     def _around_aside(self) -> Turn | None:
         """Return the turn in which an aside comes: it neither asks, nor tries anything again."""

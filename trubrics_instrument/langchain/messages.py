@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from trubrics_instrument._base.counts import counted
 from trubrics_instrument._observing.names import mark_of
 from trubrics_instrument._observing.reader import ToolUse
 
@@ -161,8 +161,7 @@ def attachments(message: Any) -> str | None:
         return None
     shown = (part for part in parts if field(part, "status") != "failed")
     kinds = (_ATTACHMENTS.get(field(part, "type")) for part in shown)
-    counts = Counter(kind for kind in kinds if kind)
-    return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
+    return counted(kinds)
 
 
 def shown(message: Any) -> tuple[Hashable, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trubrics_instrument._base.counts import count_in
 from trubrics_instrument._observing.reader import Answer, Asked, Choice, TurnKey, Usage
 from trubrics_instrument.langchain.messages import (
     all_said,
@@ -96,21 +97,23 @@ def _reason(known: Mapping[str, Any]) -> str | None:
 def _usage(counted: Mapping[str, Any], totals: Mapping[str, Any]) -> Usage:
     if counted:
         return Usage(
-            input_tokens=_count(counted.get("input_tokens")),
-            output_tokens=_count(counted.get("output_tokens")),
-            total_tokens=_count(counted.get("total_tokens")),
-            cached_input_tokens=_count(
+            input_tokens=count_in(counted.get("input_tokens")),
+            output_tokens=count_in(counted.get("output_tokens")),
+            total_tokens=count_in(counted.get("total_tokens")),
+            cached_input_tokens=count_in(
                 mapping(counted.get("input_token_details")).get("cache_read")
             ),
-            reasoning_tokens=_count(mapping(counted.get("output_token_details")).get("reasoning")),
+            reasoning_tokens=count_in(
+                mapping(counted.get("output_token_details")).get("reasoning")
+            ),
         )
     counted = mapping(totals.get("token_usage")) or mapping(totals.get("usage"))
     if not counted:
         return _UNKNOWN
     return Usage(
-        input_tokens=_count(counted.get("prompt_tokens", counted.get("input_tokens"))),
-        output_tokens=_count(counted.get("completion_tokens", counted.get("output_tokens"))),
-        total_tokens=_count(counted.get("total_tokens")),
+        input_tokens=count_in(counted.get("prompt_tokens", counted.get("input_tokens"))),
+        output_tokens=count_in(counted.get("completion_tokens", counted.get("output_tokens"))),
+        total_tokens=count_in(counted.get("total_tokens")),
     )
 
 
@@ -119,7 +122,3 @@ def sum_of(usages: Sequence[Usage]) -> Usage:
     columns = zip(*usages, strict=True)
     known = ([count for count in column if count is not None] for column in columns)
     return Usage(*(sum(counts) if counts else None for counts in known))
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -49,9 +49,6 @@ class Within(NamedTuple):
     def lost(self) -> None:
         """Do nothing."""
 
-    def forgotten(self) -> None:
-        """Do nothing."""
-
 
 class Late(NamedTuple):
     """A step that goes on after the end of its turn: who asked it, and what it belongs to.

@@ -77,9 +77,9 @@ class Tools:
         """Take note of a run."""
         self._open[tool.key] = tool, self._answers[-1] if self._answers else None
 
-    def left(self, tool: ToolRun) -> bool:
-        """Take note that a run is over; whether it was open until now."""
-        return self._open.pop(tool.key, None) is not None
+    def left(self, tool: ToolRun) -> None:
+        """Take note that a run is over, and is not to be told."""
+        self._open.pop(tool.key, None)
 
     def ended(self, tool: ToolRun, error: BaseException | None = None) -> None:
         """Take note of how a run ended; one that was told as unfinished is told no more."""

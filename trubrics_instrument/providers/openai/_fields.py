@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from trubrics_instrument._base.counts import count_in, counted
 from trubrics_instrument._base.ids import MAX_ID_CHARS, clean_id
 from trubrics_instrument._context.identity import Claim, claimed_by_keys
 from trubrics_instrument._observing.names import mark_of
@@ -104,7 +104,7 @@ def says_more(value: Any, *, than: str) -> bool:
 
 def get_index(value: Any) -> int | None:
     """Return the `index` of a choice or a tool call; a str has a method of that name."""
-    return _count(get(value, "index"))
+    return count_in(get(value, "index"))
 
 
 def each(value: Any) -> list[Any]:
@@ -148,8 +148,7 @@ def attachments(parts: Sequence[Any]) -> str | None:
     if not parts:
         return None
     kinds = (_ATTACHMENTS.get(get_text(part, "type") or "") for part in parts)
-    counts = Counter(kind for kind in kinds if kind)
-    return ",".join(f"{kind}:{count}" for kind, count in sorted(counts.items())) or None
+    return counted(kinds)
 
 
 def shown(parts: Sequence[Any]) -> tuple[Hashable, ...]:
@@ -174,11 +173,11 @@ def usage(value: Any) -> Usage:
     inputs = said("input_tokens_details") or said("prompt_tokens_details")
     outputs = said("output_tokens_details") or said("completion_tokens_details")
     return Usage(
-        _count(said("input_tokens"), said("prompt_tokens")),
-        _count(said("output_tokens"), said("completion_tokens")),
-        _count(said("total_tokens")),
-        _count(get(inputs, "cached_tokens")) if inputs else None,
-        _count(get(outputs, "reasoning_tokens")) if outputs else None,
+        count_in(said("input_tokens"), said("prompt_tokens")),
+        count_in(said("output_tokens"), said("completion_tokens")),
+        count_in(said("total_tokens")),
+        count_in(get(inputs, "cached_tokens")) if inputs else None,
+        count_in(get(outputs, "reasoning_tokens")) if outputs else None,
     )
 
 
@@ -217,11 +216,3 @@ def claim(request: Mapping[str, Any], thread_id: object = None) -> Claim:
 
 def _part_text(part: Any) -> str | None:
     return text_or_none(get(part, "text")) if get_text(part, "type") in _TEXT_PARTS else None
-
-
-def _count(*values: Any) -> int | None:
-    """Return the first of the values that counts something."""
-    for value in values:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return None

@@ -35,7 +35,7 @@ def history_of(messages: list[Any], asked_at: int | None) -> History:
 def begun_answer(messages: list[Any], text: str | None) -> tuple[TurnKey, ...]:
     """Return the name of the turn of an answer that the model is to go on with, at the end."""
     last = messages[-1] if messages else None
-    begun = content_text(get(last, "content")) if _speaker(last) == "assistant" else None
+    begun = content_text(get(last, "content")) if get_text(last, "role") == "assistant" else None
     return (_name_of(begun, text),) if begun else ()
 
 
@@ -52,7 +52,7 @@ def _name_of(begun: str, text: str | None) -> TurnKey:
 def _spoken(messages: list[Any]) -> Iterator[Spoken]:
     """Yield what was said, the latest first: a message that calls tools may be all of an answer."""
     for message in reversed(messages):
-        speaker = _speaker(message)
+        speaker = get_text(message, "role")
         calls = each(get(message, "tool_calls"))
         if calls:
             yield True, called(get_text(calls[-1], "id")), None
@@ -84,8 +84,3 @@ def _first_question(messages: list[Any]) -> int | None:
         if get(message, "role") == "user":
             return position
     return None
-
-
-def _speaker(message: Any) -> object:
-    speaker = get(message, "role")
-    return speaker if isinstance(speaker, str) else None

@@ -88,16 +88,16 @@ asking: ContextVar[tuple[Line, Question] | None] = ContextVar("trubrics_asking",
 
 def line_of(connection: Any) -> Line:
     """Return what is not sent yet, of a connection or of a manager."""
-    parts = fields_of(connection)
+    parts = attributes_of(connection)
     queue = next((name for name in parts if name.endswith(_QUEUE)), None)
     holder = parts[queue] if queue else connection
-    line: Line = fields_of(holder).setdefault(_LINE, Line(holder))
+    line: Line = attributes_of(holder).setdefault(_LINE, Line(holder))
     return line
 
 
 def line_of_queue(queue: Any) -> Line | None:
     """Return what is not sent yet, of whoever has this queue; None if nobody asked there."""
-    line: Line | None = fields_of(queue).get(_LINE)
+    line: Line | None = attributes_of(queue).get(_LINE)
     return line
 
 
@@ -125,6 +125,6 @@ def _unknown(message: Any) -> Question | None:
     return None if event is None else question_of(event)
 
 
-def fields_of(value: Any) -> dict[str, Any]:
+def attributes_of(value: Any) -> dict[str, Any]:
     """Return what an object of the SDK has, private fields too."""
     return cast("dict[str, Any]", vars(value))

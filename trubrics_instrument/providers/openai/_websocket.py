@@ -21,7 +21,7 @@ from trubrics_instrument.providers.openai._line import (
     Line,
     asked_in,
     asking,
-    fields_of,
+    attributes_of,
     line_of,
     line_of_queue,
 )
@@ -73,11 +73,11 @@ class _Asking(_Watched):
         connection = _connection_of(self._sender)
         self._line = line_of(connection)
         # A lane of a session names itself; the event need not.
-        lane = get_text(fields_of(self._sender).get("_state"), "stream_id")
+        lane = get_text(attributes_of(self._sender).get("_state"), "stream_id")
         self._question = question_of(self._event, lane)
         with shield("reading what is sent"):
-            _tell(self._question, self._event, fields_of(connection).get(_WIRE))
-        if "_connection" in fields_of(connection):
+            _tell(self._question, self._event, attributes_of(connection).get(_WIRE))
+        if "_connection" in attributes_of(connection):
             with shield("following a connection"):
                 _follow(connection)
         self._before = asking.get()
@@ -189,7 +189,7 @@ def close(
 ) -> Any:
     """Tell the answers so far when the app closes the connection, and close it."""
     with shield("closing a connection"):
-        wire = fields_of(connection).get(_WIRE)
+        wire = attributes_of(connection).get(_WIRE)
         if wire is not None:
             wire.leave()
         line_of(connection).leave()
@@ -198,11 +198,11 @@ def close(
 
 def _follow(connection: Any) -> None:
     """Watch the socket of a connection, if it is a new one."""
-    known, socket = fields_of(connection), connection._connection
+    known, socket = attributes_of(connection), connection._connection
     wire = known.get(_WIRE)
-    if wire is not None and fields_of(socket).get(_WIRE) is wire:
+    if wire is not None and attributes_of(socket).get(_WIRE) is wire:
         return
-    known[_WIRE] = fields_of(socket)[_WIRE] = wire = Wire()
+    known[_WIRE] = attributes_of(socket)[_WIRE] = wire = Wire()
     line = line_of(connection)
 
     def send(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sent | None:
@@ -228,7 +228,7 @@ def _tell(question: Question, event: Any, wire: Wire | None) -> None:
 def _asked(question: Question, event: Any, wire: Wire | None) -> Asked:
     """Return what is asked, and note the model of the question."""
     # An event of the SDK's is read as it is: to have it made a dict may warn the app once more.
-    body = mapping(event) or fields_of(event)
+    body = mapping(event) or attributes_of(event)
     said = {name: value for name, value in body.items() if type(value).__name__ not in _NOT_SENT}
     asked = RESPONSES.asked(said, stream=True)
     if asked.model is None and wire is not None:
@@ -239,7 +239,7 @@ def _asked(question: Question, event: Any, wire: Wire | None) -> Asked:
 
 def _connection_of(sender: Any) -> Any:
     """Return the connection behind a sender: a manager, a lane, or itself."""
-    return getattr(fields_of(sender).get("_session"), "connection", sender)
+    return getattr(attributes_of(sender).get("_session"), "connection", sender)
 
 
 def _points() -> Iterator[PatchPoint]:
