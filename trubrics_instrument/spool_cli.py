@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _config
-from trubrics_instrument._base.console import fail, say
+from trubrics_instrument._base.console import fail, redraw, say
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions
 from trubrics_instrument._delivery.leftovers import Leftover, clear, leftovers, look, own_path
 
@@ -124,8 +124,8 @@ def _deliver(options: SenderOptions, waiting: Leftover, patience_s: float) -> in
         now = look(waiting.path).events
         if now != left:
             left, moved_at = now, time.monotonic()
-        _show(waiting.events - left, waiting.events)
-    sys.stderr.write("\n")
+        redraw(_bar(waiting.events - left, waiting.events))
+    redraw(_bar(waiting.events - left, waiting.events), end="\n")
     stats = sender.stats()
     sender.shutdown(1.0)
     dropped = sum(stats.dropped.values())
@@ -136,10 +136,9 @@ def _deliver(options: SenderOptions, waiting: Leftover, patience_s: float) -> in
     return 1
 
 
-def _show(done: int, total: int) -> None:
+def _bar(done: int, total: int) -> str:
     filled = BAR * done // total
-    sys.stderr.write(f"\r[{'#' * filled}{'.' * (BAR - filled)}] {done} of {total}")
-    sys.stderr.flush()
+    return f"[{'#' * filled}{'.' * (BAR - filled)}] {done} of {total}"
 
 
 def _described(leftover: Leftover) -> str:

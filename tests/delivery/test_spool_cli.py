@@ -85,15 +85,23 @@ def test_an_impossible_setting(
     )
 
 
-def test_send_delivers_them_now(left: FaultyServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each arrives once, and the progress shows on standard error."""
+@pytest.mark.parametrize("watched", [True, False])
+def test_send_delivers_them_now(
+    left: FaultyServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    watched: bool,
+) -> None:
+    """Each arrives once; a terminal shows how far it is, a log has nothing but the end."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: watched)
     with left:
         left.mood = take
         assert _run("send") == 0
         assert Counter(left.numbers()) == Counter(range(COUNT))
         said = capsys.readouterr()
         assert said.out == f"{COUNT} events were delivered to {left.url}, 0 refused.\n"
-        assert f"{COUNT} of {COUNT}" in said.err
+        *_, last = said.err.split("\r")
+        assert last == (f"[{'#' * 30}] {COUNT} of {COUNT}\n" if watched else "")
 
 
 def test_send_to_a_host_in_trouble_ends_and_keeps_them(

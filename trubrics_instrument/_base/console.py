@@ -25,6 +25,16 @@ def say(line: str = "") -> None:
     sys.stdout.flush()
 
 
+def redraw(line: str, end: str = "") -> None:
+    """Write how far something is over the line before, where somebody watches.
+
+    A log, such as cron's or a build's, would keep each of these lines.
+    """
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{line}{end}")
+        sys.stderr.flush()
+
+
 def fail(line: str, code: int = USAGE_ERROR) -> int:
     """Write what is wrong, and return the exit code for it."""
     sys.stderr.write(f"{line}\n")

@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import date
 from typing import TYPE_CHECKING
 
-from trubrics_instrument._base.console import fail, say
+from trubrics_instrument._base.console import fail, redraw, say
 from trubrics_instrument._base.hosts import TRUBRICS_HOST, is_address
 from trubrics_instrument.collector import transfer
 from trubrics_instrument.collector.forward import (
@@ -89,7 +89,7 @@ def forward_events(args: argparse.Namespace) -> int:
     with closing(_existing(args.db)) as store:
         done = forward(store, target, unsure=args.unsure, report=_report)
     if done.total:
-        say()
+        _report(done, end="\n")
     say(f"{done.sent:,} events delivered to {target.host}, {done.refused:,} refused.")
     return _FAILED if done.refused else 0
 
@@ -127,7 +127,5 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def _report(progress: Progress) -> None:
-    done = progress.sent + progress.refused
-    sys.stdout.write(f"\r{done:,} of {progress.total:,}")
-    sys.stdout.flush()
+def _report(progress: Progress, end: str = "") -> None:
+    redraw(f"{progress.sent + progress.refused:,} of {progress.total:,}", end)
