@@ -184,6 +184,25 @@ def test_a_conversation_shows_what_happened(server: Collector) -> None:
     assert [server.get(link).json() for link in links] == events
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"status": "ok"}, "No text was kept"),
+        ({}, "No text was kept"),
+        ({"status": "incomplete", "finish_reason": "interrupt"}, "Stopped to wait for a person"),
+        ({"status": "incomplete"}, "It was not finished"),
+        ({"status": "unread"}, "It could not be read"),
+    ],
+)
+def test_an_answer_without_text_says_why(
+    server: Collector, facts: dict[str, object], said: str
+) -> None:
+    """It was not kept, or there is none: a graph asks a person, or nothing came."""
+    properties = {"$thread_id": "t", "$generation_id": "g", **facts}
+    server.post("publish_event", event(event="Generation", properties=properties))
+    assert re.findall('<p class="act quiet">(.*)</p>', server.get("/threads/t").text) == [said]
+
+
 def test_a_very_long_conversation_has_parts(server: Collector) -> None:
     """Each event is in exactly one of them, in the order of time."""
     for hundred in (200, 0, 100):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EVENTS_PER_PAGE = 200
 SHOWN_CHARS = 8_000
+_WITHOUT_TEXT = {"incomplete": "It was not finished", "unread": "It could not be read"}
 _MISSING = {
     "title": "No such conversation",
     "text": "No conversation has this id. It may have been deleted.",
@@ -95,7 +96,14 @@ def _entry(event: sqlite3.Row) -> dict[str, object]:
     """A database can be edited by hand, so a property may be of any type here."""
     properties = cast("dict[str, object]", json.loads(event["properties"]))
     keep = ("tool_name", "error_type", "score", "status", "finish_reason")
-    return {"event": event, **{name: _scalar(properties.get(name)) for name in keep}}
+    entry = {name: _scalar(properties.get(name)) for name in keep}
+    return {"event": event, **entry, "textless": _why_textless(entry)}
+
+
+def _why_textless(entry: dict[str, str | None]) -> str:
+    if entry["finish_reason"] == "interrupt":
+        return "Stopped to wait for a person"
+    return _WITHOUT_TEXT.get(entry["status"] or "", "No text was kept")
 
 
 def _scalar(value: object) -> str | None:
