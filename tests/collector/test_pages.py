@@ -11,7 +11,7 @@ import pytest
 
 from tests.collector.conftest import Collector, event, until
 from trubrics_instrument.collector.fields import to_timestamp
-from trubrics_instrument.collector.wording import path_to
+from trubrics_instrument.collector.wording import NOTHING, path_to
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}\u202e\x07"
 PAGES = ("/", "/threads", "/users", "/live", "/data")
@@ -293,6 +293,37 @@ def test_the_overview_has_ranges(talked: Collector, name: str) -> None:
     prompts = re.search(r"Prompts <strong>(.*?)</strong>", page)
     assert prompts
     assert prompts[1] == ("4" if name == "all" else "0")
+
+
+@pytest.mark.parametrize(
+    ("costs", "written"),
+    [((None, None), NOTHING), ((0, None), "$0"), ((0.25, None), "$0.25"), ((0.25, 0.5), "$0.75")],
+)
+def test_a_cost_that_nobody_knows_is_not_0(
+    server: Collector, costs: tuple[float | None, ...], written: str
+) -> None:
+    """It is nothing, wherever costs stand; a cost of 0 is one."""
+    for cost in costs:
+        known = {} if cost is None else {"cost_usd": cost}
+        properties = {"$thread_id": "t", "$assistant_id": "m", "$text": "Hi", **known}
+        server.post("publish_event", event(event="Generation", properties=properties))
+    overview = server.get("/?range=all").text
+    dollars = rf"<td>({NOTHING}|\$.*?)</td>"
+    cards = re.findall(r"<figcaption>(\w+) <strong>(.*?)</strong>", overview)
+    assert dict(cards)["Cost"] == written
+    assert re.findall(r'aria-label="Cost, .*?: at most (.*?), at last', overview) == (
+        [] if written == NOTHING else [written]
+    )
+    assert re.findall(dollars, _shown(overview, "By model"))[0] == written
+    months = re.findall(r"<tr><th scope=\"row\">(?:<.*?>)?Oct 2024<.*?</tr>", overview)
+    assert [re.findall(dollars, month)[0] for month in months] == [written]
+    shown = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", server.get("/users/ada").text)
+    assert dict(shown)["Cost"] == written
+    for path in ("/users", "/threads/t"):
+        facts = server.get(path).text.partition("<ol")[0]
+        assert re.findall(r"<span>(\$.*?)</span>", facts) == (
+            [] if written == NOTHING else [written]
+        )
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ def totals(db: sqlite3.Connection, span: Range) -> dict[str, Series]:
         (span.width, span.grain, span.start),
     ).fetchall()
     found = {row["at"]: row for row in rows}
-    return {name: _series(span, {at: row[name] for at, row in found.items()}) for name in MEASURES}
+    sums = {name: _series(span, {at: row[name] for at, row in found.items()}) for name in MEASURES}
+    return sums | {"cost_usd": _only_where(sums["priced"], sums["cost_usd"])}
 
 
 def threads(db: sqlite3.Connection, span: Range) -> Series:
@@ -155,6 +156,15 @@ def _percentiles(span: Range, rows: Iterable[tuple[str, int, int]], share: float
 
 def _series(span: Range, by_period: Mapping[str, float]) -> Series:
     return Series(sum(by_period.values()), tuple(by_period.get(at, 0) for at in span.periods))
+
+
+def _only_where(known: Series, series: Series) -> Series:
+    """Return the series where anything is known of it: elsewhere it is not 0, but nothing."""
+    values = zip(known.values, series.values, strict=True)
+    return Series(
+        series.total if known.total else None,
+        tuple(value if count else None for count, value in values),
+    )
 
 
 def _pairs(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> dict[str, float]:

@@ -21,6 +21,7 @@ MEASURES = (
     "failures",
     "feedback",
     "tokens",
+    "priced",  # events whose cost is known: without any, the cost is not 0 but unknown
     "cost_usd",
 )
 _MEASURES = ", ".join(f"{name} {'REAL' if name == 'cost_usd' else 'INTEGER'}" for name in MEASURES)
@@ -88,7 +89,10 @@ CREATE TABLE latencies (
 ) WITHOUT ROWID;
 """
 
-_SUM_TABLES = ("threads", "users", "model_sums", "user_days", "latencies")
+_SUM_TABLES = (
+    *("threads", "thread_events", "users"),
+    *("model_sums", "user_sums", "user_days", "latencies"),
+)
 
 # How far each target of `forward` is: this follows from nothing else.
 _DELIVERIES = """
@@ -155,17 +159,23 @@ def gather_words(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO search (search, rank) VALUES ('automerge', 8)")
 
 
-def renew_sums(db: sqlite3.Connection) -> None:
-    """Step 4: users by the hour too, and fewer indexes, which cost with every event.
+def drop_indexes(db: sqlite3.Connection) -> None:
+    """Step 4: fewer indexes, which cost with every event (and a form of the sums, once).
 
-    An index that is ordered by ids made up at random changes all over the file. Any earlier form
-    of the sums is thrown away; `fill_sums` fills them.
+    An index that is ordered by ids made up at random changes all over the file.
     """
-    for table in _SUM_TABLES:
-        db.execute(f"DROP TABLE IF EXISTS {table}")
     for index in ("events_by_user", "events_by_thread", "events_by_time"):
         db.execute(f"DROP INDEX {index}")
     db.execute("CREATE INDEX events_by_time ON events (timestamp, user_id)")
+
+
+def renew_sums(db: sqlite3.Connection) -> None:
+    """Step 5: how many events have a known cost.
+
+    Any earlier form of the sums is thrown away; `fill_sums` fills them.
+    """
+    for table in _SUM_TABLES:
+        db.execute(f"DROP TABLE IF EXISTS {table}")
     _run(db, _SUMS)
     db.execute(_DELIVERIES)
 

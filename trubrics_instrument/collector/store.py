@@ -18,6 +18,7 @@ from trubrics_instrument.collector.schema import (
     ForeignDatabaseError,
     create_events,
     create_search,
+    drop_indexes,
     gather_words,
     prepare,
     renew_sums,
@@ -61,7 +62,7 @@ def fill_sums(db: sqlite3.Connection) -> None:
         sums.add(db, {event_id: Row._make(values) for event_id, *values in chunk})
 
 
-STEPS = (create_events, create_search, gather_words, fill_sums)
+STEPS = (create_events, create_search, gather_words, drop_indexes, fill_sums)
 
 
 class Store:

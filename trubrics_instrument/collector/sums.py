@@ -262,8 +262,8 @@ def _measures(row: Row, sign: int) -> list[tuple[int, float]]:
         added.append((counted, sign))
     if row.tokens:
         added.append((_AT["tokens"], sign * row.tokens))
-    if row.cost_usd:
-        added.append((_AT["cost_usd"], sign * row.cost_usd))
+    if row.cost_usd is not None:
+        added += [(_AT["priced"], sign), (_AT["cost_usd"], sign * row.cost_usd)]
     return added
 
 

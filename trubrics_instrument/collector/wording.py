@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from trubrics_instrument.collector.fields import parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 NOTHING = "\N{EN DASH}"
 _CONTROL_PICTURES = 0x2400
@@ -61,6 +61,11 @@ def money(value: float | None) -> str:
     if value < 0.01:  # noqa: PLR2004 - a cent
         return f"${value:.4f}"
     return f"${value:,.2f}" if value < _THOUSAND else f"${number(value)}"
+
+
+def cost(sums: Mapping[str, Any]) -> str:
+    """Write what a row of sums has cost, if that is known of any of its events."""
+    return money(sums["cost_usd"] if sums["priced"] else None)
 
 
 def duration(seconds: float | None) -> str:
@@ -121,6 +126,7 @@ def path_to(key: str, kind: str) -> str:
 FILTERS: dict[str, Callable[..., str]] = {
     "ago": ago,
     "clock": clock,
+    "cost": cost,
     "counted": counted,
     "duration": duration,
     "moment": moment,

@@ -12,6 +12,7 @@ from trubrics_instrument.collector.pages._render import render
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
     from markupsafe import Markup
     from starlette.requests import Request
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class Card(NamedTuple):
-    """One figure, and how it went."""
+    """One figure, and how it went, if anything is known of it."""
 
     name: str
     title: str
     total: str
-    chart: Markup
+    chart: Markup | None
 
 
 def routes(store: Store) -> list[Route]:
@@ -79,15 +80,15 @@ _CARDS = (
 
 
 def _cards(span: Range, sums: dict[str, figures.Series]) -> list[Card]:
-    return [
-        Card(
-            name,
-            title,
-            write(sums[name].total),
-            charts.bars(title, sums[name], span.periods, write),
-        )
-        for name, title, write in _CARDS
-    ]
+    return [_card(span, sums[name], name, title, write) for name, title, write in _CARDS]
+
+
+def _card(
+    span: Range, series: figures.Series, name: str, title: str, write: Callable[..., str]
+) -> Card:
+    known = series.total is not None
+    chart = charts.bars(title, series, span.periods, write) if known else None
+    return Card(name, title, write(series.total), chart)
 
 
 def _table(
