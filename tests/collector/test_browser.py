@@ -16,7 +16,7 @@ import requests
 from tests.collector.browsing import HOSTILE, axe, chromium, fill, picture, small_talk, watched
 from tests.collector.conftest import TIMEOUT_S, Collector, event
 from trubrics_instrument import collector
-from trubrics_instrument.collector.wording import path_to
+from trubrics_instrument.collector.wording import NOTHING, path_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,6 +219,29 @@ def test_the_live_page_goes_on_after_a_break(
         page.get_by_text("between").wait_for()
         assert page.locator(".stream .who").all_inner_texts() == ["between", "before"]
     context.close()
+
+
+def test_what_is_not_known_is_seen_as_nothing(browser: Browser, server: Collector) -> None:
+    """No cost, no text; and feedback from another process stands beside its answer."""
+    thread: dict[str, object] = {"$thread_id": "t", "$assistant_id": "gpt-4o"}
+    asks = {**thread, "status": "incomplete", "finish_reason": "interrupt"}
+    answer = {**thread, "$generation_id": "g", "$text": "From nine."}
+    rated = {"$generation_id": "g", "$text": "Not on Sundays.", "score": 0}
+    events = [("Generation", asks), ("Generation", answer), ("Feedback", rated)]
+    server.post("publish_events", [event(event=name, properties=said) for name, said in events])
+    with watched(browser, server.url) as page:
+        page.goto("/?range=all")
+        assert page.locator(".card-cost_usd").inner_text().split() == ["Cost", NOTHING]
+        page.goto("/threads?only=feedback")
+        page.locator(".threads a").click()
+        assert [said.split("\n\n") for said in page.locator(".bubble").all_inner_texts()] == [
+            ["Stopped to wait for a person"],
+            ["From nine."],
+            ["Feedback 0", "Not on Sundays."],
+        ]
+        page.goto("/users/ada")
+        assert page.locator(".numbers dd").all_inner_texts() == ["1", "0", "0", NOTHING, "0"]
+        assert page.get_by_text("Outside of conversations").count() == 0
 
 
 def test_a_user_is_deleted_by_clicking(browser: Browser, server: Collector) -> None:

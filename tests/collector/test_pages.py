@@ -286,6 +286,33 @@ def test_what_is_outside_of_conversations_is_on_the_users_page(talked: Collector
     assert _titles(page) == ["Reset my password", "Sign in"]
 
 
+def test_feedback_from_another_process_is_in_the_conversation_of_its_answer(
+    server: Collector,
+) -> None:
+    """That process knows who and for which answer; one that is for none stands alone."""
+    server.post("publish_events", _conversation("t-1"))
+    alone = {"$generation_id": "another", "score": 0.5, "$text": "For what?"}
+    server.post("publish_event", event(event="Feedback", properties=alone))
+    rated = event(event="Feedback", properties={"$generation_id": "g", "score": 1, "$text": "Yes!"})
+    assert server.post("publish_event", rated).json() == {"stored": 1, "duplicates": 0}
+    page = server.get("/threads/t-1").text
+    assert re.findall('<p class="act">Feedback <strong>(.*)</strong>', page) == ["1"]
+    (shown,) = re.findall(r"/events/\d+.json", page[page.index("said feedback") :])
+    assert server.get(shown).json() == rated
+    query = "SELECT (SELECT through FROM indexed) = (SELECT max(id) FROM events)"
+    until(lambda: server.select(query) == [(1,)])
+    for asked in ("q=yes", "only=feedback", "q=yes&only=feedback", "event=Feedback", "prop=score"):
+        assert _titles(server.get(f"/threads?{asked}").text) == ["Hello?"]
+    assert _titles(server.get("/threads?q=what").text) == []
+    user = server.get("/users/ada").text
+    assert _titles(user) == ["Hello?", "Feedback"]
+    assert re.findall(r"<span>score (.*?)</span>", user) == ["0.5"]
+    assert re.findall(r'class="feedback" href="(.*)">', server.get("/live").text) == [
+        "/threads/t-1",
+        "/events/3.json",
+    ]
+
+
 @pytest.mark.parametrize("name", ["24h", "7d", "30d", "90d", "all", "nonsense"])
 def test_the_overview_has_ranges(talked: Collector, name: str) -> None:
     """Each range is a page, and 'all' reaches back to the first event."""

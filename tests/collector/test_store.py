@@ -15,6 +15,7 @@ import pytest
 from tests.collector.conftest import TIMEOUT_S, until
 from trubrics_instrument.collector import log
 from trubrics_instrument.collector.log import Log
+from trubrics_instrument.collector.placing import ANSWER
 from trubrics_instrument.collector.removal import delete_before, delete_user
 from trubrics_instrument.collector.rows import COLUMNS, Row, to_row
 from trubrics_instrument.collector.schema import (
@@ -36,8 +37,10 @@ SUMMED = ("threads", "users", "model_sums", "user_sums", "latencies")
 def _rows(user_id: str, thread_id: str, day: int) -> list[Row]:
     shared = {"$thread_id": thread_id, "$prompt_id": "p"}
     asked = {**shared, "$text": f"a question of {user_id}"}
+    rated = {"$generation_id": f"g-{user_id}-{thread_id}-{day}"}
     answered = {
         **shared,
+        **rated,
         "$text": "an answer",
         "$assistant_id": "gpt-4o",
         "latency": 1.5,
@@ -48,6 +51,7 @@ def _rows(user_id: str, thread_id: str, day: int) -> list[Row]:
         to_row(user_id, "Prompt", f"2026-01-{day:02d}T10:00:00.000Z", asked),
         to_row(user_id, "Generation", f"2026-01-{day:02d}T10:00:02.000Z", answered),
         to_row(user_id, "Sign in", f"2026-01-{day:02d}T11:00:00.000Z", {}),
+        to_row(user_id, "Feedback", f"2026-01-{day:02d}T11:00:01.000Z", {**rated, "score": 1}),
     ]
 
 
@@ -101,7 +105,7 @@ def test_deleting_a_user_leaves_what_would_be_there_without_them(tmp_path: Path)
         without.add(others).result()
         store.add([*_rows("zzyzx", "t-2", 2), *others, *_rows("zzyzx", "t-3", 3)]).result()
         until(lambda: _is_indexed(store))
-        assert delete_user(store, "zzyzx") == 6
+        assert delete_user(store, "zzyzx") == 8
         assert _sums(store) == _sums(without)
         assert _talks(store) == _talks(without)
         assert (_found(store, "zzyzx"), _found(store, "eve")) == (0, 1)
@@ -116,11 +120,129 @@ def test_retention_deletes_what_is_older(tmp_path: Path) -> None:
         without.add(kept).result()
         store.add([*_rows("zzyzx", "t-1", 1), *_rows("bob", "t-9", 2), *kept]).result()
         until(lambda: _is_indexed(store))
-        assert delete_before(store, "2026-01-03") == 6
+        assert delete_before(store, "2026-01-03") == 8
         assert _sums(store) == _sums(without)
         assert _talks(store) == _talks(without)
         for file in tmp_path.glob("b*"):
             assert b"zzyzx" not in file.read_bytes()
+
+
+def _feedback(at: str, **properties: object) -> Row:
+    return to_row("ada", "Feedback", f"2026-01-{at}:00.000Z", {"$generation_id": "g", **properties})
+
+
+def _answer(at: str, thread_id: str, user_id: str = "ada") -> Row:
+    properties = {"$text": "Yes.", "$thread_id": thread_id, "$generation_id": "g"}
+    return to_row(user_id, "Generation", f"2026-01-{at}:00.000Z", properties)
+
+
+@pytest.mark.parametrize(
+    ("batches", "thread_id"),
+    [
+        ([[_answer("05T10:00", "t-1")], [_feedback("05T10:01")]], "t-1"),
+        ([[_feedback("05T10:01")], [_answer("05T10:00", "t-1")]], "t-1"),
+        ([[_answer("05T10:00", "t-1"), _feedback("05T10:01")]], "t-1"),
+        ([[_feedback("05T10:01"), _answer("05T10:00", "t-1")]], "t-1"),
+        # Weeks later; and before the end of the answer, by a clock of another day.
+        ([[_answer("01T10:00", "t-1")], [_feedback("31T10:01")]], "t-1"),
+        ([[_answer("05T00:00", "t-1")], [_feedback("04T23:59")]], "t-1"),
+        # Some servers give the same ids again: it is for the last one until then.
+        (
+            [
+                [
+                    _answer("03T10:00", "t-1"),
+                    _answer("05T10:00", "t-2"),
+                    _answer("05T09:00", "t-3"),
+                ],
+                [_answer("07T10:00", "t-4")],
+                [_feedback("05T10:01")],
+            ],
+            "t-2",
+        ),
+        # It has a conversation already.
+        ([[_answer("05T10:00", "t-1")], [_feedback("05T10:01", **{"$thread_id": "t-9"})]], "t-9"),
+    ],
+)
+def test_feedback_without_a_thread_has_that_of_its_answer(
+    tmp_path: Path, batches: list[list[Row]], thread_id: str
+) -> None:
+    """In whichever order they come, everything is counted as if it had said so itself."""
+    with closing(Store(tmp_path / "a")) as saying, closing(Store(tmp_path / "b")) as store:
+        for batch in batches:
+            store.add(batch).result()
+            said = [row._replace(thread_id=thread_id) for row in batch if row.kind == "feedback"]
+            saying.add([row for row in batch if row.kind != "feedback"] + said).result()
+        assert _sums(store) == _sums(saying)
+        assert _talks(store) == _talks(saying)
+
+
+def test_an_answer_is_looked_up_in_an_index(tmp_path: Path) -> None:
+    """The day, the id and the user lead to it, among any number of answers."""
+    with closing(Store(tmp_path / "db")) as store, store.reading() as db:
+        plan = db.execute(f"EXPLAIN QUERY PLAN {ANSWER}", _feedback("05T10:01")._asdict())
+        assert (
+            "SEARCH a USING INDEX events_answers (<expr>=? AND generation_id=? AND user_id=?)"
+            in [row["detail"] for row in plan]
+        )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [_answer("05T10:00", "t-1", "bob")],
+        [_answer("07T10:00", "t-1")],
+        [_answer("05T10:00", "t-1")._replace(generation_id="another")],
+        [_answer("05T10:00", "t-1")._replace(thread_id=None)],
+        [_answer("05T10:00", "t-1")._replace(kind="other")],
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_feedback_for_nothing_that_is_there_stands_alone(
+    tmp_path: Path, other: list[Row], first: bool
+) -> None:
+    """An answer of somebody else, of later, of another name, or outside of conversations."""
+    with closing(Store(tmp_path / "db")) as store:
+        for batch in (
+            [other, [_feedback("05T10:01")]] if first else [[_feedback("05T10:01")], other]
+        ):
+            store.add(batch).result()
+        assert [
+            said for talk in _talks(store).values() for said in talk if "Feedback" in said
+        ] == []
+
+
+def test_a_conversation_that_feedback_begins_outlives_who_else_was_in_it(tmp_path: Path) -> None:
+    """By the clock of another process it may come first; then its thread is measured again."""
+    kept = [_answer("05T00:00", "t-1"), _feedback("04T23:59")]
+    with closing(Store(tmp_path / "a")) as without, closing(Store(tmp_path / "b")) as store:
+        without.add(kept).result()
+        store.add([*kept, *_rows("bob", "t-1", 6)]).result()
+        assert delete_user(store, "bob") == 4
+        assert (_sums(store), _talks(store)) == (_sums(without), _talks(without))
+
+
+def test_feedback_whose_answer_is_deleted_belongs_to_the_one_that_is_left(tmp_path: Path) -> None:
+    """To another answer of that name, or to none, and then to the next that comes."""
+    with closing(Store(tmp_path / "db")) as store:
+
+        def talks() -> dict[str, list[str]]:
+            return {
+                name: [said.partition(" ")[0] for said in talk]
+                for name, talk in _talks(store).items()
+            }
+
+        store.add([_answer("03T10:00", "t-2"), _feedback("05T10:01")]).result()
+        store.add([_answer("04T10:00", "t-1")]).result()
+        assert talks() == {"t-2": ["Generation", "Feedback"], "t-1": ["Generation"]}
+        assert delete_before(store, "2026-01-04") == 1
+        assert talks() == {"t-1": ["Generation", "Feedback"]}
+        assert delete_before(store, "2026-01-05") == 1
+        assert talks() == {}
+        store.add([_answer("05T10:00", "t-3")]).result()
+        assert talks() == {"t-3": ["Generation", "Feedback"]}
+        assert delete_user(store, "ada") == 2
+        with store.reading() as db:
+            assert db.execute("SELECT * FROM loose_feedback").fetchall() == []
 
 
 # What the second and the third form had besides the events and the index of words.
@@ -168,7 +290,7 @@ def test_an_older_database_is_brought_up_to_date(tmp_path: Path, form: int) -> N
         assert delivered == ([("a host", 2, 2)] if form > 1 else [])
         store.catch_up()
         until(lambda: _found(store, "question") == 2)
-        assert store.add(_rows("ada", "t-1", 3)).result() == (3, 0)
+        assert store.add(_rows("ada", "t-1", 3)).result() == (4, 0)
 
 
 def _tables(store: Store) -> dict[str, str]:
@@ -329,7 +451,7 @@ def test_no_deleted_text_stays_in_the_log(tmp_path: Path, monkeypatch: pytest.Mo
     with closing(Store(tmp_path / "db")) as store:
         for _ in range(20):
             store.add(_rows("zzyzx", "t-1", 1) * 20).result()
-            assert delete_user(store, "zzyzx") == 60
+            assert delete_user(store, "zzyzx") == 80
             assert (tmp_path / "db-wal").read_bytes() == b""
 
 

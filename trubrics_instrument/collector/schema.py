@@ -89,6 +89,20 @@ CREATE TABLE latencies (
 ) WITHOUT ROWID;
 """
 
+# Feedback that came without its conversation, and the answer that it is for, once that is there.
+# Answers are looked up day by day, as an index of ids that are made up at random would change all
+# over the file; by day it changes in one place.
+_PLACES = """
+CREATE TABLE loose_feedback (
+    event INTEGER PRIMARY KEY, user_id TEXT, generation_id TEXT, answer INTEGER, thread_id TEXT
+);
+CREATE INDEX loose_feedback_waiting ON loose_feedback (generation_id, user_id)
+    WHERE answer IS NULL;
+CREATE INDEX loose_feedback_answers ON loose_feedback (answer) WHERE answer IS NOT NULL;
+CREATE INDEX events_answers ON events (substr(timestamp, 1, 10), generation_id, user_id)
+    WHERE kind = 'generation' AND generation_id IS NOT NULL AND thread_id IS NOT NULL;
+"""
+
 _SUM_TABLES = (
     *("threads", "thread_events", "users"),
     *("model_sums", "user_sums", "user_days", "latencies"),
@@ -170,13 +184,14 @@ def drop_indexes(db: sqlite3.Connection) -> None:
 
 
 def renew_sums(db: sqlite3.Connection) -> None:
-    """Step 5: how many events have a known cost.
+    """Step 5: how many events have a known cost, and where feedback belongs.
 
     Any earlier form of the sums is thrown away; `fill_sums` fills them.
     """
     for table in _SUM_TABLES:
         db.execute(f"DROP TABLE IF EXISTS {table}")
     _run(db, _SUMS)
+    _run(db, _PLACES)
     db.execute(_DELIVERIES)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from trubrics_instrument.collector import placing
 from trubrics_instrument.collector import rows as kinds
 from trubrics_instrument.collector.buckets import to_bucket
 from trubrics_instrument.collector.rows import COLUMNS, Row
@@ -86,10 +87,7 @@ ORDER BY timestamp {order} LIMIT 1
 def add(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
     """Add events, by their ids, to the sums."""
     _count(db, events.values(), 1)
-    db.executemany(
-        "INSERT INTO thread_events SELECT number, ?, ? FROM threads WHERE thread_id = ?",
-        _in_threads(events),
-    )
+    _add_to_threads(db, {**events, **placing.place(db, events)})
 
 
 def subtract(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
@@ -106,13 +104,38 @@ def subtract(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
         _group(gone, row.user_id, row).take(row, [])
     for group in gone.values():
         _measure_user_again(db, group)
+    _subtract_from_threads(db, events)
+
+
+def _add_to_threads(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
+    threads: dict[str, _Group] = {}
+    for row in events.values():
+        if row.thread_id is not None:
+            _group(threads, row.thread_id, row).take(row, _measures(row, 1))
+    db.executemany(_ADD_TO_THREAD, [group.as_thread() for group in threads.values()])
+    db.executemany(
+        "INSERT INTO thread_events SELECT number, ?, ? FROM threads WHERE thread_id = ?",
+        _in_threads(events),
+    )
+
+
+def _subtract_from_threads(db: sqlite3.Connection, events: Mapping[int, Row]) -> None:
+    released = placing.release(db, events)
+    left = {**events, **released}
     db.executemany(
         "DELETE FROM thread_events WHERE timestamp = ? AND event = ? "
         "AND number = (SELECT number FROM threads WHERE thread_id = ?)",
-        _in_threads(events),
+        _in_threads(left),
     )
-    for thread_id in {row.thread_id for row in rows if row.thread_id is not None}:
+    for thread_id in {row.thread_id for row in left.values() if row.thread_id is not None}:
         _measure_thread_again(db, thread_id)
+    # Feedback whose answer alone is gone may be for another one of the same name.
+    loose = {
+        event_id: row._replace(thread_id=None)
+        for event_id, row in released.items()
+        if event_id not in events
+    }
+    _add_to_threads(db, placing.place(db, loose))
 
 
 def _in_threads(events: Mapping[int, Row]) -> list[tuple[str, int, str]]:
@@ -128,7 +151,6 @@ def _count(db: sqlite3.Connection, rows: Iterable[Row], sign: int) -> None:
     latencies: dict[_Key, list[float]] = {}
     user_hours: dict[_Key, list[float]] = {}
     users: dict[str, _Group] = {}
-    threads: dict[str, _Group] = {}
     for row in rows:
         measures = _measures(row, sign)
         hour, model = row.timestamp[:_HOUR], row.assistant_id or ""
@@ -137,13 +159,10 @@ def _count(db: sqlite3.Connection, rows: Iterable[Row], sign: int) -> None:
             latencies.setdefault((hour, model, to_bucket(row.latency_s)), [0])[0] += sign
         _increase(user_hours.setdefault((hour, row.user_id), [0] * len(MEASURES)), measures)
         _group(users, row.user_id, row).take(row, measures)
-        if row.thread_id is not None:
-            _group(threads, row.thread_id, row).take(row, measures)
     db.executemany(_ADD_TO_MODEL_SUM, _by_grain(models))
     db.executemany(_ADD_TO_LATENCY, _by_grain(latencies))
     db.executemany(_ADD_TO_USER_SUM, _by_grain(user_hours, len(USER_MEASURES)))
     db.executemany(_ADD_TO_USER, [group.as_user() for group in users.values()])
-    db.executemany(_ADD_TO_THREAD, [group.as_thread() for group in threads.values()])
 
 
 def _measure_thread_again(db: sqlite3.Connection, thread_id: str) -> None:
@@ -156,7 +175,7 @@ def _measure_thread_again(db: sqlite3.Connection, thread_id: str) -> None:
         "(SELECT event FROM thread_events WHERE number = ?) ORDER BY timestamp, id",
         (number,),
     )
-    rows = map(Row._make, left)
+    rows = (Row._make(values)._replace(thread_id=thread_id) for values in left)
     first = next(rows, None)
     if first is None:
         return

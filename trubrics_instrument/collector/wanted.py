@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from trubrics_instrument.collector.placing import THREAD
 from trubrics_instrument.collector.rows import ID_PROPERTIES, clean
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def event_query(wanted: Wanted) -> tuple[str, list[object]]:
         if wanted.q:
             conditions.append("instr(e.text, ?)")
             values.append(wanted.q)
-    where = " AND ".join([stretch, "e.thread_id IS NOT NULL", *conditions])
-    query = f"SELECT e.id, e.thread_id FROM {source} WHERE {where} ORDER BY {order} DESC"  # noqa: S608 - conditions from this file, values bound
+    where = " AND ".join([stretch, f"{THREAD} IS NOT NULL", *conditions])
+    query = f"SELECT e.id, {THREAD} FROM {source} WHERE {where} ORDER BY {order} DESC"  # noqa: S608 - conditions from this file, values bound
     return query, values
 
 
@@ -102,7 +103,7 @@ def _event_conditions(wanted: Wanted) -> tuple[list[str], list[object]]:
     values: list[object] = [value for _, given, value in offered if given]
     if wanted.only in {"failures", "feedback"}:
         conditions.append(
-            f"e.thread_id IN (SELECT thread_id FROM threads WHERE {wanted.only} > 0)"  # noqa: S608 - one of two words
+            f"{THREAD} IN (SELECT thread_id FROM threads WHERE {wanted.only} > 0)"  # noqa: S608 - one of two words
         )
     column = ID_PROPERTIES.get(wanted.prop)
     if column:

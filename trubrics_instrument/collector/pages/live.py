@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from trubrics_instrument.collector import wording
 from trubrics_instrument.collector.pages._render import base_path, render
+from trubrics_instrument.collector.placing import THREAD
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,8 +27,9 @@ LOOK_EVERY_S = 0.4
 BEAT_EVERY = 25  # looks without news until a comment shows that the line stands
 MOST_AT_ONCE = 100
 SHOWN_AT_FIRST = 20
-_COLUMNS = (
-    "id, event, kind, user_id, thread_id, assistant_id, timestamp, substr(text, 1, 400) AS text"
+_SELECT = (
+    "SELECT id, event, kind, user_id, assistant_id, timestamp, substr(text, 1, 400) AS text, "  # noqa: S608 - ours
+    f"{THREAD} AS thread_id FROM events e"
 )
 
 
@@ -37,7 +39,7 @@ def routes(store: Store) -> list[Route]:
     def live(request: Request) -> Response:
         with store.reading() as db:
             events = db.execute(
-                f"SELECT {_COLUMNS} FROM events ORDER BY id DESC LIMIT ?",  # noqa: S608 - ours
+                f"{_SELECT} ORDER BY id DESC LIMIT ?",
                 (SHOWN_AT_FIRST,),
             ).fetchall()
         newest = events[0]["id"] if events else 0
@@ -81,7 +83,7 @@ def _after(store: Store, last: int) -> list[sqlite3.Row]:
     """Return the next events; of a flood only the newest, as nobody reads a flood."""
     with store.reading() as db:
         events = db.execute(
-            f"SELECT {_COLUMNS} FROM events WHERE id > ? ORDER BY id DESC LIMIT ?",  # noqa: S608 - ours
+            f"{_SELECT} WHERE id > ? ORDER BY id DESC LIMIT ?",
             (last, MOST_AT_ONCE),
         ).fetchall()
     return events[::-1]

@@ -86,14 +86,17 @@ def _read(db: sqlite3.Connection, thread_id: str, page: int) -> dict[str, object
     ).fetchall()
     return {
         "thread": thread,
-        "entries": [_entry(event) for event in events],
+        "entries": [to_entry(event) for event in events],
         "page": page,
         "pages": pages,
     }
 
 
-def _entry(event: sqlite3.Row) -> dict[str, object]:
-    """A database can be edited by hand, so a property may be of any type here."""
+def to_entry(event: sqlite3.Row) -> dict[str, object]:
+    """Return an event with those of its properties that a page shows.
+
+    A database can be edited by hand, so a property may be of any type here.
+    """
     properties = cast("dict[str, object]", json.loads(event["properties"]))
     keep = ("tool_name", "error_type", "score", "status", "finish_reason")
     entry = {name: _scalar(properties.get(name)) for name in keep}

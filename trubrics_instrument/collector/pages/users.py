@@ -12,6 +12,8 @@ from trubrics_instrument.collector import charts, ranges, wording
 from trubrics_instrument.collector.figures import Series
 from trubrics_instrument.collector.finding import find
 from trubrics_instrument.collector.pages._render import render
+from trubrics_instrument.collector.pages.thread import to_entry
+from trubrics_instrument.collector.placing import THREAD
 from trubrics_instrument.collector.rows import clean
 from trubrics_instrument.collector.wanted import Wanted
 
@@ -82,8 +84,9 @@ def _one(db: sqlite3.Connection, held: sqlite3.Row, after: str) -> dict[str, obj
     days = [db.execute(query, (day, user_id)).fetchone() or (0,) for day in span.periods]
     prompts = tuple(count for (count,) in days)
     loose = db.execute(
-        "SELECT *, substr(text, 1, 300) AS shown FROM events "
-        "WHERE user_id = ? AND thread_id IS NULL ORDER BY timestamp DESC LIMIT ?",
+        "SELECT *, substr(text, 1, 300) AS shown FROM events e "  # noqa: S608 - not a value
+        f"WHERE user_id = ? AND e.thread_id IS NULL AND {THREAD} IS NULL "
+        "ORDER BY timestamp DESC LIMIT ?",
         (user_id, LOOSE_EVENTS_SHOWN),
     ).fetchall()
     query = "SELECT count(*) FROM threads WHERE user_id = ?"
@@ -95,5 +98,5 @@ def _one(db: sqlite3.Connection, held: sqlite3.Row, after: str) -> dict[str, obj
             "Prompts a day", Series(sum(prompts), prompts), span.periods, wording.number
         ),
         "span": span,
-        "loose": loose,
+        "loose": [to_entry(event) for event in loose],
     }
