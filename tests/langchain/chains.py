@@ -362,8 +362,14 @@ CHAINS = (
         lambda: PromptTemplate.from_template("{question}") | Completing(),
         GIVEN,
         [
-            prompt(QUESTION, model="text-1"),
-            generation("Completed.", model="text-1", **{"$assistant_id": "text-1"}, **tokens(0)),
+            prompt(QUESTION, model="text-1", operation="completion"),
+            generation(
+                "Completed.",
+                model="text-1",
+                operation="completion",
+                **{"$assistant_id": "text-1"},
+                **tokens(0),
+            ),
         ],
     ),
     Shape(
