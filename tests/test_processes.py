@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from responses_wire import response_object
 from tests.openai.asking import client_of, needs
 from tests.replies import chat_stream, error_reply, json_reply
 from tests.told import told
+from tests.workers import environ
 from trubrics_instrument import _config, _runtime, context, patch_openai
 from trubrics_instrument._conversations.board import BOARD_BYTES, Board
 from trubrics_instrument._conversations.failures import Failure, Failures
@@ -102,17 +102,6 @@ with openai.OpenAI(max_retries=0) as client:
         trubrics_instrument.flush()
         print("done", flush=True)
 """
-
-
-def environ(server: Loopback, sink: Sink) -> dict[str, str]:
-    """Return the environment of a process that asks this server, and shares a board."""
-    return {
-        **os.environ,
-        "OPENAI_API_KEY": "k",
-        "OPENAI_BASE_URL": server.base_url,
-        "TRUBRICS_HOST": sink.host,
-        "TRUBRICS_SPOOL": "auto",
-    }
 
 
 @pytest.fixture

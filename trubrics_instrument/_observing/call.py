@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.exit import end_at_exit
 from trubrics_instrument._base.shield import shield
+from trubrics_instrument._conversations.awaited import Awaited, Question
 from trubrics_instrument._observing.conversation import Conversation
 from trubrics_instrument._observing.observer import start_now, who_asks
 from trubrics_instrument._observing.reader import Answer
@@ -42,7 +43,8 @@ class ModelCall:
         self._reader = reader
         self._asked = asked
         start = start or start_now()
-        claim = who_asks(asked, observer, start.said)
+        claim = asked.claim if asked.fetched else who_asks(asked, observer, start.said)
+        self._start = start
         self._conversation = Conversation(asked, start.said, claim, start.prompt_id)
         self._turn = self._conversation.turn
         self._telling = Telling(reader, asked, observer, start, self._conversation)
@@ -143,10 +145,10 @@ class ModelCall:
         """
         if answer.pending and self.wait(answer):
             return
-        if not self._close():
-            return
         if answer.id:
             _runtime.state().pending.pop(answer.id)
+        if not self._close():
+            return
         if answer.status == "error":
             self._failed(answer, answer.error_type)
             return
@@ -164,10 +166,14 @@ class ModelCall:
 
     def wait(self, so_far: Answer) -> bool:
         """Wait for the app to ask for the answer by its id; only the latest are waited for."""
-        answer_id = so_far.id or (self._so_far.id if self._so_far else None)
+        if self._asked.fetched:  # the process that asked waits for it
+            return True
+        answer_id = so_far.id or self._awaited_id
         if answer_id is None:
             return False
         self.known_as(answer_id)
+        if self._so_far is None:  # once: it may be told elsewhere by the next time
+            self._share(answer_id)
         self._so_far, self._pid = so_far._replace(id=answer_id), os.getpid()
         one_too_many = _runtime.state().pending.put(answer_id, self)
         end_at_exit(self)
@@ -186,9 +192,22 @@ class ModelCall:
     def _close(self) -> bool:
         """Return True to the first who asks: `list.pop` is atomic, and takes no lock."""
         try:
-            return self._open.pop()
+            self._open.pop()
         except IndexError:
             return False
+        awaited_id = self._awaited_id
+        return awaited_id is None or Awaited(_runtime.state().threads.board, awaited_id).take()
+
+    @property
+    def _awaited_id(self) -> str | None:
+        """The id under which the app may have fetched it in any process."""
+        return self._asked.fetched or (self._so_far.id if self._so_far else None)
+
+    def _share(self, answer_id: str) -> None:
+        """Tell the other processes that the answer may be fetched there."""
+        question = Question(self._turn.prompt_id, self._start.clock_s)
+        awaited = Awaited(_runtime.state().threads.board, answer_id)
+        awaited.note(question, self.who.user_id, self.who.thread_id)
 
     def _settle(self, answer: Answer) -> None:
         self._settled = answer.choices

@@ -49,6 +49,8 @@ class Asked(NamedTuple):
         previous_id: The id of the answer that this request goes on from.
         chained: Whether a later request may go on from its answer by id alone.
         resumable: Whether the answer can be fetched later, by its id (background work).
+        fetched: The id of the answer, if that is fetched for a question of another process, whose
+            `claim` is settled.
         told: What tells the question from others, and only this process knows.
         aside: Whether it asks nothing: it has a cache warmed up, or the context made shorter.
         history: What it resends of its conversation.
@@ -71,6 +73,7 @@ class Asked(NamedTuple):
     history: History = NO_HISTORY
     provider: str | None = None
     resumable: bool = False
+    fetched: str | None = None
     told: Hashable = None
     aside: bool = False
 

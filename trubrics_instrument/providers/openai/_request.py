@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.exit import end_at_exit
 from trubrics_instrument._base.shield import shield, stopped
+from trubrics_instrument._observing.fetched import fetching
 from trubrics_instrument._observing.reader import Answer
 from trubrics_instrument._observing.watched import WatchedCall, new_call
 from trubrics_instrument.providers.openai._chat import ChatReader
@@ -166,16 +167,28 @@ def watch(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request
         return None
     body = {**mapping(options.json_data), **mapping(options.extra_json)}
     stream = body.get("stream") is True or kwargs.get("stream") is True
+    host = url.netloc and url.hostname
     if reader is None:
-        call = _runtime.state().pending.get(later[1] or later[2]) if later else None
+        call = _fetching(client, later[1] or later[2], host) if later else None
         return Request(call, RESPONSES, args, kwargs, stream=stream, asks=False) if call else None
 
     def ask() -> Asked:
-        provider = _provider(client, url.netloc and url.hostname)
+        provider = _provider(client, host)
         return reader.asked(body, stream=stream)._replace(provider=provider)
 
     new = new_call("openai", reader, ask)
     return Request(new, reader, args, kwargs, stream=stream) if new else None
+
+
+def _fetching(client: Any, answer_id: str, host: str | None) -> ModelCall | None:
+    """Return the call whose answer is asked for; None if that is told, or nobody's here."""
+    now = _runtime.state()
+    call: ModelCall | None = now.pending.get(answer_id)
+    if call is not None:
+        return call
+    asked = RESPONSES.asked({"background": True}, stream=False)
+    asked = asked._replace(continues=True, fetched=answer_id, provider=_provider(client, host))
+    return fetching(RESPONSES, asked, now.patches["openai"].observer)
 
 
 def _reader_of(path: str, options: Any) -> Reader | None:

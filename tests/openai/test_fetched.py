@@ -1,0 +1,203 @@
+"""Background responses that one worker process asks for, and another one fetches."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openai_wire import Answer, ToolCall
+from responses_wire import response_events, response_object
+
+from tests.openai.asking import needs
+from tests.replies import json_reply, response_stream
+from tests.workers import Worker, environ
+
+if TYPE_CHECKING:
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+pytestmark = [
+    needs("responses"),
+    pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm"),
+]
+
+SET_UP = """
+import openai
+trubrics_instrument.patch_openai()
+client = openai.OpenAI(max_retries=0)
+"""
+ASK = """
+with trubrics_instrument.context(**claim):
+    client.responses.create(model="gpt-4o", input="Do the trams run?", background=True)
+"""
+FETCH = """
+with trubrics_instrument.context(**claim):
+    client.responses.retrieve("resp_9")
+"""
+FETCH_PIECES = """
+with trubrics_instrument.context(**claim):
+    for piece in client.responses.retrieve("resp_9", stream=True):
+        pass
+"""
+BRING = """
+result = {"type": "function_call_output", "call_id": "call_of_a_fetched_one", "output": "9"}
+with trubrics_instrument.context(**claim):
+    client.responses.create(model="gpt-4o", input=[result], previous_response_id="resp_9")
+"""
+ANSWER = Answer("All trams run.", id="resp_9")
+QUEUED = json_reply(response_object(ANSWER, status="queued"))
+WHOLE = json_reply(response_object(ANSWER))
+ADA = {"user_id": "ada"}
+IN_TALK = {"user_id": "ada", "thread_id": "talk-1"}
+
+
+def brief(sink: Sink) -> list[tuple[Any, ...]]:
+    """Return event, user, text and status of all events; all are in one thread, of one prompt."""
+    told = [(event, event["properties"]) for event in sink.events]
+    assert len({(own["$thread_id"], own["$prompt_id"]) for _, own in told}) == 1
+    return [
+        (event["event"], event["user_id"], own.get("$text"), own.get("status"))
+        for event, own in told
+    ]
+
+
+def prompt(user: str) -> tuple[Any, ...]:
+    """Return what is told of the question."""
+    return ("Prompt", user, "Do the trams run?", None)
+
+
+def generation(user: str) -> tuple[Any, ...]:
+    """Return what is told of the answer."""
+    return ("Generation", user, "All trams run.", "ok")
+
+
+@pytest.mark.parametrize("claim", [ADA, IN_TALK], ids=["a thread of ours", "the app's"])
+def test_fetched_elsewhere(claim: dict[str, str], server: Loopback, sink: Sink) -> None:
+    """The first process that reads the answer tells it, once, as the one that asked would.
+
+    Though one that was sent earlier may arrive later.
+    """
+    server.script(QUEUED, QUEUED, WHOLE, QUEUED, WHOLE, WHOLE, WHOLE)
+    around = environ(server, sink)
+    with (
+        Worker(around, SET_UP) as one,
+        Worker(around, SET_UP) as other,
+        Worker(around, SET_UP) as third,
+    ):
+        one.run(ASK, claim=claim)
+        for worker in (other, other, one, other, third, one):
+            worker.run(FETCH, claim=claim)
+    assert brief(sink) == [prompt("ada"), generation("ada")]
+    asked, answered = (event["properties"] for event in sink.events)
+    assert (answered["$generation_id"], answered["model_calls"]) == ("resp_9", 1)
+    assert answered["provider"] == asked["provider"]
+    since, until = (datetime.fromisoformat(event["timestamp"][:-1]) for event in sink.events)
+    assert abs(answered["latency"] - (until - since).total_seconds()) < 0.01
+
+
+def test_fetched_in_pieces(server: Loopback, sink: Sink) -> None:
+    """An answer may be fetched as a stream, by a poll that breaks off and one that does not."""
+    pieces = response_events(ANSWER)
+    server.script(QUEUED, response_stream(pieces[:4]), response_stream(pieces), WHOLE)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=ADA)
+        other.run(FETCH_PIECES, claim=ADA)
+        other.run(FETCH_PIECES, claim=ADA)
+        one.run(FETCH, claim=ADA)
+    assert brief(sink) == [prompt("ada"), generation("ada")]
+
+
+@pytest.mark.parametrize(
+    ("asker", "fetcher", "user"),
+    [
+        (ADA, {}, "anonymous"),
+        (ADA, {"user_id": "bob", "thread_id": "bobs"}, "anonymous"),
+        ({}, {}, "anonymous"),
+        ({}, ADA, "ada"),
+        (IN_TALK, {"thread_id": "talk-1"}, "anonymous"),
+        (IN_TALK, {"user_id": "bob", "thread_id": "talk-1"}, "anonymous"),
+    ],
+    ids=["nobody", "another", "nobody's", "who is known by now", "who is not said", "an admin"],
+)
+def test_who_fetches(
+    asker: dict[str, str], fetcher: dict[str, str], user: str, server: Loopback, sink: Sink
+) -> None:
+    """The answer is told under the user who asked, if who fetches it says that, else nobody's."""
+    server.script(QUEUED, WHOLE)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=asker)
+        other.run(FETCH, claim={**fetcher, "prompt_id": "of the request that fetches"})
+    asked, answered = brief(sink)
+    assert (asked[0], asked[2:]) == ("Prompt", prompt("")[2:])
+    assert answered[2:] == generation("")[2:]
+    own = sink.events[1]["properties"]
+    assert ("anonymous" if own.get("anonymous") else answered[1]) == user
+
+
+@pytest.mark.parametrize(
+    ("asker", "claim"),
+    [
+        (IN_TALK, ADA),
+        (IN_TALK, {"user_id": "ada", "thread_id": "talk-2"}),
+        ({**ADA, "prompt_id": "message-1"}, ADA),
+    ],
+    ids=["no thread", "another thread", "a prompt"],
+)
+def test_ids_of_the_app(
+    asker: dict[str, str], claim: dict[str, str], server: Loopback, sink: Sink
+) -> None:
+    """Where nobody can know the thread or the prompt, the answer is left to who asked."""
+    server.script(QUEUED, WHOLE)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=asker)
+        other.run(FETCH, claim=claim)
+    assert brief(sink) == [prompt("ada"), ("Generation", "ada", None, "incomplete")]
+
+
+def test_never_fetched(server: Loopback, sink: Sink) -> None:
+    """The process that asked tells at its end that nothing came, and nobody tells more then."""
+    server.script(QUEUED, QUEUED, WHOLE)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as other:
+        with Worker(around, SET_UP) as one:
+            one.run(ASK, claim=ADA)
+            other.run(FETCH, claim=ADA)
+        other.run(FETCH, claim=ADA)
+    assert brief(sink) == [prompt("ada"), ("Generation", "ada", None, "incomplete")]
+
+
+def test_fetched_in_vain(server: Loopback, sink: Sink) -> None:
+    """The end of a process that has fetched nothing yet is no end of the answer."""
+    server.script(QUEUED, QUEUED, WHOLE)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one:
+        one.run(ASK, claim=ADA)
+        with Worker(around, SET_UP) as other:
+            other.run(FETCH, claim=ADA)
+        one.run(FETCH, claim=ADA)
+    assert brief(sink) == [prompt("ada"), generation("ada")]
+
+
+def test_goes_on_from_what_was_fetched(server: Loopback, sink: Sink) -> None:
+    """A tool that the answer calls goes on with its turn, in whichever process its result comes."""
+    calls = Answer(id="resp_9", tool_calls=(ToolCall("look", "{}", "call_of_a_fetched_one"),))
+    server.script(QUEUED, json_reply(response_object(calls)), json_reply(response_object("At 9.")))
+    around = environ(server, sink)
+    with (
+        Worker(around, SET_UP) as one,
+        Worker(around, SET_UP) as other,
+        Worker(around, SET_UP) as third,
+    ):
+        one.run(ASK, claim=ADA)
+        other.run(FETCH, claim=ADA)
+        third.run(BRING, claim=ADA)
+    assert brief(sink) == [
+        prompt("ada"),
+        ("Tool call", "ada", None, None),
+        ("Generation", "ada", "At 9.", "ok"),
+    ]
