@@ -117,7 +117,7 @@ class ModelCall:
         self._telling.tool_call(time_s, properties, assistant_id)
 
     def keep(self, keys: Sequence[TurnKey]) -> None:
-        """Keep its turn open, under names by which a later call will ask for it."""
+        """Keep its turn open, under names by which a later call will ask for it, in any process."""
         self._conversation.keep(keys)
 
     def read(self, body: object, *, quiet: bool = False) -> None:
@@ -216,7 +216,7 @@ class ModelCall:
         self._tool_uses = tool_uses
         names = self._reader.turn_keys(self._asked, answer)
         if names:
-            self._conversation.keep(names, share=True)
+            self._conversation.keep(names)
         self._conversation.answered(answer, self._telling.target)
 
     def _answered(self, answer: Answer, *, arrived: bool, last_s: float | None) -> None:

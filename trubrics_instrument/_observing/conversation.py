@@ -82,11 +82,8 @@ class Conversation:
             self._place.go_on(self._trail.question)
         scope.note_turn(self.turn)
 
-    def keep(self, keys: Sequence[TurnKey], *, share: bool = False) -> None:
-        """Keep the turn open, under names by which a later call will ask for it.
-
-        `share` tells the other processes too: the results of tools may come to any.
-        """
+    def keep(self, keys: Sequence[TurnKey]) -> None:
+        """Keep the turn open, under names by which a later call will ask for it, in any process."""
         if self._asked.aside and not (self._which.in_turn or self._asked.brings):
             return  # the question has still to be asked
         names = names_of(keys, self._claim, self._typed)
@@ -95,8 +92,7 @@ class Conversation:
         self._turns.remember(self.turn, *names)
         for name in names_by_id(keys):
             self._turns.remember_alone(self.turn, name)
-        if share:
-            self._threads.share_turn(names, self.turn.prompt_id)
+        self._threads.share_turn(names, self.turn.prompt_id)
 
     def failed(self) -> None:
         """Keep the turn open: the call failed."""

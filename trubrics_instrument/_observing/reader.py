@@ -22,11 +22,13 @@ Status: TypeAlias = Literal["ok", "incomplete", "error", "unread"]
 class TurnKey(NamedTuple):
     """A name under which a turn waits for what goes on with it, such as the id of a tool call.
 
-    Such ids are not unique on every host, so what was asked goes with them.
+    Such ids are not unique on every host, so what was asked goes with them. Of a name that each
+    turn of a conversation has, the `latest` one counts, in whichever process.
     """
 
     name: Hashable
     text: str | None = None
+    latest: bool = False
 
 
 class Asked(NamedTuple):

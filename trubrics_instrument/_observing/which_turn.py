@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._base.uuids import random_uuid
+from trubrics_instrument._base.uuids import random_uuid, uuid_bytes
 from trubrics_instrument._context import scope
 from trubrics_instrument._conversations.failures import Failure, Failures
 from trubrics_instrument._conversations.turns import RetryKey, Turn, new_turn
@@ -130,6 +130,8 @@ class WhichTurn:
             own = last
         told = self._turns.answer(previous_id)
         prompt_id = told.prompt_id if told else None
+        if keys and keys[0].latest and (own is None or uuid_bytes(own.prompt_id)):
+            prompt_id = self._threads.turn_elsewhere(names)  # an id of the app's own is not there
         if own is None and prompt_id is None:
             prompt_id = self._threads.turn_elsewhere(names)
         if own is None and prompt_id is None:

@@ -136,7 +136,8 @@ def _last_told() -> Memory[tuple[int, ...]]:
 def _names(thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:
     """Return the names of a turn of a graph: by what its first model was asked, or as the last."""
     last = ("paused", thread_id)
-    return TurnKey((*last, number_of(asked or ""))), TurnKey(last)
+    by_question = TurnKey((*last, number_of(asked or "")), latest=True)
+    return by_question, TurnKey(last, latest=True)
 
 
 def _place(
