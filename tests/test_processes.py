@@ -58,6 +58,13 @@ with openai.OpenAI() as client, typed:
         model="m", **json.loads(sys.argv[3])
     )
 """
+CLICKS = """
+import sys
+import trubrics_instrument
+answer_id = f"answer-of-{sys.argv[2]}"
+trubrics_instrument.feedback(answer_id, 1, user_id="bob")
+trubrics_instrument.feedback(answer_id, 0)
+"""
 FORKS = """
 import os
 import openai
@@ -196,20 +203,56 @@ def test_an_answer_of_another_process(two: tuple[_runtime._State, _runtime._Stat
 
 
 def test_named_threads_stay_here(server: Loopback, sink: Sink) -> None:
-    """What the app names needs no telling to other processes, and is not told."""
+    """What the app names is told to no other process, but for a UUID: of an answer, by its id."""
     memory = bytearray(BOARD_BYTES)
-    _runtime.state().threads.board = Board(memory)
+    threads = _runtime.state().threads
+    threads.board = Board(memory)
     patch_openai()
-    server.always(json_reply(chat_completion(Answer("Hello.", usage=None))))
     client = client_of(server, "sync")
-    for named in (True, False):
-        assert not any(memory)
-        with context(user_id="ada", thread_id=ONE if named else None):
+    noted: list[tuple[int, str | None]] = []
+    for thread_id in ("talk-1", ONE, None):
+        answer = Answer("Hello.", id=f"chatcmpl-{thread_id}", usage=None)
+        server.script(json_reply(chat_completion(answer)))
+        with context(user_id="ada", thread_id=thread_id):
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        entries = sum(any(memory[at : at + 32]) for at in range(0, BOARD_BYTES, 32))
+        noted.append((entries, threads.of_answer(f"chatcmpl-{thread_id}")))
     client.close()
-    assert any(memory)
-    # A chat goes on by its words: nobody will ask for its answer's id.
-    assert _runtime.state().threads.of_answer("chatcmpl-1") is None
+    assert noted[:2] == [(0, None), (1, ONE)]
+    assert noted[2][0] > 2
+    assert noted[2][1] not in {None, ONE}
+
+
+@pytest.mark.parametrize("endpoint", ["chat", pytest.param("responses", marks=needs("responses"))])
+def test_a_feedback_elsewhere(endpoint: str, server: Loopback, sink: Sink) -> None:
+    """The click may come to another process: it is in the answer's thread, of whoever says so."""
+    answer = Answer("At 9.", id=f"answer-of-{endpoint}", usage=None)
+    whole = chat_completion(answer) if endpoint == "chat" else response_object(answer)
+    server.script(json_reply(whole))
+    asked = {"messages": [{"role": "user", "content": "When?"}]}
+    request = json.dumps(asked if endpoint == "chat" else {"input": "When?"})
+    for code in (GOES_ON, CLICKS):
+        command = [sys.executable, "-c", code, "ada", endpoint, request, ""]
+        subprocess.run(command, check=True, env=environ(server, sink), timeout=60)
+    events = told(sink, 4)
+    assert {event["$thread_id"] for event in events} == {"thread 1"}
+    assert events[2:] == [
+        {
+            "event": "Feedback",
+            "user_id": "bob",
+            "$thread_id": "thread 1",
+            "$generation_id": answer.id,
+            "score": 1,
+        },
+        {
+            "event": "Feedback",
+            "user_id": "anon 1",
+            "$thread_id": "thread 1",
+            "$generation_id": answer.id,
+            "score": 0,
+            "anonymous": True,
+        },
+    ]
 
 
 def test_ids_of_the_app_stay_here(server: Loopback, sink: Sink) -> None:

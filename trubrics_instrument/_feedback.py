@@ -33,7 +33,8 @@ def feedback(
     """Tell what a user thinks of an answer.
 
     The conversation, and the user where nothing else says, are those of the answer, if this process
-    has told it; else those of `context()` and `identify()`.
+    has told it; else those of `context()` and `identify()`. Of an answer of another process of this
+    machine, the conversation is known, unless the app has named it with something else than a UUID.
 
     Args:
         target: The answer: an OpenAI response, a LangChain message, or its id. None is the last
@@ -89,7 +90,7 @@ def _event(
 
 
 def _told(target: object) -> Told:
-    """Return where the answer was told; where this process does not know, only its id."""
+    """Return where the answer was told; of one that another process told, the thread at most."""
     if target is None:
         turn = scope.last_turn()
         if turn is None or turn.answer is None:
@@ -99,8 +100,9 @@ def _told(target: object) -> Told:
             )
         return cast("Told", turn.answer)
     generation_id = id_of(target)
-    known = _runtime.state().turns.answer(generation_id)
-    return known or Told(generation_id=generation_id, user_id=None, thread_id="")
+    now = _runtime.state()
+    known = now.turns.answer(generation_id)
+    return known or Told(generation_id, None, now.threads.of_answer(generation_id) or "")
 
 
 def id_of(target: object) -> str:

@@ -135,6 +135,8 @@ class Conversation:
         answer_id = None if index else self._answer_id
         self.turn.answer = self._told(generation_id, words, target)
         self._turns.remember_answer(self.turn.answer, *{generation_id, answer_id})
+        if generation_id != self._answer_id or not self._asked.chained:  # else it is shared by now
+            self._threads.remember_answer(generation_id, self.who.thread_id)
 
     def _told(self, generation_id: str, words: int | None, target: object) -> Told:
         user_id, thread_id, _ = self.who
