@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai_wire import Answer, ToolCall
+from openai_wire import Answer, ToolCall, chat_completion
 from responses_wire import response_events, response_object
 
 from tests.openai.asking import needs
@@ -35,6 +35,17 @@ with trubrics_instrument.context(**claim):
 FETCH = """
 with trubrics_instrument.context(**claim):
     client.responses.retrieve("resp_9")
+"""
+FORGET = """
+from trubrics_instrument import _runtime
+from trubrics_instrument._conversations.board import BOARD_BYTES, Board
+_runtime.state().threads.board = Board(bytearray(BOARD_BYTES))
+"""
+RATE = """
+trubrics_instrument.identify("ada")
+client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}])
+client.responses.retrieve("resp_9")
+trubrics_instrument.feedback(None, 1)
 """
 FETCH_PIECES = """
 with trubrics_instrument.context(**claim):
@@ -201,3 +212,84 @@ def test_goes_on_from_what_was_fetched(server: Loopback, sink: Sink) -> None:
         ("Tool call", "ada", None, None),
         ("Generation", "ada", "At 9.", "ok"),
     ]
+
+
+def test_forgotten_by_the_board(server: Loopback, sink: Sink) -> None:
+    """Who asked says nothing of an answer, if it may have been told, and nobody knows any more."""
+    server.script(QUEUED, WHOLE)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=ADA)
+        other.run(FETCH, claim=ADA)
+        one.run(FORGET)
+    assert brief(sink) == [prompt("ada"), generation("ada")]
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_fetched_after_one_that_failed(status: str, server: Loopback, sink: Sink) -> None:
+    """What is fetched answers its own question, and is no retry of what was fetched before."""
+    failed = response_object(Answer(id="resp_8"), status=status, output=[])
+    first = json_reply(response_object(Answer(id="resp_8"), status="queued"))
+    server.script(first, json_reply(failed), QUEUED, WHOLE)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK.replace("Do the trams run?", "Hello?"), claim=IN_TALK)
+        other.run(FETCH.replace("resp_9", "resp_8"), claim=IN_TALK)
+        one.run(ASK, claim=IN_TALK)
+        other.run(FETCH, claim=IN_TALK)
+    told = [(event["event"], event["properties"]["$prompt_id"]) for event in sink.events]
+    ends = "Generation failed" if status == "failed" else "Generation"
+    assert [name for name, _ in told] == ["Prompt", ends, "Prompt", "Generation"]
+    assert told[0][1] == told[1][1] != told[2][1] == told[3][1]
+
+
+def test_a_question_without_words_after_one_that_failed(server: Loopback, sink: Sink) -> None:
+    """It is no retry of a question whose words only another process knows."""
+    failed = response_object(ANSWER, status="failed", output=[])
+    server.script(QUEUED, json_reply(failed), json_reply(response_object("Hi!", id="resp_10")))
+    ask = """
+with trubrics_instrument.context(**claim):
+    client.responses.create(model="gpt-4o", prompt={"id": "pmpt_1"})
+"""
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=IN_TALK)
+        other.run(FETCH, claim=IN_TALK)
+        other.run(ask, claim=IN_TALK)
+    names = [event["event"] for event in sink.events]
+    assert names == ["Prompt", "Generation failed", "Prompt", "Generation"]
+
+
+def test_a_poll_is_no_answer_to_rate(server: Loopback, sink: Sink) -> None:
+    """What was answered last is what the user rates, whatever is still to come."""
+    server.script(QUEUED, json_reply(chat_completion(Answer("Hi!", id="c-1"))), QUEUED)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=ADA)
+        other.run(RATE)
+    (rated,) = [one["properties"] for one in sink.events if one["event"] == "Feedback"]
+    assert rated["$generation_id"] == "c-1"
+
+
+def test_a_conversation_goes_on_from_what_was_fetched(server: Loopback, sink: Sink) -> None:
+    """It is found by the answer in every process, as one that is told where it was asked."""
+    long = Answer(
+        "All trams run, and all of them run on time today, as they mostly do.", id="resp_9"
+    )
+    queued, whole = response_object(long, status="queued"), response_object(long)
+    server.script(*map(json_reply, (queued, whole, response_object("Yes.", id="resp_10"))))
+    go_on = """
+said = [("user", "Do the trams run?"), ("assistant", text), ("user", "Sure?")]
+with trubrics_instrument.context(user_id="ada"):
+    asked = [{"role": role, "content": content} for role, content in said[-2:]]
+    client.responses.create(model="gpt-4o", input=asked)
+"""
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=ADA)
+        other.run(FETCH, claim=ADA)
+        one.run(go_on, text=long.text)
+    threads = {event["properties"]["$thread_id"] for event in sink.events}
+    assert [event["event"] for event in sink.events] == ["Prompt", "Generation"] * 2
+    assert len(threads) == 1
+    assert all(event["properties"]["thread_inferred"] for event in sink.events)

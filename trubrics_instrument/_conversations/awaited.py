@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from trubrics_instrument._base.uuids import uuid_bytes
 from trubrics_instrument._conversations.trail import name_of_answer, number_of
 
 if TYPE_CHECKING:
@@ -40,15 +41,23 @@ class Awaited:
         self._board = board
         self._name = name_of_answer(answer_id)
 
-    def note(self, question: Question, *asked_by: str | None) -> None:
-        """Note that it is to be fetched; an id of the app's own goes nowhere."""
+    def note(self, question: Question, *asked_by: str | None) -> bool:
+        """Note that it is to be fetched; return False if no other process will know.
+
+        An id of the app's own goes nowhere.
+        """
         board, (prompt_id, since_s) = self._board, question
-        if board is not None:
-            board.put([self._of(_PROMPT), *map(self._of_asker, asked_by)], prompt_id)
-            board.put([self._of(_SINCE)], _moment(since_s))
+        if board is None or uuid_bytes(prompt_id) is None:
+            return False
+        board.put([self._of(_PROMPT), *map(self._of_asker, asked_by)], prompt_id)
+        board.put([self._of(_SINCE)], _moment(since_s))
+        return True
 
     def find(self) -> Question | None:
-        """Return its question, if any process waits for it, and none has told it."""
+        """Return its question, if any process waits for it, and none has told it.
+
+        The board forgets the oldest: then it may have been told, or not.
+        """
         prompt_id, since = self._get(self._of(_PROMPT)), self._get(self._of(_SINCE))
         if prompt_id is None or prompt_id == _TOLD or since is None:
             return None

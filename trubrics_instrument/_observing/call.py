@@ -50,6 +50,7 @@ class ModelCall:
         self._telling = Telling(reader, asked, observer, start, self._conversation)
         self._so_far: Answer | None = None
         self._pid = 0
+        self._shared = False
         self._settled: tuple[Choice, ...] | None = None
         self._gathering: Gathering | None = None
         self._tool_uses = 0
@@ -187,7 +188,8 @@ class ModelCall:
         if self._so_far is not None and self._pid == os.getpid():
             # Another answer may have been finalised: nothing may be logged.
             with shield("ending an answer that never came", quiet=True):
-                self.end(self._so_far._replace(pending=False, status="incomplete"))
+                if not self._may_be_told_elsewhere():
+                    self.end(self._so_far._replace(pending=False, status="incomplete"))
 
     def _close(self) -> bool:
         """Return True to the first who asks: `list.pop` is atomic, and takes no lock."""
@@ -207,7 +209,12 @@ class ModelCall:
         """Tell the other processes that the answer may be fetched there."""
         question = Question(self._turn.prompt_id, self._start.clock_s)
         awaited = Awaited(_runtime.state().threads.board, answer_id)
-        awaited.note(question, self.who.user_id, self.who.thread_id)
+        self._shared = awaited.note(question, self.who.user_id, self.who.thread_id)
+
+    def _may_be_told_elsewhere(self) -> bool:
+        """Whether it was fetched by another process, or nobody knows that any more."""
+        awaited = Awaited(_runtime.state().threads.board, self._awaited_id or "")
+        return self._shared and awaited.find() is None
 
     def _settle(self, answer: Answer) -> None:
         self._settled = answer.choices

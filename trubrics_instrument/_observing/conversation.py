@@ -75,7 +75,7 @@ class Conversation:
         self.turn, self.asks = self._which.find(prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id, self.turn.claim = self.who.thread_id, claim
-        if asked.aside:  # neither the user nor the code has gone on
+        if asked.aside or asked.fetched:  # neither the user nor the code has gone on
             return
         # A turn that began elsewhere takes nobody's place: a stranger's may look the same.
         if self._place is not None and self._place.thread_id == self.who.thread_id:
@@ -134,6 +134,8 @@ class Conversation:
         words = self._words[index] if self._words else None
         answer_id = None if index else self._answer_id
         self.turn.answer = self._told(generation_id, words, target)
+        if self._asked.fetched:
+            scope.note_turn(self.turn)
         self._turns.remember_answer(self.turn.answer, *{generation_id, answer_id})
         if generation_id != self._answer_id or not self._asked.chained:  # else it is shared by now
             self._threads.remember_answer(generation_id, self.who.thread_id)
@@ -145,6 +147,8 @@ class Conversation:
     def _infer_thread(self) -> str:
         if self.turn.thread_id:
             return self.turn.thread_id
+        if self._asked.fetched:
+            return self._threads.of_answer(self._asked.fetched) or random_uuid()
         if self._place is not None:
             return self._place.thread_id
         previous_id = self._asked.previous_id

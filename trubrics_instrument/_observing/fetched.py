@@ -32,8 +32,7 @@ def fetching(reader: AnswerReader, asked: Asked, observer: Observer) -> ModelCal
         user_id = None
     if not awaited.is_asked_by(thread_id):
         thread_id = None
-    thread_id = threads.of_answer(answer_id) or thread_id
-    if thread_id is None:
+    if thread_id is None and threads.of_answer(answer_id) is None:
         return None
     said = start.said._replace(prompt_id=None)  # which is that of the request that fetches
     start = start._replace(clock_s=question.since_s, said=said)

@@ -58,6 +58,8 @@ class WhichTurn:
 
         A turn that begins here is to have this `prompt_id`.
         """
+        if self._asked.fetched:
+            return new_turn(prompt_id), False
         if self._asked.aside:
             around = self._around_aside()
             self.in_turn = around is not None
@@ -95,6 +97,8 @@ class WhichTurn:
 
     def broke_off(self, turn: Turn) -> None:
         """Keep a turn of whose answer a part came, perhaps: it may be tried again."""
+        if self._asked.fetched:  # what was asked is known elsewhere
+            return
         _overcome(turn)
         turn.failed_as = self._retry_key()
         self._turns.fail(turn, turn.failed_as)
