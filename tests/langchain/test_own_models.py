@@ -85,6 +85,8 @@ def test_over_a_websocket() -> None:
     """So does the OpenAI patch, where a model asks over a WebSocket."""
     pytest.importorskip("websockets")
     websockets: Any = pytest.importorskip("tests.openai.websockets")
+    if not pytest.importorskip("tests.openai.asking").in_this_sdk("responses.connect"):
+        pytest.skip("this SDK has no responses.connect")
     with websockets.websocket_server() as url:
 
         def answer(text: str) -> str:

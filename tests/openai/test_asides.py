@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, needs("responses")]
 
 BOTH = pytest.mark.parametrize("mode", MODES)
+COMPACT = pytest.param("compact", marks=needs("responses.compact"))
 EITHER = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 USER = {"role": "user", "content": "Tidy up my module."}
 TOOLS = Answer(tool_calls=(ToolCall("edit", "{}", "call_7"),), id="resp_1", usage=None)
@@ -82,11 +83,9 @@ class Asking:
             await self.ask(given, **PREWARM)
         elif kind == "trigger":
             await self.ask([*given, TRIGGER], short, answered={"id": f"resp {short['id']}"})
-        elif hasattr(self._client.responses, "compact"):
+        else:
             users = [message(one["content"], role="user") for one in given if is_users(one)]
             await self.compact(given, *users, short)
-        else:
-            pytest.skip("this openai has no responses.compact")
 
     async def compact(self, given: Any, *output: dict[str, Any]) -> None:
         """Have a context made shorter."""
@@ -149,7 +148,7 @@ async def test_warmed_up_between_a_failure_and_its_retry(
 
 @BOTH
 @pytest.mark.parametrize("who", [{}, {"user_id": "ada"}], ids=["anonymous", "named"])
-@pytest.mark.parametrize("aside", ["prewarm", "compact", "trigger"])
+@pytest.mark.parametrize("aside", ["prewarm", COMPACT, "trigger"])
 async def test_the_same_between_a_failure_and_its_retry(
     aside: str, who: dict[str, Any], mode: Mode, sink: Sink, server: Loopback
 ) -> None:
@@ -172,7 +171,7 @@ async def test_the_same_between_a_failure_and_its_retry(
 
 @BOTH
 @pytest.mark.parametrize("who", [{}, {"user_id": "ada", "prompt_id": "msg-1"}], ids=["", "named"])
-@pytest.mark.parametrize("aside", ["prewarm", "compact", "trigger"])
+@pytest.mark.parametrize("aside", ["prewarm", COMPACT, "trigger"])
 async def test_before_the_question(
     aside: str, who: dict[str, Any], mode: Mode, sink: Sink, server: Loopback
 ) -> None:
@@ -191,7 +190,7 @@ async def test_before_the_question(
 
 @BOTH
 @pytest.mark.parametrize("inside", [False, True], ids=["behind", "inside"])
-@pytest.mark.parametrize("aside", ["compact", "trigger"])
+@pytest.mark.parametrize("aside", [COMPACT, "trigger"])
 async def test_too_long(aside: str, inside: bool, mode: Mode, sink: Sink, server: Loopback) -> None:
     """A question that was too long with its history is tried again with what is made of that."""
     patch_openai()
@@ -214,7 +213,7 @@ async def test_too_long(aside: str, inside: bool, mode: Mode, sink: Sink, server
 
 @BOTH
 @pytest.mark.parametrize("turns", [1, 2])
-@pytest.mark.parametrize("aside", ["compact", "trigger"])
+@pytest.mark.parametrize("aside", [COMPACT, "trigger"])
 async def test_two_who_began_alike(
     aside: str, turns: int, mode: Mode, sink: Sink, server: Loopback
 ) -> None:
