@@ -435,9 +435,12 @@ def _the_same(answer: AIMessage, _: object) -> AIMessage:
     return answer
 
 
+@pytest.mark.parametrize("root", ["model", "chain"])
 @pytest.mark.parametrize("stored", ["text", "message"])
 @pytest.mark.parametrize("user", ["ada", None])
-def test_commentary_names_no_other_conversation(stored: str, user: Any, events: Events) -> None:
+def test_commentary_names_no_other_conversation(
+    stored: str, root: str, user: Any, events: Events
+) -> None:
     """An app may keep a message's text, which is all that was said, or the message."""
     config: Any = {"callbacks": [TrubricsCallbackHandler(user)]}
     tabs: dict[str, list[Any]] = {"A": [], "B": []}
@@ -447,7 +450,8 @@ def test_commentary_names_no_other_conversation(stored: str, user: Any, events: 
             done = {"type": "text", "text": f"Answer {turn}{name}.", "phase": "final_answer"}
             tab.append(HumanMessage(f"{turn} of {name}" if turn else "Hello"))
             answer = AIMessage([look, done])
-            Scripted(rule=partial(_the_same, answer)).invoke(tab, config)
+            talker = Scripted(rule=partial(_the_same, answer))
+            (talker if root == "model" else RunnableLambda(list) | talker).invoke(tab, config)
             whole = look["text"] + done["text"]
             tab.append(answer if stored == "message" else AIMessage(whole))
     threads = [one.thread_id for one in events.named("Prompt")]

@@ -300,3 +300,12 @@ async def test_a_user_that_changes_before_the_model(sink: Sink) -> None:
     handler = TrubricsCallbackHandler(lambda: users[-1], thread_id="t")
     (RunnableLambda(prepare) | model()).invoke(QUESTION, {"callbacks": [handler]})
     assert who(sink) == [("ada", "t")]
+
+
+def test_the_thread_of_the_run_itself(sink: Sink) -> None:
+    """What a run is configured with wins over the run around it, which has no handler."""
+    handlers = [TrubricsCallbackHandler("ada")]
+    inner: Any = {"callbacks": handlers, "configurable": {"thread_id": "inner"}}
+    outer: Any = RunnableLambda(lambda _: model().invoke(QUESTION, inner))
+    outer.invoke("anything", {"configurable": {"thread_id": "outer"}})
+    assert who(sink) == [("ada", "inner")]

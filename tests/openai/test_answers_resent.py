@@ -200,11 +200,11 @@ def test_the_items_of_a_stream(user: str | None, events: Events, server: Loopbac
 
 @USERS
 @needs("responses")
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("streamed", ["", "streamed", "nothing at the end"])
 @pytest.mark.parametrize("output", [in_two_messages, on_the_way, by_helpers])
 def test_the_text_of_several_messages(
     output: Callable[[int], list[Json]],
-    streamed: bool,
+    streamed: str,
     user: str | None,
     events: Events,
     server: Loopback,
@@ -215,8 +215,10 @@ def test_the_text_of_several_messages(
         def ask(tab: list[Json], number: int) -> list[Json]:
             body = response_object(Answer(id=f"resp_{number}", usage=None), output=output(number))
             pieces = response_events("", **body)
+            if streamed == "nothing at the end":  # as some hosts have it
+                pieces[-1]["response"] = body | {"output": []}
             server.script(response_stream(pieces) if streamed else json_reply(body))
-            told = client.responses.create(model="m", input=tab, store=False, stream=streamed)
+            told = client.responses.create(model="m", input=tab, store=False, stream=bool(streamed))
             deltas = (piece for piece in told if piece.type.endswith("text.delta"))
             text = "".join(piece.delta for piece in deltas) if streamed else told.output_text
             return [{"role": "assistant", "content": text}]

@@ -13,6 +13,7 @@ from tests.openai.asking import MODES, client_of, close_client, needs, pieces, s
 from tests.replies import RESET, error_reply, json_reply, response_stream
 from tests.told import told
 from trubrics_instrument import context, patch_openai
+from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
     from tests.loopback import Loopback
@@ -186,6 +187,32 @@ async def test_before_the_question(
         ("Prompt", "Tidy up my module.", "prompt 1", "thread 1"),
         ("Generation", "Done.", "prompt 1", "thread 1"),
     ]
+
+
+async def test_a_conversation_begins_with_its_question(server: Loopback) -> None:
+    """Each process names it by that, whether a cache was warmed up for it or not."""
+    patch_openai()
+    threads: set[str | None] = set()
+    for warmed_up in (True, False):
+        asking = Asking(server, "sync")
+        with capture() as events, context(user_id="ada"):
+            if warmed_up:
+                await asking.ask([USER], **PREWARM)
+            await asking.ask([USER], message("Done."))
+        await asking.close()
+        threads |= {one.thread_id for one in events}
+    assert len(threads) == 1
+
+
+@BOTH
+async def test_shortened_in_a_turn_of_elsewhere(mode: Mode, sink: Sink, server: Loopback) -> None:
+    """Where the result of a tool is shortened, the question was asked, if in another process."""
+    patch_openai()
+    asking = Asking(server, mode)
+    await asking.aside("trigger", [USER, CALL, RESULT])
+    await asking.ask([USER, SHORT], message("Done."))
+    await asking.close()
+    assert [one[:2] for one in brief(sink, 1)] == [("Generation", "Done.")]
 
 
 @BOTH

@@ -11,7 +11,7 @@ from openai_wire import Answer, ToolCall, chat_completion
 from responses_wire import response_events, response_object
 
 from tests.openai.asking import needs
-from tests.replies import json_reply, response_stream
+from tests.replies import error_reply, json_reply, response_stream
 from tests.workers import Worker, environ
 
 if TYPE_CHECKING:
@@ -258,6 +258,37 @@ with trubrics_instrument.context(**claim):
         other.run(ask, claim=IN_TALK)
     names = [event["event"] for event in sink.events]
     assert names == ["Prompt", "Generation failed", "Prompt", "Generation"]
+
+
+def test_fetched_after_a_question_without_words(server: Loopback, sink: Sink) -> None:
+    """Nor is what is fetched a retry of one that failed here."""
+    server.script(QUEUED, error_reply(500), WHOLE)
+    fail = """
+with trubrics_instrument.context(**claim):
+    try:
+        client.responses.create(model="gpt-4o", prompt={"id": "pmpt_1"})
+    except openai.InternalServerError:
+        pass
+"""
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=IN_TALK)
+        other.run(fail, claim=IN_TALK)
+        other.run(FETCH, claim=IN_TALK)
+    told = [(event["event"], event["properties"]["$prompt_id"]) for event in sink.events]
+    assert [name for name, _ in told] == ["Prompt", "Prompt", "Generation failed", "Generation"]
+    assert told[3][1] == told[0][1]
+
+
+def test_what_is_fetched_may_be_rated(server: Loopback, sink: Sink) -> None:
+    """It is the last answer of the code that has fetched it."""
+    server.script(QUEUED, WHOLE)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK, claim=ADA)
+        other.run(FETCH + "    trubrics_instrument.feedback(None, 1)\n", claim=ADA)
+    (rated,) = [one["properties"] for one in sink.events if one["event"] == "Feedback"]
+    assert rated["$generation_id"] == "resp_9"
 
 
 def test_a_poll_is_no_answer_to_rate(server: Loopback, sink: Sink) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from trubrics_instrument._base.uuids import uuid_bytes
+from trubrics_instrument._conversations.board import number_as_id, number_in
 from trubrics_instrument._conversations.trail import name_of_answer, number_of
 
 if TYPE_CHECKING:
     from trubrics_instrument._conversations.board import Board
 
 _PROMPT, _SINCE, _ASKER = 9, 10, 11
-_TOLD = "00000000-0000-0000-0000-000000000000"
+_TOLD = number_as_id(0)
 
 
 class Question(NamedTuple):
@@ -50,7 +51,7 @@ class Awaited:
         if board is None or uuid_bytes(prompt_id) is None:
             return False
         board.put([self._of(_PROMPT), *map(self._of_asker, asked_by)], prompt_id)
-        board.put([self._of(_SINCE)], _moment(since_s))
+        board.put([self._of(_SINCE)], number_as_id(int(since_s * 1e6)))
         return True
 
     def find(self) -> Question | None:
@@ -61,7 +62,7 @@ class Awaited:
         prompt_id, since = self._get(self._of(_PROMPT)), self._get(self._of(_SINCE))
         if prompt_id is None or prompt_id == _TOLD or since is None:
             return None
-        return Question(prompt_id, int(since[-12:], 16) / 1e6)
+        return Question(prompt_id, number_in(since) / 1e6)
 
     def is_asked_by(self, somebody: str | None) -> bool:
         """Whether this is who asked, or where; None is nobody who is known."""
@@ -82,8 +83,3 @@ class Awaited:
 
     def _get(self, name: int) -> str | None:
         return None if self._board is None else self._board.get(name)
-
-
-def _moment(time_s: float) -> str:
-    """Return a time as what a board takes, to the microsecond."""
-    return f"00000000-0000-0000-0000-{int(time_s * 1e6):012x}"

@@ -43,6 +43,16 @@ _KEPT = 8
 _DIGITS = 24  # of a file's name
 
 
+def number_as_id(number: int) -> str:
+    """Return a number of 48 bits as what a board takes."""
+    return f"00000000-0000-0000-0000-{number:012x}"
+
+
+def number_in(value: str) -> int:
+    """Return the number that was put on a board."""
+    return int(value[-12:], 16)
+
+
 class Board:
     """A bounded map from names (numbers of 64 bits) to threads that are UUIDs as we make them.
 

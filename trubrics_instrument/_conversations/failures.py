@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from trubrics_instrument._conversations.board import number_as_id, number_in
 from trubrics_instrument._conversations.turns import RETRIES_S
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 # Whether there was a failure at all is asked before each question, so that is one look.
 _LAST, _OF_PROMPT, _OF_THREAD, _OF_TIME = 5, 6, 7, 8
-_OVERCOME_S = 0
+_OVERCOME = number_as_id(0)
 
 
 class Failure(NamedTuple):
@@ -43,7 +44,7 @@ class Failures:
 
     def note(self, name: int, failure: Failure) -> None:
         """Note that a question failed."""
-        board, now = self._board, _moment(int(time.time()))
+        board, now = self._board, number_as_id(int(time.time()))
         if board is None:
             return
         board.put([hash((_OF_PROMPT, name))], failure.prompt_id)
@@ -62,7 +63,7 @@ class Failures:
     def overcome(self, name: int) -> None:
         """Note that the question is tried again, or that the user has gone on: that is once."""
         if self._board is not None:
-            self._board.put([hash((_OF_TIME, name))], _moment(_OVERCOME_S))
+            self._board.put([hash((_OF_TIME, name))], _OVERCOME)
 
     def is_overcome(self, name: int, prompt_id: str) -> bool:
         """Whether any process has noted that, or that another prompt failed since."""
@@ -71,16 +72,11 @@ class Failures:
             return False
         if board.get(hash((_OF_PROMPT, name))) not in {None, prompt_id}:
             return True
-        return board.get(hash((_OF_TIME, name))) == _moment(_OVERCOME_S)
-
-
-def _moment(time_s: int) -> str:
-    """Return a time as what a board takes."""
-    return f"00000000-0000-0000-0000-{time_s:012x}"
+        return board.get(hash((_OF_TIME, name))) == _OVERCOME
 
 
 def _is_recent(moment: str | None) -> bool:
     if moment is None:
         return False
     # A clock that was set back must not keep it for longer; the moment was cut to a whole second.
-    return -1 < time.time() - int(moment[-12:], 16) < RETRIES_S
+    return -1 < time.time() - number_in(moment) < RETRIES_S
