@@ -76,7 +76,7 @@ def answer_of(
     choice = _choice(outcome.reply, given, interrupts, ran)
     if outcome.status == "incomplete" and choice.text == given.text:
         # Of a run that is left, the model's message may have been seen.
-        choice = choice._replace(resent_id=choice.resent_id or given.id)
+        choice = choice._replace(resent_id=given.id)
     return Answer(
         id=choice.resent_id or (answering.run_id if answering else None),
         model=answering.response_model if answering else None,
