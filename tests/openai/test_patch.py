@@ -28,8 +28,8 @@ from tests.replies import chat_stream, json_reply
 from trubrics_instrument import _public, context, patch_openai, suppress, unpatch_openai
 from trubrics_instrument._base import shield
 from trubrics_instrument._base.wrapper import around
+from trubrics_instrument._observing.methods import MethodPatch, PatchPoint
 from trubrics_instrument._observing.observer import Observer
-from trubrics_instrument._observing.patch import Patch, PatchPoint
 from trubrics_instrument.providers.openai import _request
 
 if TYPE_CHECKING:
@@ -302,6 +302,7 @@ def test_only_so_many_patches_for_good_are_remembered() -> None:
     for number in range(299):
         patch_openai(user_id=f"user {number}")
     patch = patch_openai(user_id="user 299")
+    assert isinstance(patch, MethodPatch)
     assert len(patch._open) <= 101
     assert patch.observer.user_id == "user 299"
 
@@ -481,7 +482,7 @@ def _wrapped(function: Any) -> Any:
 class InTurns(ModuleType):
     """A module with a function; while it is looked up to be wrapped, another thread patches too."""
 
-    patch: Patch
+    patch: MethodPatch
     looked_up = 0
     other: threading.Thread
 
@@ -506,7 +507,7 @@ def test_threads_that_patch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     module = InTurns("in_turns")
     module.function = len
     monkeypatch.setitem(sys.modules, "in_turns", module)
-    module.patch = Patch([PatchPoint("in_turns", "function", _request.close)])
+    module.patch = MethodPatch([PatchPoint("in_turns", "function", _request.close)])
     module.patch.put_on(Observer())
     module.other.join()
     assert layers(module.function) == 1
@@ -526,7 +527,7 @@ def test_patched_while_it_is_imported(tmp_path: Path, monkeypatch: pytest.Monkey
         assert may_go.wait(10)
 
     monkeypatch.setattr(sys, "imports_go_on", imports_go_on, raising=False)
-    patch = Patch([PatchPoint("imported_slowly", "function", _request.close)])
+    patch = MethodPatch([PatchPoint("imported_slowly", "function", _request.close)])
     patch.put_on(Observer())
     importing = threading.Thread(
         target=importlib.import_module, args=("imported_slowly",), daemon=True
@@ -601,7 +602,7 @@ def test_a_module_of_another_kind_is_one_fault(
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.import_module("no_such_sdk")
     points = [PatchPoint("no_such_sdk", name, around(mock.Mock())) for name in ("ask", "tell")]
-    Patch(points).put_on(Observer())
+    MethodPatch(points).put_on(Observer())
     assert shield.faults() == {"patching no_such_sdk": 2}
 
 
@@ -609,7 +610,7 @@ def test_nothing_is_imported_to_be_patched(tmp_path: Path, monkeypatch: pytest.M
     """What the app has not imported may stay so."""
     (tmp_path / "never_wanted.py").write_text("def ask(): ...")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    Patch([PatchPoint("never_wanted", "ask", around(mock.Mock()))]).put_on(Observer())
+    MethodPatch([PatchPoint("never_wanted", "ask", around(mock.Mock()))]).put_on(Observer())
     assert "never_wanted" not in sys.modules
 
 

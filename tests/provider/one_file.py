@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.wrapper import around, around_async
 from trubrics_instrument._conversations.trail import history_of
+from trubrics_instrument._observing.methods import MethodPatch, PatchPoint
 from trubrics_instrument._observing.observer import Observer
-from trubrics_instrument._observing.patch import Patch, PatchPoint
 from trubrics_instrument._observing.reader import Answer, Asked, Choice, TurnKey, Usage
 from trubrics_instrument._observing.watched import WatchedCall, new_call
 
@@ -100,8 +100,8 @@ POINTS = (
 )
 
 
-def patch_parrot() -> Patch:
+def patch_parrot() -> MethodPatch:
     """Observe every question that a parrot is asked."""
-    patch: Patch = _runtime.state().patches.setdefault("parrot", Patch(POINTS))
+    patch: MethodPatch = _runtime.state().patches.setdefault("parrot", MethodPatch(POINTS))
     patch.put_on(Observer())
     return patch

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 # Trubrics' own. Source: Trubrics documentation, "Track events".
 TRUBRICS_HOST = "https://app.trubrics.com/api/ingestion"
 LOOPBACK = "127.0.0.1"
+LOOPBACK_HOSTS = frozenset({LOOPBACK, "localhost", "::1"})
 COLLECTOR_PORT = 8782
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 _BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark is none of the text

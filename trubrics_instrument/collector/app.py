@@ -12,11 +12,12 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from trubrics_instrument._base.hosts import LOOPBACK_HOSTS
 from trubrics_instrument.collector.ingest import ingestion_routes
 from trubrics_instrument.collector.login import Login
 from trubrics_instrument.collector.pages import not_found, page_routes
 from trubrics_instrument.collector.removal import keep_tidy
-from trubrics_instrument.collector.security import LOOPBACK_HOSTS, Guard
+from trubrics_instrument.collector.security import Guard
 from trubrics_instrument.collector.store import Store
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from trubrics_instrument._base.console import fail, say
 from trubrics_instrument._base.folders import data_folder
-from trubrics_instrument._base.hosts import COLLECTOR_PORT
+from trubrics_instrument._base.hosts import COLLECTOR_PORT, LOOPBACK, LOOPBACK_HOSTS
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _EXTRA = ("jinja2", "starlette", "uvicorn")
 _HIGHEST_PORT = 65_535
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 PASSWORD_VARIABLE = "TRUBRICS_COLLECTOR_PASSWORD"  # noqa: S105 - a variable's name
 _SPAN = re.compile(r"([1-9]\d{0,3})([hd])")
 
@@ -35,7 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
         f"Where other machines can reach it, its pages want a password: {PASSWORD_VARIABLE}, "
         "or one that it makes up and prints.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on (%(default)s)")
     parser.add_argument(
         "--port",
         type=int,
@@ -154,7 +153,7 @@ def _wrong_port(port: int) -> str:
 
 
 def _wrong_exposure(args: argparse.Namespace) -> str:
-    if args.host in _LOOPBACK or args.api_key:
+    if args.host in LOOPBACK_HOSTS or args.api_key:
         return ""
     return (
         f"--host {args.host} can be reached from other machines: "
@@ -201,7 +200,7 @@ def _choose_password(host: str) -> tuple[str | None, str]:
     password = os.environ.get(PASSWORD_VARIABLE)
     if password:
         return password, f"from {PASSWORD_VARIABLE}"
-    if host in _LOOPBACK:
+    if host in LOOPBACK_HOSTS:
         return None, ""
     password = secrets.token_urlsafe(12)
     return password, f"{password} (new at each start)"

@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 
+from trubrics_instrument._base.hosts import LOOPBACK_HOSTS
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 ANY_HOST = "*"
 
 _HEADERS = {

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
 
-from trubrics_instrument._base.hosts import COLLECTOR_PORT, LOOPBACK
+from trubrics_instrument._base.hosts import COLLECTOR_PORT, LOOPBACK, LOOPBACK_HOSTS
 from trubrics_instrument.collector.app import create_app
-from trubrics_instrument.collector.security import ANY_HOST, LOOPBACK_HOSTS
+from trubrics_instrument.collector.security import ANY_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

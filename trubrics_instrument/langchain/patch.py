@@ -6,8 +6,6 @@ import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-import wrapt
-
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._observing.observer import observer_of
@@ -72,7 +70,7 @@ class HandlerPatch(Patch):
     """
 
     def __init__(self) -> None:
-        super().__init__(())
+        super().__init__([HOOKS])
         self._settings = self._given = Settings()
         self._handler: Any = None
         self._hook: Any = None
@@ -80,19 +78,8 @@ class HandlerPatch(Patch):
     def _become(self, what: Any) -> None:
         self._settings = what
 
-    def _cover(self) -> None:
-        if not self._on:
-            return
-        if HOOKS in sys.modules:
-            self._register(sys.modules[HOOKS])
-        else:
-            wrapt.register_post_import_hook(self._imported, HOOKS)
-
     def _uncover(self) -> None:
-        """Take it off; runs that are under way are still told to their end."""
-        self._unregister()
-
-    def _unregister(self) -> None:
+        # Runs that are under way are still told to their end.
         if self._hook is None:
             return
         self._handler.enabled = False
@@ -102,13 +89,9 @@ class HandlerPatch(Patch):
             hooks[:] = [hook for hook in hooks if hook is not self._hook]
         self._hook = None
 
-    def _imported(self, module: Any) -> None:
-        # An exception here would land in the app's own import statement.
-        with shield("patching a module when it is imported"):
-            if self._on and self._hook is None:
-                self._register(module)
-
-    def _register(self, module: Any) -> None:
+    def _patch(self, module: Any) -> None:
+        if not self.active:
+            return
         from trubrics_instrument.langchain.handler import (  # noqa: PLC0415 - it imports langchain_core
             TrubricsCallbackHandler,
             handler_of,
@@ -117,7 +100,7 @@ class HandlerPatch(Patch):
         with self._lock:  # nothing is imported any more
             if not self._on or (self._hook is not None and self._given is self._settings):
                 return
-            self._unregister()
+            self._uncover()
             self._handler, self._given = handler_of(self._settings), self._settings
             variable: ContextVar[Any] = ContextVar("trubrics_handler", default=self._handler)
             module.register_configure_hook(

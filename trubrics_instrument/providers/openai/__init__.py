@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, cast
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.wrapper import around, around_async
+from trubrics_instrument._observing.methods import MethodPatch, PatchPoint
 from trubrics_instrument._observing.observer import observer_of
-from trubrics_instrument._observing.patch import Patch, PatchPoint
 from trubrics_instrument.providers.openai import _request, _websocket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trubrics_instrument._context.identity import Source
+    from trubrics_instrument._observing.patch import Patch
 
 # The helpers of `.stream()` close the response behind the back of the stream that they read.
 _POINTS = [
@@ -66,7 +67,7 @@ def patch_openai(
     """
     _runtime.check_environment()
     observer = observer_of(user_id, thread_id, None, properties, api_key=api_key, host=host)
-    patch = cast("Patch", _runtime.state().patches.setdefault("openai", Patch(_POINTS)))
+    patch = cast("MethodPatch", _runtime.state().patches.setdefault("openai", MethodPatch(_POINTS)))
     patch.put_on(observer)
     return patch
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._observing.reader import Answer, Asked, Choice, ToolUse, TurnKey, Usage
 from trubrics_instrument.providers.openai._fields import (
+    CUT_SHORT,
     attachments,
     claim,
     content_text,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _INSTRUCTIONS = frozenset({"system", "developer"})
 _TOOL_RESULTS = frozenset({"tool", "function"})
-_CUT_SHORT = frozenset({"length", "content_filter"})
 _SOUND: dict[str, str | None] = {"type": "audio"}
 
 
@@ -207,7 +207,7 @@ class _ChoiceSoFar:
             tool_uses=tuple(self.tool_names.values()),
             finish_reason=self.finish_reason,
             attachments=attachments(self.attached),
-            complete=self.finish_reason not in _CUT_SHORT,
+            complete=self.finish_reason not in CUT_SHORT,
             resent_as=(self.sound_id,),
         )
 
@@ -229,7 +229,7 @@ def _choice(choice: Any) -> Choice:
         tool_uses=tuple(uses),
         finish_reason=finish_reason,
         attachments=attachments(parts if audio is None else [*parts, _SOUND]),
-        complete=finish_reason not in _CUT_SHORT,
+        complete=finish_reason not in CUT_SHORT,
         resent_as=() if audio is None else (get_text(audio, "id"),),
     )
 

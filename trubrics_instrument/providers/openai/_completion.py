@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._observing.reader import Answer, Asked, Choice, TurnKey, Usage
 from trubrics_instrument.providers.openai._fields import (
+    CUT_SHORT,
     claim,
     each,
     get,
@@ -20,8 +21,6 @@ from trubrics_instrument.providers.openai._fields import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_CUT_SHORT = frozenset({"length", "content_filter"})
 
 
 class CompletionReader:
@@ -107,7 +106,7 @@ class CompletionGathering:
                 Choice(
                     text="".join(self._texts[index]) or None,
                     finish_reason=self._finish_reasons[index],
-                    complete=self._finish_reasons[index] not in _CUT_SHORT,
+                    complete=self._finish_reasons[index] not in CUT_SHORT,
                 )
                 for index in sorted(self._texts)
             ),

@@ -37,6 +37,7 @@ _SHOWN_FIELDS = (
     *("file", "file_id", "file_url", "file_data", "filename"),
 )
 
+CUT_SHORT = frozenset({"length", "content_filter"})  # why an answer ends that is not whole
 _NO_FIELDS: Mapping[str, Any] = {}
 
 

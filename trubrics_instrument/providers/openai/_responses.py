@@ -42,7 +42,7 @@ _STATUS: dict[str, Status] = {
     "cancelled": "incomplete",
     "failed": "error",
 }
-_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _TEXT_DELTAS = {
     "response.output_text.delta": "text",
     "response.refusal.delta": "refusal",
@@ -154,7 +154,7 @@ class ResponsesGathering:
     def speaks(self, piece: Any) -> bool:
         """Whether an event has something of the answer."""
         kind = get_text(piece, "type") or ""
-        return kind.endswith(".delta") or kind in _ENDS
+        return kind.endswith(".delta") or kind in ENDS
 
     def add(self, piece: Any) -> bool:
         """Take one event, and return whether it is the last one."""
@@ -164,7 +164,7 @@ class ResponsesGathering:
             if self._commentary and get_text(piece, "item_id") in self._commentary:
                 kind = _COMMENTARY
             self._parts.setdefault(_TEXT_DELTAS.get(kind, kind), []).append(delta or "")
-        elif kind in _ENDS:
+        elif kind in ENDS:
             self._end = self._reader.answer(get(piece, "response"))
         elif kind == "response.created":
             # An app that comes back to a background stream may have it from its beginning.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._base.wrapper import around, around_async, stand_in
-from trubrics_instrument._observing.patch import PatchPoint
+from trubrics_instrument._observing.methods import PatchPoint
 from trubrics_instrument._observing.watched import new_call
 from trubrics_instrument.providers.openai._fields import get_text, mapping
 from trubrics_instrument.providers.openai._line import (

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument.providers.openai._fields import get, get_text, json_or_none
 from trubrics_instrument.providers.openai._question import MAX_AWAITED, drop
+from trubrics_instrument.providers.openai._responses import ENDS
 from trubrics_instrument.providers.openai._steering import Steer, Steering
 
 if TYPE_CHECKING:
     from trubrics_instrument.providers.openai._question import Question
-
-_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class Wire:
@@ -125,7 +124,7 @@ class Wire:
             else:
                 self._end(question, event)
         elif question.begun:
-            self._go_on(question, after, event, ends=kind in _ENDS)
+            self._go_on(question, after, event, ends=kind in ENDS)
 
     def _begin(self, question: Question | None, event: Any, lane: str | None) -> None:
         """Read that an answer begins: to what steered the one before, or to the next question."""
