@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import time
 import uuid
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -19,7 +17,7 @@ from responses_wire import response_object
 from tests.openai.asking import client_of, needs
 from tests.replies import chat_stream, error_reply, json_reply
 from tests.told import told
-from tests.workers import environ
+from tests.workers import Worker, environ
 from trubrics_instrument import _config, _runtime, context, patch_openai
 from trubrics_instrument._conversations.board import BOARD_BYTES, Board
 from trubrics_instrument._conversations.failures import Failure, Failures
@@ -37,31 +35,21 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /de
 
 ONE, OTHER = str(uuid.UUID(int=1 << 127 | 1)), str(uuid.UUID(int=1 << 127 | 2))
 TALKS = """
-import sys
 import openai
-import trubrics_instrument
 trubrics_instrument.patch_openai(user_id="ada")
 messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
 messages += [{"role": "user", "content": "And now?"}]
 with openai.OpenAI() as client:
-    client.chat.completions.create(model="m", messages=eval(sys.argv[1], {"messages": messages}))
+    client.chat.completions.create(model="m", messages=messages[since:until])
 """
 GOES_ON = """
-import json
-import sys
 import openai
-import trubrics_instrument
-trubrics_instrument.patch_openai(user_id=sys.argv[1] or None)
-typed = trubrics_instrument.context(prompt=sys.argv[4] or None)
-with openai.OpenAI() as client, typed:
-    {"chat": client.chat.completions, "responses": client.responses}[sys.argv[2]].create(
-        model="m", **json.loads(sys.argv[3])
-    )
+trubrics_instrument.patch_openai(user_id=user or None)
+with openai.OpenAI() as client, trubrics_instrument.context(prompt=typed or None):
+    asked = {"chat": client.chat.completions, "responses": client.responses}[endpoint]
+    asked.create(model="m", **request)
 """
 CLICKS = """
-import sys
-import trubrics_instrument
-answer_id = f"answer-of-{sys.argv[2]}"
 trubrics_instrument.feedback(answer_id, 1, user_id="bob")
 trubrics_instrument.feedback(answer_id, 0)
 """
@@ -85,30 +73,30 @@ with openai.OpenAI() as client:
         messages.append({"role": "assistant", "content": f"Answer to Question {number}?"})
 """
 
-
-ASKS_WHEN_TOLD = """
+SET_UP = """
 import contextlib
-import json
-import sys
 import openai
-import trubrics_instrument
 trubrics_instrument.patch_openai()
-with openai.OpenAI(max_retries=0) as client:
-    for line in sys.stdin:
-        claim, request = json.loads(line)
-        with trubrics_instrument.context(**claim), contextlib.suppress(openai.APIError):
-            if request.pop("raw", False):  # as a proxy does, and nobody reads the answer
-                raw = client.chat.completions.with_streaming_response
-                with raw.create(model="m", **request) as response:
-                    assert b"".join(response.iter_bytes())
-            else:
-                answer = client.chat.completions.create(model="m", **request)
-                if request.get("stream"):
-                    next(answer)
-                    answer.close()
-        trubrics_instrument.flush()
-        print("done", flush=True)
+client = openai.OpenAI(max_retries=0)
 """
+ASKS = """
+with trubrics_instrument.context(**claim), contextlib.suppress(openai.APIError):
+    if request.pop("raw", False):  # as a proxy does, and nobody reads the answer
+        raw = client.chat.completions.with_streaming_response
+        with raw.create(model="m", **request) as response:
+            assert b"".join(response.iter_bytes())
+    else:
+        answer = client.chat.completions.create(model="m", **request)
+        if request.get("stream"):
+            next(answer)
+            answer.close()
+"""
+
+
+def run_alone(server: Loopback, sink: Sink, code: str, **given: object) -> None:
+    """Run some code in a process of its own."""
+    with Worker(environ(server, sink), "") as worker:
+        worker.run(code, **given)
 
 
 @pytest.fixture
@@ -230,10 +218,9 @@ def test_a_feedback_elsewhere(endpoint: str, server: Loopback, sink: Sink) -> No
     whole = chat_completion(answer) if endpoint == "chat" else response_object(answer)
     server.script(json_reply(whole))
     asked = {"messages": [{"role": "user", "content": "When?"}]}
-    request = json.dumps(asked if endpoint == "chat" else {"input": "When?"})
-    for code in (GOES_ON, CLICKS):
-        command = [sys.executable, "-c", code, "ada", endpoint, request, ""]
-        subprocess.run(command, check=True, env=environ(server, sink), timeout=60)
+    request: Any = asked if endpoint == "chat" else {"input": "When?"}
+    run_alone(server, sink, GOES_ON, user="ada", endpoint=endpoint, request=request, typed="")
+    run_alone(server, sink, CLICKS, answer_id=f"answer-of-{endpoint}")
     events = told(sink, 4)
     assert {event["$thread_id"] for event in events} == {"thread 1"}
     assert events[2:] == [
@@ -290,9 +277,8 @@ def test_a_forked_process(server: Loopback, sink: Sink) -> None:
 def test_worker_processes(server: Loopback, sink: Sink) -> None:
     """Two processes answer in turn, each sees a window, and it is one conversation."""
     server.always(lambda _: json_reply(chat_completion(Answer("Hello.", usage=None))))
-    for window in ("messages[:1]", "messages[1:]"):
-        command = [sys.executable, "-c", TALKS, window]
-        subprocess.run(command, check=True, env=environ(server, sink), timeout=60)
+    for since, until in ((0, 1), (1, 3)):
+        run_alone(server, sink, TALKS, since=since, until=until)
     events = told(sink, 4)
     assert [one["event"] for one in events] == ["Prompt", "Generation"] * 2
     assert {(one["user_id"], one["$thread_id"]) for one in events} == {("ada", "thread 1")}
@@ -319,8 +305,7 @@ def test_a_tools_result(typed: str, endpoint: str, user: str, server: Loopback, 
         output = {"type": "function_call_output", "call_id": result, "output": "yes"}
         requests = [{"input": [question]}, {"input": [output], "previous_response_id": result}]
     for request in requests:
-        command = [sys.executable, "-c", GOES_ON, user, endpoint, json.dumps(request), typed]
-        subprocess.run(command, check=True, env=environ(server, sink), timeout=60)
+        run_alone(server, sink, GOES_ON, user=user, endpoint=endpoint, request=request, typed=typed)
     events = told(sink, 3)
     assert [one["event"] for one in events] == ["Prompt", "Tool call", "Generation"]
     assert len({(one["$prompt_id"], one["$thread_id"]) for one in events}) == 1
@@ -363,15 +348,10 @@ def told_of(
     for step in (fails,) if isinstance(fails, int) else fails or ():
         replies[step] = error_reply(500)
     server.script(*replies)
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    start = partial(subprocess.Popen, [sys.executable, "-c", ASKS_WHEN_TOLD], **pipes)
-    with start(env=environ(server, sink)) as one, start(env=environ(server, sink)) as other:
-        processes: Any = {"one": one, "other": other}
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
         for where, claim, request in steps:
-            process = processes[where]
-            process.stdin.write(json.dumps([claim, request]) + "\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "done\n"
+            {"one": one, "other": other}[where].run(ASKS, claim=claim, request=request)
     return [
         (event["event"], event["properties"]["$thread_id"], event["properties"]["$prompt_id"])
         for event in sink.events
