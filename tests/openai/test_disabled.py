@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 PACKAGE = str(Path(trubrics_instrument.__file__).parent)
 # All that runs: the wrapper, and the question whether anything is to be observed.
 GATE = {
-    *("patch.py late", "wrapper.py wrapper", "wrapper.py _watching"),
+    *("methods.py late", "wrapper.py wrapper", "wrapper.py _watching"),
     *("shield.py __init__", "shield.py __enter__", "shield.py __exit__"),
     *("_request.py watch", "_runtime.py observing", "_runtime.py state"),
 }
-CLOSING = {"patch.py <lambda>", "_request.py close"}
+CLOSING = {"methods.py <lambda>", "_request.py close"}
 
 
 @contextmanager
