@@ -164,6 +164,40 @@ def test_the_items_of_a_response(
 
 @USERS
 @needs("responses")
+def test_a_question_that_is_kept_in_other_words(
+    user: str | None, events: Events, server: Loopback
+) -> None:
+    """The model gets the time with it, say: the id of the answer is enough, if it is random."""
+    with client_of(server, "sync") as client:
+
+        def ask(tab: list[Json], number: int) -> list[Json]:
+            said = says("Yes.", number) | {"id": f"msg_{number:032x}"}
+            server.script(json_reply(response_object(Answer(usage=None), output=[said])))
+            now = tab[-1] | {"content": f"[It is 9:0{number}.] {tab[-1]['content']}"}
+            client.responses.create(model="m", input=[*tab[:-1], now], store=False)
+            return [said]
+
+        with context(user_id=user):
+            assert_two_threads(two_tabs(ask, events))
+
+
+@needs("responses")
+def test_ids_that_a_host_counts(events: Events, server: Loopback) -> None:
+    """Each of its conversations has an answer of that id: with other words it is another one."""
+    server.always(json_reply(response_object(Answer(usage=None), output=[says("Yes.", 1)])))
+    with client_of(server, "sync") as client:
+        for question, resent in (("Hi", "Hi"), ("Trams?", "Are there trams?")):
+            client.responses.create(model="m", input=question)
+            asked = [{"role": "user", "content": resent}, says("Yes.", 1)]
+            item = {"role": "user", "content": f"More of {question}"}
+            client.responses.create(model="m", input=[*asked, item])
+    first, second, third, fourth = (one.thread_id for one in events.named("Prompt"))
+    assert first == second
+    assert len({first, third, fourth}) == 3
+
+
+@USERS
+@needs("responses")
 def test_ids_of_the_apps_own(user: str | None, events: Events, server: Loopback) -> None:
     """Ids that nobody here has given tell nothing: the words do."""
     with client_of(server, "sync") as client:

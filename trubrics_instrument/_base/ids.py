@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Awaitable
 from typing import Any
 
@@ -13,6 +14,11 @@ MAX_ID_CHARS = 512
 _CUT = "…"
 _DIGEST_CHARS = 16
 _KEPT_CHARS = MAX_ID_CHARS - _DIGEST_CHARS - len(_CUT)
+
+# The end of an id that is hardly given twice. Some hosts count, "functions.get_weather:0", or have
+# none, and then the tool's name stands for it; others put whole signatures into them.
+_END_CHARS = 64
+_RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])[0-9A-Za-z]{12,}$")
 
 
 def clean_id(value: object) -> str | None:
@@ -42,6 +48,11 @@ def clean_id(value: object) -> str | None:
 def _is_nameless(kind: Any) -> bool:
     """Whether all that an object of a kind says of itself is where in memory it lies."""
     return kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
+
+
+def is_random(given_id: str) -> bool:
+    """Whether an id, of whichever host, ends with something random, as OpenAI's do."""
+    return _RANDOM.search(given_id[-_END_CHARS:]) is not None
 
 
 def is_cut(known_id: str) -> bool:

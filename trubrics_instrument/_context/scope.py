@@ -143,6 +143,12 @@ def last_turn() -> Any:
     return next(started, outermost)
 
 
+def is_bounded() -> bool:
+    """Whether this scope is a block or a request: a task or a thread may go on and on."""
+    here = _here.get()
+    return bool(here.contexts) or here.request is not None
+
+
 def _within(inner: Said, outer: Said) -> Said:
     """Return the inner word, completed by the outer one; off anywhere is off."""
     return Said(

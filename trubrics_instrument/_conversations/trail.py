@@ -11,6 +11,8 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from trubrics_instrument._base.ids import is_random
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
@@ -133,9 +135,16 @@ class Trail:
         return [hash((self._who, *numbers[:depth])) for depth in range(1, len(numbers) + 1)]
 
     def name_by_id(self) -> int | None:
-        """Return a name of all these messages, with the id of the last one, if that has one."""
+        """Return a name of all these messages, with the id of the last one, if that has one.
+
+        Of the last one alone, if its id is hardly given twice: what was asked before may be kept in
+        other words than the model got.
+        """
         answer_id = self.history.answer_id
-        return _with_id(self.names()[-1], number_of(answer_id)) if answer_id else None
+        if not answer_id:
+            return None
+        deciding = 0 if is_random(answer_id) else -1
+        return _with_id(self.names()[deciding], number_of(answer_id))
 
     def question_name(self) -> int:
         """Return a name for what was asked before: apps change answers, but hardly questions."""

@@ -46,16 +46,18 @@ class Turn:
     Attributes:
         again: Whether the question had an answer already, and the user wants another one.
         answer: Where its last answer was told.
+        asked_as: What was asked by the last call that asked it.
         awaited: The names under which a later call goes on with it.
         claim: Who asked, and where, as far as anybody said.
         failed_as: The name under which it may be tried again, if its last call failed.
         failed_for_all: The name that this has for the other processes, if they may try it too,
             and the prompt's id there.
+        instructed: Numbers of the instructions of its last calls.
     """
 
     __slots__ = (
-        *("again", "answer", "awaited", "claim", "failed_as", "failed_for_all", "model_calls"),
-        *("prompt_id", "thread_id", "tool_calls"),
+        *("again", "answer", "asked_as", "awaited", "claim", "failed_as", "failed_for_all"),
+        *("instructed", "model_calls", "prompt_id", "thread_id", "tool_calls"),
     )
 
     def __init__(self, prompt_id: str) -> None:
@@ -66,6 +68,8 @@ class Turn:
         self.again = False
         self.answer: Told | None = None
         self.claim: Hashable = None
+        self.asked_as: Hashable = None
+        self.instructed: tuple[int, ...] = ()
         self.awaited: frozenset[Hashable] = frozenset()
         self.failed_as: RetryKey | None = None
         self.failed_for_all: tuple[int, str] | None = None

@@ -71,7 +71,7 @@ class Conversation:
         self._words: list[int | None] = []
         self._answer_id: str | None = None
         self._place = self._threads.find(self._trail)
-        self._which = WhichTurn(asked, claim, said, self._place, goes_on=goes_on)
+        self._which = WhichTurn(asked, claim, said, self._trail, self._place, goes_on=goes_on)
         self.turn, self.asks = self._which.find(prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id, self.turn.claim = self.who.thread_id, claim

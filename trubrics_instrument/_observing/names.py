@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from trubrics_instrument._base.ids import is_random
 from trubrics_instrument._context.identity import Claim
 from trubrics_instrument._conversations.trail import name_of_turn, number_of, number_of_much
 
@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 
     from trubrics_instrument._observing.reader import TurnKey
 
-# The end of an id that is hardly given twice. Some hosts count, "functions.get_weather:0", or have
-# none, and then the tool's name stands for it; others put whole signatures into them.
 _END_CHARS = 64
-_RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])[0-9A-Za-z]{12,}$")
 
 
 def names_of(
@@ -51,10 +48,9 @@ def names_of_anybody(keys: Sequence[TurnKey]) -> list[int]:
 
 
 def names_by_id(keys: Sequence[TurnKey]) -> list[Hashable]:
-    """Return the ids that may be one turn's only: those that end with something random."""
+    """Return the ids that may be one turn's only."""
     ids = (key.name for key in keys)
-    random = (one for one in ids if isinstance(one, str) and _RANDOM.search(one[-_END_CHARS:]))
-    return [("id", number_of(one)) for one in random]
+    return [("id", number_of(one)) for one in ids if isinstance(one, str) and is_random(one)]
 
 
 def mark_of(name: str, text: str) -> Hashable:

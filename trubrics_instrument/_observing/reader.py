@@ -39,6 +39,7 @@ class Asked(NamedTuple):
         model: The model as asked for.
         text: What the user said last; never the history, the system prompt or a template.
         attachments: What else the user gave, such as "image:2,file:1".
+        instructions: What tells one assistant of an app from another, such as the system prompt.
         stream: Whether the answer comes in pieces.
         continues: Whether it goes on with a turn: only tool calls and their results have come
             since the user spoke.
@@ -78,6 +79,7 @@ class Asked(NamedTuple):
     fetched: str | None = None
     told: Hashable = None
     aside: bool = False
+    instructions: str | None = None
 
 
 class ToolUse(NamedTuple):

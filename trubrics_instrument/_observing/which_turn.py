@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from trubrics_instrument._context.identity import Claim
     from trubrics_instrument._context.scope import Said
     from trubrics_instrument._conversations.places import Place
+    from trubrics_instrument._conversations.trail import Trail
     from trubrics_instrument._observing.reader import Asked
+
+_MOST_ASSISTANTS = 8  # of one turn
 
 
 class WhichTurn:
@@ -35,12 +38,19 @@ class WhichTurn:
     """
 
     __slots__ = (
-        *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_text", "_threads", "_turns"),
-        *("_typed", "in_turn"),
+        *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_text", "_threads", "_trail"),
+        *("_turns", "_typed", "in_turn"),
     )
 
     def __init__(
-        self, asked: Asked, claim: Claim, said: Said, place: Place | None, *, goes_on: bool
+        self,
+        asked: Asked,
+        claim: Claim,
+        said: Said,
+        trail: Trail,
+        place: Place | None,
+        *,
+        goes_on: bool,
     ) -> None:
         now = _runtime.state()
         self._turns, self._threads = now.turns, now.threads
@@ -49,6 +59,7 @@ class WhichTurn:
         self._given_id = said.prompt_id
         self._typed = said.prompt
         self._text = said.prompt or asked.text or ""
+        self._trail = trail
         self._place = place
         self._goes_on = goes_on
         self.in_turn = False
@@ -64,6 +75,15 @@ class WhichTurn:
             around = self._around_aside()
             self.in_turn = around is not None
             return around or new_turn(self._given_id or prompt_id), False
+        turn, asks = self._of_question(prompt_id)
+        if not self._goes_on:
+            turn.asked_as = self._asked_as()
+        instructions = self._instructions()
+        if instructions not in turn.instructed:
+            turn.instructed = (*turn.instructed, instructions)[-_MOST_ASSISTANTS:]
+        return turn, asks
+
+    def _of_question(self, prompt_id: str | None) -> tuple[Turn, bool]:
         if self._given_id:
             return self._named(self._given_id)
         if self._asked.turn_keys or self._goes_on:
@@ -75,6 +95,9 @@ class WhichTurn:
             retried = self._failed_elsewhere()
         if retried is not None or self._goes_on:
             return retried or new_turn(prompt_id), False
+        passed_on = self._passed_on()
+        if passed_on is not None:
+            return passed_on, False
         return self._asked_again() or (new_turn(prompt_id), True)
 
     def _named(self, prompt_id: str) -> tuple[Turn, bool]:
@@ -246,6 +269,29 @@ class WhichTurn:
         shorter = self._opens() or self._asked.history.is_shortened
         alone = shorter and self._asked.previous_id is None
         return alone and _is_same_question(failed, self._retry_key())
+
+    def _passed_on(self) -> Turn | None:
+        """Return the turn that the code here has begun, if it asks the same of another assistant.
+
+        The one before has told what kind of question it is, whether it may be answered, or who is
+        to answer it. Each is asked once: the user may say the same again. Where the conversation
+        is not known, the same words may be about another thing; so may they, where no block and
+        no request holds them together, once they are answered.
+        """
+        turn: Turn | None = scope.last_turn()
+        if turn is None or not (self._claim.thread_id or self._place):
+            return None
+        if turn.asked_as != self._asked_as() or self._instructions() in turn.instructed:
+            return None
+        return turn if turn.answer is None or scope.is_bounded() else None
+
+    def _asked_as(self) -> Hashable:
+        """Return what tells this question from others, at its place of the conversation."""
+        asked, trail = self._asked, self._trail
+        return (self._claim, trail.question, asked.question, trail.last, asked.previous_id)
+
+    def _instructions(self) -> int:
+        return hash(self._asked.instructions)
 
     def _asked_again(self) -> tuple[Turn, bool] | None:
         """Return the same prompt, if the same question was asked at the same place before.

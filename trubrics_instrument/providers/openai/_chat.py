@@ -23,12 +23,17 @@ from trubrics_instrument.providers.openai._fields import (
     text_or_none,
     usage,
 )
-from trubrics_instrument.providers.openai._history import begun_answer, cut_answers, history_of
+from trubrics_instrument.providers.openai._history import (
+    INSTRUCT,
+    begun_answer,
+    cut_answers,
+    history_of,
+    instructions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_INSTRUCTIONS = frozenset({"system", "developer"})
 _TOOL_RESULTS = frozenset({"tool", "function"})
 _SOUND: dict[str, str | None] = {"type": "audio"}
 
@@ -62,6 +67,7 @@ class ChatReader:
             claim=claim(request),
             metadata=mapping(request.get("metadata")),
             history=history_of(messages, asked_at),
+            instructions=instructions(messages),
         )
 
     def answer(self, body: Any) -> Answer:
@@ -259,7 +265,7 @@ def _last_tool_results(messages: list[Any]) -> list[Any]:
         role = get_text(message, "role")
         if role in _TOOL_RESULTS:
             results.append(message)
-        elif role not in _INSTRUCTIONS:
+        elif role not in INSTRUCT:
             break
     return results
 

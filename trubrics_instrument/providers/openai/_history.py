@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The type of the item that stands for a context which the provider has made shorter.
 SHORTENED = "compaction"
+INSTRUCT = frozenset({"system", "developer"})
 _SPEAKERS = frozenset({"user", "assistant"})
 
 
@@ -30,6 +31,12 @@ def history_of(messages: list[Any], asked_at: int | None) -> History:
     opening = None if opens_at is None else content_text(get(messages[opens_at], "content"))
     behind = messages[max(0, (asked_at or 0) - MOST_BEHIND) : asked_at or 0]
     return trail.history_of(opening, begins=opens_at == asked_at, spoken=_spoken(behind))
+
+
+def instructions(messages: list[Any]) -> str | None:
+    """Return what the assistant is told to be, where that stands before the conversation."""
+    first = messages[0] if messages else None
+    return content_text(get(first, "content")) if get_text(first, "role") in INSTRUCT else None
 
 
 def begun_answer(messages: list[Any], text: str | None) -> tuple[TurnKey, ...]:

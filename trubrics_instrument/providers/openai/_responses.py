@@ -25,6 +25,7 @@ from trubrics_instrument.providers.openai._history import (
     begun_answer,
     cut_answers,
     history_of,
+    instructions,
     said_in,
 )
 
@@ -89,6 +90,7 @@ class ResponsesReader:
             history=history,
             resumable=request.get("background") is True,
             aside=aside,
+            instructions=text_or_none(request.get("instructions")) or instructions(items),
         )
 
     def _asks_nothing(self, request: Mapping[str, Any], end: Any) -> bool:

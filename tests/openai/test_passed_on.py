@@ -1,0 +1,250 @@
+"""One question that several assistants of an app are asked: it is classified, or handed over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openai_wire import Answer, ToolCall, chat_completion
+from responses_wire import response_object
+
+from tests.openai.asking import client_of, needs
+from tests.replies import json_reply
+from tests.told import told
+from trubrics_instrument import context, patch_openai
+from trubrics_instrument._context import scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.loopback import Loopback
+    from tests.sink import Sink
+
+ADA = {"user_id": "ada", "thread_id": "t-1"}
+HANDS_OVER = Answer(tool_calls=(ToolCall("transfer", "{}", "call_1"),), usage=None)
+
+
+@pytest.fixture
+def client(server: Loopback) -> Iterator[Any]:
+    """Give a client of a model that answers each question with its number."""
+    patch_openai()
+    answers = (json_reply(chat_completion(Answer(f"{n}.", usage=None))) for n in range(1, 99))
+    server.always(lambda _: next(answers))
+    with client_of(server, "sync") as client:
+        yield client
+
+
+def ask(client: Any, instructions: str | None, *messages: Any, role: str = "system") -> None:
+    """Ask an assistant, with what the user and the assistant have said in turn."""
+    said = [
+        {"role": "assistant" if number % 2 else "user", "content": text}
+        for number, text in enumerate(messages)
+    ]
+    before = [] if instructions is None else [{"role": role, "content": instructions}]
+    client.chat.completions.create(model="gpt-4o", messages=[*before, *said])
+
+
+def picture(name: str) -> dict[str, Any]:
+    """Return a part of a message."""
+    return {"type": "image_url", "image_url": {"url": f"https://example.com/{name}.png"}}
+
+
+def brief(sink: Sink, n: int) -> list[tuple[Any, ...]]:
+    """Return event, text, prompt, and whether it is another answer, of the first `n` events."""
+    events = told(sink, n)
+    return [
+        (one["event"], one.get("$text"), one["$prompt_id"], one.get("regenerated"))
+        for one in events
+    ]
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_classified_first(role: str, client: Any, sink: Sink) -> None:
+    """It is asked once, at the first turn and later, and no answer is another one."""
+    for messages in (["When?"], ["When?", "2.", "And on Sundays?"]):
+        with context(**ADA):
+            ask(client, "Classify.", *messages, role=role)
+            ask(client, "You are the desk.", *messages, role=role)
+    assert brief(sink, 6) == [
+        ("Prompt", "When?", "prompt 1", None),
+        ("Generation", "1.", "prompt 1", None),
+        ("Generation", "2.", "prompt 1", None),
+        ("Prompt", "And on Sundays?", "prompt 2", None),
+        ("Generation", "3.", "prompt 2", None),
+        ("Generation", "4.", "prompt 2", None),
+    ]
+
+
+@needs("responses")
+@pytest.mark.parametrize("given", ["apart", "as the first item"])
+def test_classified_by_responses(given: str, server: Loopback, client: Any, sink: Sink) -> None:
+    """Instructions have a field of their own there, or are the first item."""
+    server.always(json_reply(response_object(Answer("1.", usage=None))))
+    item = {"role": "user", "content": "When?"}
+    with context(**ADA):
+        for instructions in ("Classify.", "You are the desk."):
+            if given == "apart":
+                client.responses.create(model="m", input="When?", instructions=instructions)
+            else:
+                first = {"role": "developer", "content": instructions}
+                client.responses.create(model="m", input=[first, item])
+    assert brief(sink, 3) == [
+        ("Prompt", "When?", "prompt 1", None),
+        ("Generation", "1.", "prompt 1", None),
+        ("Generation", "1.", "prompt 1", None),
+    ]
+
+
+def test_a_resent_history_names_the_conversation(client: Any, sink: Sink) -> None:
+    """Where nobody names the thread, the place in the history is enough."""
+    ask(client, "You are the desk.", "When?")
+    with context():
+        ask(client, "Classify.", "When?", "1.", "And on Sundays?")
+        ask(client, "You are the desk.", "When?", "1.", "And on Sundays?")
+    assert brief(sink, 5)[2:] == [
+        ("Prompt", "And on Sundays?", "prompt 2", None),
+        ("Generation", "2.", "prompt 2", None),
+        ("Generation", "3.", "prompt 2", None),
+    ]
+
+
+def test_regenerated(client: Any, sink: Sink) -> None:
+    """The user wants another answer: all of that comes again."""
+    ask(client, "You are the desk.", "Hi")
+    for _ in range(2):
+        with context():
+            ask(client, "Classify.", "Hi", "1.", "When?")
+            ask(client, "You are the desk.", "Hi", "1.", "When?")
+    assert brief(sink, 7)[2:] == [
+        ("Prompt", "When?", "prompt 2", None),
+        ("Generation", "2.", "prompt 2", None),
+        ("Generation", "3.", "prompt 2", None),
+        ("Generation", "4.", "prompt 2", True),
+        ("Generation", "5.", "prompt 2", True),
+    ]
+
+
+def test_the_same_words_again(client: Any, sink: Sink) -> None:
+    """Who is asked a second time in one block is asked anew: a WebSocket may last for long."""
+    with context(**ADA):
+        for _ in range(2):
+            ask(client, "Classify.", "Yes")
+            ask(client, "You are the desk.", "Yes")
+    assert brief(sink, 6) == [
+        ("Prompt", "Yes", "prompt 1", None),
+        ("Generation", "1.", "prompt 1", None),
+        ("Generation", "2.", "prompt 1", None),
+        ("Prompt", "Yes", "prompt 2", None),
+        ("Generation", "3.", "prompt 2", None),
+        ("Generation", "4.", "prompt 2", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("around", "first", "second"),
+    [
+        (ADA, ("You are the desk.", "Yes"), ("You are the desk.", "Yes")),
+        (ADA, (None, "Yes"), (None, "Yes")),
+        (ADA, ("Classify.", "Yes"), ("You are the desk.", "No")),
+        (ADA, ("Classify.", "Yes"), ("You are the desk.", "Hi", "Hello.", "Yes")),
+        (ADA, ("Classify.", [picture("horse")]), ("You are the desk.", [picture("bear")])),
+        ({"user_id": "ada"}, ("Invoice 1", "Sum it up"), ("Invoice 2", "Sum it up")),
+    ],
+    ids=[
+        *("the same assistant", "nobody's", "other words", "another place", "another picture"),
+        "no conversation",
+    ],
+)
+def test_two_questions(
+    around: dict[str, str],
+    first: tuple[Any, ...],
+    second: tuple[Any, ...],
+    client: Any,
+    sink: Sink,
+) -> None:
+    """What is not surely the same question is another one."""
+    with context(**around):
+        ask(client, *first)
+        ask(client, *second)
+    assert [(event, prompt) for event, _, prompt, _ in brief(sink, 4)] == [
+        ("Prompt", "prompt 1"),
+        ("Generation", "prompt 1"),
+        ("Prompt", "prompt 2"),
+        ("Generation", "prompt 2"),
+    ]
+
+
+def test_answered_outside_of_blocks(client: Any, sink: Sink) -> None:
+    """A thread that serves one user after the other, or one for long, holds nothing together."""
+    patch_openai(user_id="ada", thread_id="t-1")
+    ask(client, "It is 9:00.", "Yes")
+    ask(client, "It is 9:05.", "Yes")
+    assert [prompt for _, _, prompt, _ in brief(sink, 4)] == ["prompt 1"] * 2 + ["prompt 2"] * 2
+
+
+def test_handed_over(server: Loopback, client: Any, sink: Sink) -> None:
+    """Another agent answers, and does not see the tool call that handed the question to it."""
+    patch_openai(user_id="ada", thread_id="t-1")
+    done = Answer("It is on its way.", usage=None)
+    server.script(*(json_reply(chat_completion(one)) for one in (HANDS_OVER, done)))
+    ask(client, "You are the desk.", "I want a refund")
+    ask(client, "You are refunds.", "I want a refund")
+    assert brief(sink, 3) == [
+        ("Prompt", "I want a refund", "prompt 1", None),
+        ("Tool call", None, "prompt 1", None),
+        ("Generation", "It is on its way.", "prompt 1", None),
+    ]
+
+
+def test_of_another_user(client: Any, sink: Sink) -> None:
+    """A block may be around several users."""
+    with context(**ADA):
+        ask(client, "You are the desk.", "Yes")
+        with context(user_id="bob"):
+            ask(client, "You are Bob's desk.", "Yes")
+    assert [prompt for _, _, prompt, _ in brief(sink, 4)] == ["prompt 1"] * 2 + ["prompt 2"] * 2
+
+
+@needs("responses")
+def test_after_another_answer(server: Loopback, client: Any, sink: Sink) -> None:
+    """The conversation may be the provider's: what is answered to is named there."""
+    server.always(json_reply(response_object(Answer("1.", usage=None))))
+    with context(**ADA):
+        for previous_id in ("resp_1", "resp_2"):
+            given = {"instructions": f"You follow {previous_id}."}
+            client.responses.create(
+                model="m", input="Yes", previous_response_id=previous_id, **given
+            )
+    assert [prompt for _, _, prompt, _ in brief(sink, 4)] == ["prompt 1"] * 2 + ["prompt 2"] * 2
+
+
+def test_handed_over_after_a_tool(server: Loopback, client: Any, sink: Sink) -> None:
+    """The agent before has used a tool, and was sent a window without the question then."""
+    call = {
+        "role": "assistant",
+        "tool_calls": chat_completion(HANDS_OVER)["choices"][0]["message"]["tool_calls"],
+    }
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "Done."}
+    done = Answer("It is on its way.", usage=None)
+    again = Answer(tool_calls=(ToolCall("transfer", "{}", "call_2"),), usage=None)
+    server.script(*(json_reply(chat_completion(one)) for one in (HANDS_OVER, again, done)))
+    with context(**ADA):
+        ask(client, "You are the desk.", "I want a refund")
+        client.chat.completions.create(model="m", messages=[call, result])
+        ask(client, "You are refunds.", "I want a refund")
+    assert [(event, prompt) for event, _, prompt, _ in brief(sink, 4)] == [
+        ("Prompt", "prompt 1"),
+        ("Tool call", "prompt 1"),
+        ("Tool call", "prompt 1"),
+        ("Generation", "prompt 1"),
+    ]
+
+
+def test_only_so_many_assistants_are_remembered(client: Any, sink: Sink) -> None:
+    """A turn has bounds, whatever an app makes of its instructions."""
+    with context(**ADA):
+        for number in range(20):
+            ask(client, f"You are number {number}.", "Yes")
+        turn = scope.last_turn()
+    assert len(turn.instructed) == 8
+    assert [event for event, *_ in brief(sink, 21)] == ["Prompt", *["Generation"] * 20]
