@@ -14,7 +14,13 @@ from hypothesis import settings
 
 from tests.loopback import Loopback
 from tests.sink import Sink
-from trubrics_instrument import _public, _runtime, unpatch_langchain, unpatch_openai
+from trubrics_instrument import (
+    _public,
+    _runtime,
+    unpatch_langchain,
+    unpatch_openai,
+    unpatch_threads,
+)
 from trubrics_instrument._base import shield
 
 if TYPE_CHECKING:
@@ -51,6 +57,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     unpatch_openai()
     unpatch_langchain()
+    unpatch_threads()
     _public.shutdown(timeout_s=2)
     _runtime.forget()
     shield.set_strict(strict=False)

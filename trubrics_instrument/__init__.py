@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trubrics_instrument._context.blocks import bind, context, identify, suppress
     from trubrics_instrument._feedback import feedback
     from trubrics_instrument._observing.patch import Patch
+    from trubrics_instrument._observing.pools import patch_threads, unpatch_threads
     from trubrics_instrument._public import (
         Stats,
         aflush,
@@ -45,12 +46,14 @@ if TYPE_CHECKING:
         "identify",
         "patch_langchain",
         "patch_openai",
+        "patch_threads",
         "shutdown",
         "stats",
         "suppress",
         "track",
         "unpatch_langchain",
         "unpatch_openai",
+        "unpatch_threads",
     ]
 
 _HOMES = {
@@ -67,12 +70,14 @@ _HOMES = {
     "identify": "_context.blocks",
     "patch_langchain": "langchain",
     "patch_openai": "providers.openai",
+    "patch_threads": "_observing.pools",
     "shutdown": "_public",
     "stats": "_public",
     "suppress": "_context.blocks",
     "track": "_public",
     "unpatch_langchain": "langchain",
     "unpatch_openai": "providers.openai",
+    "unpatch_threads": "_observing.pools",
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.loopback import Loopback
     from tests.sink import Sink
 
-ADA = {"user_id": "ada", "thread_id": "t-1"}
+ADA: dict[str, Any] = {"user_id": "ada", "thread_id": "t-1"}
 HANDS_OVER = Answer(tool_calls=(ToolCall("transfer", "{}", "call_1"),), usage=None)
 
 
@@ -156,7 +156,7 @@ def test_the_same_words_again(client: Any, sink: Sink) -> None:
     ],
 )
 def test_two_questions(
-    around: dict[str, str],
+    around: dict[str, Any],
     first: tuple[Any, ...],
     second: tuple[Any, ...],
     client: Any,
@@ -211,7 +211,7 @@ def test_after_another_answer(server: Loopback, client: Any, sink: Sink) -> None
     server.always(json_reply(response_object(Answer("1.", usage=None))))
     with context(**ADA):
         for previous_id in ("resp_1", "resp_2"):
-            given = {"instructions": f"You follow {previous_id}."}
+            given: dict[str, Any] = {"instructions": f"You follow {previous_id}."}
             client.responses.create(
                 model="m", input="Yes", previous_response_id=previous_id, **given
             )

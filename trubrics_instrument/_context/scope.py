@@ -149,6 +149,11 @@ def is_bounded() -> bool:
     return bool(here.contexts) or here.request is not None
 
 
+def is_said() -> bool:
+    """Whether anything was said here, in a block, with a request or by `identify()`."""
+    return is_bounded() or _here.get().identified is not _NOTHING
+
+
 def _within(inner: Said, outer: Said) -> Said:
     """Return the inner word, completed by the outer one; off anywhere is off."""
     return Said(

@@ -1,0 +1,141 @@
+"""`patch_threads()`: who is asking is known in thread pools, whoever hands the work over."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trubrics_instrument import context, identify, patch_threads, suppress, unpatch_threads
+from trubrics_instrument._base import shield
+from trubrics_instrument._context import scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOBODY = (None, None)
+
+
+def who(_: object = None) -> tuple[str | None, str | None]:
+    """Return who is asking here, and where."""
+    said = scope.said()
+    return said.user_id, said.thread_id
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of one thread, in which nothing is said."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def test_it_is_carried(pool: ThreadPoolExecutor) -> None:
+    """By `submit` and by `map`, for as long as the work goes on."""
+    patch_threads()
+    with context(user_id="ada", thread_id="a"):
+        assert pool.submit(who).result() == ("ada", "a")
+        assert list(pool.map(who, range(2))) == [("ada", "a")] * 2
+    assert pool.submit(who).result() == NOBODY
+
+
+def test_a_request(pool: ThreadPoolExecutor) -> None:
+    """It is the same one: what is identified there is known here."""
+    patch_threads()
+    with scope.Request():
+        pool.submit(identify, "ada").result()
+        assert who() == ("ada", None)
+    assert pool.submit(who).result() == NOBODY
+
+
+def test_what_was_identified(pool: ThreadPoolExecutor) -> None:
+    """It needs no block."""
+    patch_threads()
+    with scope.Job():
+        identify("ada")
+        assert pool.submit(who).result() == ("ada", None)
+
+
+def test_suppressed(pool: ThreadPoolExecutor) -> None:
+    """What is not to be observed is not observed there either."""
+    patch_threads()
+    with suppress():
+        assert pool.submit(scope.is_on).result() is False
+    assert pool.submit(scope.is_on).result() is True
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_pool_of_the_loop() -> None:
+    """`run_in_executor` hands no context variables over by itself."""
+    loop = asyncio.get_running_loop()
+    with context(user_id="ada"):
+        assert await loop.run_in_executor(None, who) == NOBODY
+        patch_threads()
+        assert await loop.run_in_executor(None, who) == ("ada", None)
+
+
+def test_taken_off(pool: ThreadPoolExecutor) -> None:
+    """Put on twice it is on once; taken off, nothing of it is left."""
+    original = ThreadPoolExecutor.submit
+    patch_threads()
+    patch_threads()
+    unpatch_threads()
+    unpatch_threads()
+    assert ThreadPoolExecutor.submit is original
+    with context(user_id="ada"):
+        assert pool.submit(who).result() == NOBODY
+        with patch_threads():
+            assert pool.submit(who).result() == ("ada", None)
+        assert pool.submit(who).result() == NOBODY
+
+
+def test_nothing_said_is_nothing_changed(pool: ThreadPoolExecutor) -> None:
+    """Nothing stands between the pool and the work then."""
+    patch_threads()
+    assert Path(pool.submit(_called_by).result()).parts[-2:] == ("futures", "thread.py")
+    with context(user_id="ada"):
+        assert Path(pool.submit(_called_by).result()).name == "pools.py"
+
+
+def _called_by() -> str:
+    return sys._getframe(1).f_code.co_filename
+
+
+def test_errors_are_the_apps(pool: ThreadPoolExecutor) -> None:
+    """Of the work, and of a call that cannot be."""
+    patch_threads()
+    error = KeyError("no such tram")
+
+    def fails() -> None:
+        raise error
+
+    with context(user_id="ada"):
+        assert pool.submit(fails).exception() is error
+        submit: Any = pool.submit
+        with pytest.raises(TypeError, match="submit"):
+            submit()
+    assert shield.faults() == {}
+
+
+def test_results_are_the_apps(pool: ThreadPoolExecutor) -> None:
+    """A generator is the one that the work has returned."""
+    patch_threads()
+    steps = (number for number in range(2))
+    with context(user_id="ada"):
+        assert pool.submit(lambda: steps).result() is steps
+
+
+def test_a_pool_of_another_kind() -> None:
+    """One that overrides `submit` decides by itself."""
+
+    class Here(Executor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return fn, args, kwargs
+
+    patch_threads()
+    with context(user_id="ada"):
+        assert Here().submit(who, 1, by=2) == (who, (1,), {"by": 2})
