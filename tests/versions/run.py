@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", help="an environment; all if none")
     parser.add_argument("--list", action="store_true", help="show the environments, and end")
     parser.add_argument("--fresh", action="store_true", help="build the environments again")
-    parser.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
+    parser.add_argument("--jobs", type=int, default=3, help="how many at a time (3)")
     parser.add_argument(
         "--deadline-s", type=float, default=1200, help="when to stop what still runs (1200)"
     )
