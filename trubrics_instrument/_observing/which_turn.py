@@ -288,7 +288,8 @@ class WhichTurn:
     def _asked_as(self) -> Hashable:
         """Return what tells this question from others, at its place of the conversation."""
         asked, trail = self._asked, self._trail
-        return (self._claim, trail.question, asked.question, trail.last, asked.previous_id)
+        question = (trail.question, asked.question, asked.told)
+        return (self._claim, question, trail.last, asked.previous_id)
 
     def _instructions(self) -> int:
         return hash(self._asked.instructions)

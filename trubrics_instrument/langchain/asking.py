@@ -121,6 +121,7 @@ class Asking:
             previous_id=origin.previous_id,
             metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
             history=question.history if asked.history is NO_HISTORY else asked.history,
+            instructions=question.instructions,
         )
 
 

@@ -67,6 +67,7 @@ class Question(NamedTuple):
         continues: Whether only tool calls and their results have come since.
         tool_ids: The ids of those results, the latest first.
         history: What was said before it.
+        instructions: What the model is told to be.
     """
 
     text: str | None = None
@@ -75,6 +76,7 @@ class Question(NamedTuple):
     continues: bool = False
     tool_ids: tuple[str, ...] = ()
     history: History = NO_HISTORY
+    instructions: str | None = None
 
     def turn_keys(self) -> tuple[TurnKey, ...]:
         """Return the names under which the turn may be known that this question goes on with."""
@@ -109,6 +111,7 @@ def last_question(messages: Sequence[Any]) -> Question:
                 continues=bool(results),
                 tool_ids=tuple(results),
                 history=_history(messages, index),
+                instructions=said(messages[0]) if role(messages[0]) == "other" else None,
             )
     if results:  # the rest is at the provider's, or in a graph's state
         return Question(continues=True, tool_ids=tuple(results))

@@ -201,6 +201,7 @@ def _call_of(
 ) -> ModelCall:
     """Return a call of its own; one that comes `late` has the prompt of the turn that is over."""
     metadata, run_id = started.metadata, str(started.run_id)
+    of_turns = started.settings.granularity == "turn"  # else each call has a pair of its own
     start = start_now(run_id) if late is None else late.start(run_id)
     call = ModelCall(
         ResultReader(origin.framework),
@@ -218,6 +219,7 @@ def _call_of(
             previous_id=origin.previous_id,
             metadata=own_properties(metadata) | own_keys(metadata),
             history=asked.history,
+            instructions=asked.instructions if of_turns else None,
         ),
         started.settings.observer,
         start,
