@@ -149,7 +149,8 @@ class WhichTurn:
         previous_id = self._asked.previous_id
         keys = self._asked.turn_keys
         names = names_of(keys, self._claim, self._typed, wide=previous_id is not None)
-        last: Turn | None = scope.last_turn()
+        latest = bool(keys) and keys[0].latest  # whichever code has begun it
+        last: Turn | None = None if latest else scope.last_turn()
         awaited: frozenset[Hashable] = last.awaited if last else frozenset()
         found = (last if name in awaited else self._turns.find(name) for name in names)
         own = next(filter(None, found), None)
@@ -157,7 +158,7 @@ class WhichTurn:
             own = last
         told = self._turns.answer(previous_id)
         prompt_id = told.prompt_id if told else None
-        if keys and keys[0].latest and (own is None or uuid_bytes(own.prompt_id)):
+        if latest and (own is None or uuid_bytes(own.prompt_id)):
             prompt_id = self._threads.turn_elsewhere(names)  # an id of the app's own is not there
         if own is None and prompt_id is None:
             prompt_id = self._threads.turn_elsewhere(names)

@@ -9,12 +9,13 @@ from trubrics_instrument._conversations.trail import NO_HISTORY
 from trubrics_instrument._observing.reader import Asked
 from trubrics_instrument.langchain.messages import mapping
 from trubrics_instrument.langchain.origin import claim_of, own_keys, own_properties
-from trubrics_instrument.langchain.question import goes_on, question_of
+from trubrics_instrument.langchain.question import goes_on, question_of, resumes
 from trubrics_instrument.langchain.reply import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
+    from trubrics_instrument._context.identity import Claim
     from trubrics_instrument.langchain.origin import Origin
     from trubrics_instrument.langchain.question import Question
     from trubrics_instrument.langchain.settings import Key
@@ -36,11 +37,15 @@ class Root(NamedTuple):
 
 
 class First(NamedTuple):
-    """What the first model of a turn settles: what is asked, of whom, and in which words."""
+    """What the first model of a turn settles: what is asked, of whom, and in which words.
+
+    It is `resumed` if a graph goes on in its turn, with nothing asked.
+    """
 
     asked: Asked
     origin: Origin
-    text: str | None
+    question: Question
+    resumed: bool
 
     @property
     def in_graph(self) -> bool:
@@ -63,6 +68,7 @@ class Asking:
         self._stop = stop
         self.late = root.late or _is_late(root.given)
         self._goes_on = not self.late and goes_on(root.given)
+        self._decided = resumes(root.given)
         self.typed = None if self.late else question_of(root.given, input_key)
         self.first: First | None = None
 
@@ -72,8 +78,9 @@ class Asking:
         """Settle what is asked, if it is the first model: `ask` reads it out of the request."""
         if self.first is None:
             question = ask()
-            asked = self._asked(origin, question, metadata)
-            self.first = First(asked, origin, question.text)
+            told = claim_of(self._stop.configurable, self._metadata, metadata)
+            claim = first_of([told, origin.claim])
+            self.first = self._first(origin, question, claim, metadata)
 
     def came(self, given: Any) -> None:
         """Take note of an input that came late."""
@@ -95,14 +102,16 @@ class Asking:
             told_at=self._stop.told_at,
         )
 
-    def _asked(self, origin: Origin, question: Question, metadata: Mapping[str, Any]) -> Asked:
+    def _first(
+        self, origin: Origin, question: Question, claim: Claim, metadata: Mapping[str, Any]
+    ) -> First:
         """Return what is asked, with the first model's question where the root shows none."""
-        told = claim_of(self._stop.configurable, self._metadata, metadata)
-        claim = first_of([told, origin.claim])
         typed = self.typed or (self._stop.question if self._goes_on else None)
-        resumed = self._goes_on and typed is None and origin.framework == "langgraph"
+        wordless = self._goes_on and typed is None and origin.framework == "langgraph"
+        put = wordless and not self._decided and self._stop.is_put(question)
+        resumed = wordless and not put
         asked = typed or question
-        return Asked(
+        settled = Asked(
             operation=origin.operation,
             model=origin.model,
             provider=origin.provider,
@@ -111,8 +120,8 @@ class Asking:
             continues=asked.continues or resumed,
             brings=asked.continues and not resumed,
             turn_keys=(
-                self._stop.turn_keys(claim.thread_id, question.text)
-                if resumed
+                self._stop.turn_keys(claim.thread_id, question, put=put)
+                if wordless
                 else asked.turn_keys()
             ),
             question=("run", asked.shown),
@@ -123,6 +132,7 @@ class Asking:
             history=question.history if asked.history is NO_HISTORY else asked.history,
             instructions=question.instructions,
         )
+        return First(settled, origin, question, resumed)
 
 
 def _is_late(given: Any) -> bool:

@@ -174,6 +174,21 @@ def configured(frame: FrameType | None) -> tuple[bool, Mapping[str, Any]]:
     return False, found
 
 
+def stops_here(frame: FrameType | None) -> bool:
+    """Whether the graph that ends here has not come to its end, but stops at a breakpoint.
+
+    Nothing else shows it. Source: langgraph 0.2 to 1.2, `Pregel.stream`, `PregelLoop.status`.
+    """
+    for _ in range(_MAX_FRAMES):
+        if frame is None:
+            break
+        if str(frame.f_globals.get("__name__")).startswith(_GRAPHS):
+            status = field(frame.f_locals.get("loop"), "status")
+            return str(status).startswith("interrupt_")
+        frame = frame.f_back
+    return False
+
+
 def claim_in(*told: Mapping[str, Any]) -> Claim:
     """Return who asks, and where, by the usual keys of whichever has them first."""
     claiming = [one for one in told if not _CLAIMING.isdisjoint(one)]

@@ -65,6 +65,8 @@ class Question(NamedTuple):
         attachments: What else there was, such as "image:1".
         shown: What tells that from others.
         continues: Whether only tool calls and their results have come since.
+        message_id: Its id, as each message has one that the state of a graph keeps, and none
+            that a node makes up for its model.
         tool_ids: The ids of those results, the latest first.
         history: What was said before it.
         instructions: What the model is told to be.
@@ -74,6 +76,7 @@ class Question(NamedTuple):
     attachments: str | None = None
     shown: tuple[Hashable, ...] = ()
     continues: bool = False
+    message_id: str | None = None
     tool_ids: tuple[str, ...] = ()
     history: History = NO_HISTORY
     instructions: str | None = None
@@ -109,6 +112,7 @@ def last_question(messages: Sequence[Any]) -> Question:
                 attachments(message),
                 shown(message),
                 continues=bool(results),
+                message_id=first_text([field(message, "id")]),
                 tool_ids=tuple(results),
                 history=_history(messages, index),
                 instructions=said(messages[0]) if role(messages[0]) == "other" else None,

@@ -139,6 +139,7 @@ class RunTurn:
 
     def ended(self, output: Any, late_input: Any, *, left: bool) -> None:
         """Take note of the root run's output; a stream that was left early has none."""
+        self._stop.root_ended()
         self._asking.came(late_input)
         reply = None if left else self._reply(output)
         self._end(Outcome(reply, status="incomplete" if left else "ok"))
@@ -241,9 +242,9 @@ class RunTurn:
         first = self._asking.first
         assert first is not None
         thread_id = first.asked.claim.thread_id
-        surely = bool(uses or interrupts)
-        if thread_id and (surely or first.in_graph):
-            call.keep(self._stop.stand(thread_id, first.text, surely=surely))
+        waits = bool(uses or interrupts)
+        if thread_id and (waits or first.in_graph):
+            call.keep(self._stop.stand(thread_id, first, waits=waits, ok=outcome.status == "ok"))
         if answer.status == "ok":
             self._stop.tell(answer.choices[0].text)
         call.end(answer)

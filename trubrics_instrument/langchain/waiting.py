@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._conversations.trail import NO_HISTORY, number_of
 from trubrics_instrument._observing.observer import who_asks
 from trubrics_instrument._observing.reader import Asked, TurnKey
-from trubrics_instrument.langchain.origin import claim_in, configured, own_keys
+from trubrics_instrument.langchain.origin import claim_in, configured, own_keys, stops_here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,11 +18,19 @@ if TYPE_CHECKING:
     from trubrics_instrument._base.memory import Memory
     from trubrics_instrument._context.identity import Claim
     from trubrics_instrument._observing.observer import Observer, Start
+    from trubrics_instrument.langchain.asking import First
     from trubrics_instrument.langchain.question import Question
 
 _TOLD_KEPT = 16
 # The next model, perhaps with a tool before it. A new question takes more steps.
 _SOON = 2
+
+
+class _Last(NamedTuple):
+    """The last step that is known of a graph, and whether its turn goes on from there."""
+
+    step: float
+    stands: bool
 
 
 class Stop:
@@ -39,6 +47,9 @@ class Stop:
         self._place = _place(observer, start, metadata, claim) if is_graph else None
         self._node_step: int | None = None
         self._step: int | None = None
+        self._first_step: int | None = None
+        self._inside = False
+        self._stops = False
         self.question = _questions().pop(self._place) if self._place and len(_questions()) else None
 
     def wait(self, question: Question | None) -> None:
@@ -77,7 +88,11 @@ class Stop:
         thread_id = self._place.thread_id if self._place else None
         last = _last_steps().get(thread_id)
         if last is not None:
-            _last_steps().put(thread_id, last + 1)
+            _last_steps().put(thread_id, last._replace(step=last.step + 1))
+
+    def root_ended(self) -> None:
+        """Note, where the root run ends, whether its graph stops at a breakpoint."""
+        self._stops = self._place is not None and stops_here(sys._getframe(2))
 
     def pass_node(self, metadata: Mapping[str, Any]) -> None:
         """Note in which step of the graph a node runs."""
@@ -86,27 +101,79 @@ class Stop:
     def pass_model(self, metadata: Mapping[str, Any]) -> None:
         """Note in which step of the graph a model is asked: its own, or its node's."""
         self._step = _step_in(metadata, self._node_step)
+        if self._first_step is None:
+            self._first_step, self._inside = self._step, _is_inside(metadata)
 
-    def stand(self, thread_id: str, asked: str | None, *, surely: bool) -> list[TurnKey]:
+    def stand(self, thread_id: str, first: First, *, waits: bool, ok: bool) -> list[TurnKey]:
         """Note that the turn may go on after this step, and return the names to keep it under.
 
-        A breakpoint does not show, nor that the app will go back to an earlier checkpoint; there,
-        the first model is asked the same again.
+        The app may also go back to an earlier checkpoint, where the first model is asked the same
+        again. What it is asked after a stop may be the same in each turn: an instruction.
         """
-        step = -inf if self._step is None else self._step
-        _last_steps().put(thread_id, inf if surely else step)
-        return list(_names(thread_id, asked))
+        step = inf if waits else -inf if self._step is None else self._step
+        _last_steps().put(thread_id, _Last(step, stands=waits or self._stops or not ok))
+        here, by_question, last = self._names(thread_id, first.question)
+        return [*here[:1], last] if first.resumed else [*here[:1], by_question, last]
 
-    def turn_keys(self, thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:
+    def is_put(self, question: Question) -> bool:
+        """Whether it may be a question that the app has put into the state.
+
+        A node may put messages there too, for its next model: after what was no answer to the
+        user, or in the state of a graph inside.
+        """
+        before = question.history.tail[-1:]
+        answers = all(self.told_at(text) is not None for text in before) or not self._told
+        kept = question.message_id is not None and not self._inside
+        return kept and answers and not question.continues
+
+    def turn_keys(
+        self, thread_id: str | None, question: Question, *, put: bool
+    ) -> tuple[TurnKey, ...]:
         """Return the names of the turn that goes on here; none if it is one of elsewhere.
 
         Another process may have begun a turn since; such a turn has gone on by several steps, and
         is only known by what its first model was asked: as one of an earlier checkpoint is.
         """
+        here, by_question, last = self._names(thread_id, question)
+        if self._stood(thread_id):
+            return last, *here, by_question
+        if put or not (self._travels or self._is_near(thread_id)):
+            return *here, by_question
+        return *here, by_question, last
+
+    def _stood(self, thread_id: str | None) -> bool:
+        """Whether the last turn stood still, and the graph goes on from there."""
+        last = _last_steps().get(thread_id)
+        stood = last is not None and last.stands
+        return stood and not self._travels and self._is_near(thread_id)
+
+    @property
+    def _travels(self) -> bool:
+        """Whether the app names the checkpoint from which the graph goes on."""
+        return self.configurable.get("checkpoint_id") is not None
+
+    def _is_near(self, thread_id: str | None) -> bool:
+        """Whether the last turn is hardly one before others, which another process has told."""
         last, step = _last_steps().get(thread_id), self._step
-        near = last is not None and (last == inf or (step is not None and step <= last + _SOON))
-        names = _names(thread_id, asked)
-        return names if near else names[:1]
+        if last is None:
+            return False
+        return last.step == inf or (step is not None and step <= last.step + _SOON)
+
+    def _names(
+        self, thread_id: str | None, question: Question
+    ) -> tuple[list[TurnKey], TurnKey, TurnKey]:
+        """Return the names of a turn of a graph.
+
+        By what its first model was asked and where, by that alone, and as the last one. To go back
+        to a checkpoint may take a step. Source: langgraph 0.2 to 1.2.
+        """
+        last = ("paused", thread_id)
+        asked = (*last, number_of(question.text or ""))
+        step = self._first_step
+        steps = () if step is None else (step, step - 1)
+        places = (question.message_id,) if question.message_id else steps
+        here = [TurnKey((*asked, place), latest=True) for place in places]
+        return here, TurnKey(asked, latest=True), TurnKey(last, latest=True)
 
 
 def _step_in(metadata: Mapping[str, Any], else_step: int | None) -> int | None:
@@ -115,9 +182,12 @@ def _step_in(metadata: Mapping[str, Any], else_step: int | None) -> int | None:
     Source: langgraph 0.2 to 1.2.
     """
     step = metadata.get("langgraph_step")
-    if not isinstance(step, int) or "|" in str(metadata.get("langgraph_checkpoint_ns")):
-        return else_step
-    return step
+    return step if isinstance(step, int) and not _is_inside(metadata) else else_step
+
+
+def _is_inside(metadata: Mapping[str, Any]) -> bool:
+    """Whether a graph inside runs here."""
+    return "|" in str(metadata.get("langgraph_checkpoint_ns"))
 
 
 def _questions() -> Memory[Question]:
@@ -125,19 +195,12 @@ def _questions() -> Memory[Question]:
     return _runtime.memory("questions of graphs", 1_000)
 
 
-def _last_steps() -> Memory[float]:
+def _last_steps() -> Memory[_Last]:
     return _runtime.memory("last steps of graphs")
 
 
 def _last_told() -> Memory[tuple[int, ...]]:
     return _runtime.memory("last answers of graphs")
-
-
-def _names(thread_id: str | None, asked: str | None) -> tuple[TurnKey, ...]:
-    """Return the names of a turn of a graph: by what its first model was asked, or as the last."""
-    last = ("paused", thread_id)
-    by_question = TurnKey((*last, number_of(asked or "")), latest=True)
-    return by_question, TurnKey(last, latest=True)
 
 
 def _place(
