@@ -232,7 +232,7 @@ def _end_step(output: Any, about: Mapping[str, Any]) -> runs.Run | None:
         left = observed.left_stream(about["run_id"])
         run.ended(output, about.get("inputs"), left=left)
     elif run is not None and run.turn is not None:
-        run.turn.step_ended(key)
+        run.turn.step_ended(key, output)
     return run
 
 

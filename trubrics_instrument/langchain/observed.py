@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _MAX_FRAMES = 60
 _CALLBACKS = "langchain_core.callbacks.manager"
 _MODELS = "langchain_core.language_models"
+_GRAPHS = "langgraph.pregel"
 # What lies between the start of a run and our handler.
 _TOLD_BY = (_CALLBACKS, "trubrics_instrument.")
 # Whose code holds the callback manager that tells of a start, for as long as the run lasts.
@@ -139,6 +140,19 @@ def left_stream(run_id: Any) -> bool:
             return own and getattr(names.get("iterator"), "gi_frame", None) is not None
         frame = frame.f_back
     return False
+
+
+def shows_writes() -> bool:
+    """Whether what starts here is a graph whose nodes show all that they write into its state.
+
+    A workflow of functions has no state, and a node that comes out of a cache reports no run.
+    Source: langgraph 0.2 to 1.2, `CompiledStateGraph`, `Pregel.stream`.
+    """
+    frame = _teller()
+    if frame is None or not _module_of(frame).startswith(_GRAPHS):
+        return False
+    graph = frame.f_locals.get("self")
+    return hasattr(graph, "builder") and getattr(graph, "cache", None) is None
 
 
 def _teller() -> FrameType | None:

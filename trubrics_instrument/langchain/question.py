@@ -95,7 +95,7 @@ def question_of(given: Any, key: Key = None) -> Question | None:
 
 def goes_on(given: Any) -> bool:
     """Whether a root run goes on with a graph that was interrupted, and asks nothing itself."""
-    return given is None or _is_command(given)
+    return given is None or is_command(given)
 
 
 def last_question(messages: Sequence[Any]) -> Question:
@@ -131,7 +131,7 @@ def _question(given: Any, *, guess: bool = True) -> Question | None:
     if messages:
         last = last_question(messages)
         return last if last.text or last.attachments else None
-    if _is_command(given):
+    if is_command(given):
         return _words(given.resume) or _question(given.update)
     if role(given) == "human":
         return Question(said(given), attachments(given), shown(given))
@@ -169,10 +169,10 @@ def _words(resume: Any) -> Question | None:
 
 def resumes(given: Any) -> bool:
     """Whether a graph goes on with what a human, or the app itself, has decided."""
-    return _is_command(given) and given.resume is not None
+    return is_command(given) and given.resume is not None
 
 
-def _is_command(given: Any) -> bool:
+def is_command(given: Any) -> bool:
     """Whether it is LangGraph's `Command`, told by its name: langgraph is never imported here."""
     return type(given).__name__ == "Command" and hasattr(given, "resume")
 

@@ -31,6 +31,7 @@ _ANSWER_KEYS = (
     *("output", "answer", "result", "response", "text", "content"),
     *("reply", "generation", "completion", "final_answer", "messages"),
 )
+NAMED_ANSWERS = frozenset({*_ANSWER_KEYS, "structured_response"})
 _SPOKEN_LAST = 50
 
 
@@ -46,6 +47,16 @@ def _never(_: str) -> None:
     """Return when a text was told that was not."""
 
 
+class LeftOver(NamedTuple):
+    """What a graph's state holds that none of its nodes has written in this run.
+
+    If the run `goes_on` with a turn, an earlier run of that turn may have.
+    """
+
+    names: frozenset[str] = frozenset()
+    goes_on: bool = False
+
+
 class Known(NamedTuple):
     """What is known of a turn where its answer is looked for.
 
@@ -55,6 +66,7 @@ class Known(NamedTuple):
         wordless: Whether the last one has said nothing: it called tools, or gave a structure.
         in_graph: Whether it is a graph's, whose output is its state.
         told_at: When something was told as the answer to an earlier question; greater is later.
+        left_over: What its output still holds of earlier ones.
     """
 
     asked: str | None = None
@@ -62,6 +74,7 @@ class Known(NamedTuple):
     wordless: bool = False
     in_graph: bool = False
     told_at: Callable[[str], int | None] = _never
+    left_over: LeftOver = LeftOver()
 
 
 def reply_of(output: Any, turn: Known, key: Key = None) -> Reply | None:
@@ -70,10 +83,25 @@ def reply_of(output: Any, turn: Known, key: Key = None) -> Reply | None:
         return None
     with shield("reading the output of a run"):
         if key is None:
-            return _likeliest(output, turn)
+            return _likeliest(_of_this_turn(output, turn), turn)
         found = by_key(output, key)
         return _reply(found) or Reply(as_text(found))
     return None
+
+
+def _of_this_turn(output: Any, turn: Known) -> Any:
+    """Return an output without the answers that are left over from earlier turns."""
+    if not turn.left_over.names:
+        return output
+    fields = fields_in(output)
+    return {name: fields[name] for name in fields if not _is_left(name, fields[name], turn)}
+
+
+def _is_left(name: str, value: Any, turn: Known) -> bool:
+    if name not in turn.left_over.names or not turn.left_over.goes_on:
+        return name in turn.left_over.names
+    reply = _reply(value)
+    return reply is not None and not _is_new(reply, turn)
 
 
 def _likeliest(output: Any, turn: Known) -> Reply | None:

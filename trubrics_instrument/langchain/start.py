@@ -55,6 +55,12 @@ class Started(NamedTuple):
         """The run's metadata: the run's own object, never to be changed."""
         return mapping(self.about.get("metadata"))
 
+    @property
+    def parent(self) -> Hashable:
+        """The key of the run that it is reported to be a part of; None if of none."""
+        parent = self.about.get("parent_run_id")
+        return None if parent is None else observed.key_of(parent)
+
     def is_new(self) -> bool:
         """Whether nobody has reported it yet."""
         return not runs.is_open(self.key)
@@ -84,7 +90,7 @@ def start_step(started: Started, given: Any) -> None:
     turn = _turn_of(started, given)
     if turn is not None:
         runs.enter(started.key, turn)
-        turn.step_started(started.metadata)
+        turn.step_started(started.key, started.parent, given, started.metadata)
         if resumes(given):
             turn.went_on()
 

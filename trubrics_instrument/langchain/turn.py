@@ -16,6 +16,7 @@ from trubrics_instrument.langchain.reader import ResultReader
 from trubrics_instrument.langchain.reply import Reply, reply_of
 from trubrics_instrument.langchain.tools import Tools
 from trubrics_instrument.langchain.waiting import Stop
+from trubrics_instrument.langchain.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -54,6 +55,7 @@ class RunTurn:
         self._documents: list[int] = []
         self.steps: dict[Hashable, None] = {}
         self._interrupts = Interrupts()
+        self._written = Written(root)
         self._outcome: Outcome | None = None
         self._unfinished = [True]
 
@@ -121,17 +123,22 @@ class RunTurn:
         """Take note of how much a retriever found."""
         self._documents.append(count)
 
-    def step_started(self, metadata: Mapping[str, Any]) -> None:
+    def step_started(
+        self, key: Hashable, parent: Hashable, given: Any, metadata: Mapping[str, Any]
+    ) -> None:
         """Take note of a step of the graph."""
         self._stop.pass_node(metadata)
+        self._written.started(key, parent, given, metadata)
 
     def step_failed(self, error: BaseException, key: Hashable, parent: Hashable) -> None:
         """Take note of an interrupt: a human is to be asked, and nothing has failed."""
         self._interrupts.failed(error, key, parent)
+        self._written.failed(key, error)
 
-    def step_ended(self, key: Hashable) -> None:
+    def step_ended(self, key: Hashable, output: Any) -> None:
         """Take note that a step has ended well, whatever failed in it."""
         self._interrupts.ended(key)
+        self._written.ended(key, output)
 
     def went_on(self) -> None:
         """Take note that a graph inside goes on past what it stopped for."""
@@ -166,6 +173,7 @@ class RunTurn:
 
     def _reply(self, output: Any) -> Reply | None:
         known = self._asking.known(self._models.words())
+        known = known._replace(left_over=self._written.left_over(output))
         return reply_of(output, known, self._settings.output_key)
 
     def _tell_prompt(self) -> None:
