@@ -515,6 +515,27 @@ HOSTED: dict[str, dict[str, Any]] = {
     "LangChain's": {
         "content": [{"type": "server_tool_call", "id": "st_1", "name": "web_search", "args": {}}]
     },
+    "Anthropic's, of an MCP server": {
+        "content": [{"type": "mcp_tool_use", "id": "mt_1", "name": "web_search", "input": {}}]
+    },
+    "OpenAI's, of an MCP server": {
+        "content": [
+            {"type": "mcp_list_tools", "id": "ml_1", "server_label": "web", "tools": []},
+            {"type": "mcp_call", "id": "mc_1", "name": "web_search", "arguments": "{}"},
+        ]
+    },
+    "LangChain's, of an MCP server": {
+        "content": [
+            {"type": "server_tool_call", "id": "ml_1", "name": "mcp_list_tools", "args": {}},
+            {
+                "type": "server_tool_call",
+                "id": "mc_1",
+                "name": "remote_mcp",
+                "args": {},
+                "extras": {"tool_name": "web_search", "server_label": "web"},
+            },
+        ]
+    },
     "the app's": {
         "content": [
             {"type": "shell_call", "call_id": "call_1"},

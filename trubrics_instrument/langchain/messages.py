@@ -45,7 +45,9 @@ _ATTACHMENTS = {
     "image_generation_call": "image",
 }
 _MADE_HERE = "lc_"
-_SERVER_TOOLS = frozenset({"server_tool_call", "server_tool_use"})
+_SERVER_TOOLS = frozenset({"server_tool_call", "server_tool_use", "mcp_tool_use"})
+# LangChain's name for what OpenAI does before it calls a tool.
+_LISTS_TOOLS = "mcp_list_tools"
 # LangChain's names for the app's own, which end like those of what OpenAI runs.
 _OWN_TOOLS = frozenset({"tool_call", "invalid_tool_call"})
 
@@ -250,7 +252,11 @@ def _hosted(part: Any) -> ToolUse | None:
     if not isinstance(kind, str):
         return None
     if kind in _SERVER_TOOLS:
-        return ToolUse(str(field(part, "name") or kind), first_text([field(part, "id")]), True)
+        # LangChain calls each tool of an MCP server alike.
+        names = (mapping(field(part, "extras")).get("tool_name"), field(part, "name"))
+        name = first_text(names) or kind
+        use = ToolUse(name, first_text([field(part, "id")]), hosted=True)
+        return None if name == _LISTS_TOOLS else use
     if not kind.endswith("_call") or kind in _OWN_TOOLS or field(part, "call_id"):
         return None
     return ToolUse(first_text([field(part, "name")]) or kind.removesuffix("_call"), hosted=True)
