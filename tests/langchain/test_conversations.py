@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -396,3 +397,16 @@ def test_a_question_that_its_history_has(before: list[Any], user: str | None, si
         given = {"input": "Hi", "chat_history": [*before, HumanMessage("Hi")]}
         stuffed.invoke(given, {"callbacks": [TrubricsCallbackHandler(user)]})
     assert [turn[0]["$thread_id"] for turn in turns_told(sink)] == ["thread 1", "thread 2"]
+
+
+def test_a_prompt_has_the_id_of_its_run() -> None:
+    """Also where the history that comes with it names the conversation."""
+    messages: list[Any] = []
+    with capture() as events:
+        for text in TURNS:
+            run_id = uuid.uuid4()
+            messages.append(("human", text))
+            answer = Scripted(rule=answers).invoke(messages, config(run_id=run_id))
+            messages.append(("ai", answer.content))
+            assert [event.prompt_id for event in events][-2:] == [str(run_id)] * 2
+    assert len({event.thread_id for event in events}) == 1

@@ -18,7 +18,8 @@ from trubrics_instrument._observing.names import (
     names_of_anybody,
     names_without_text,
 )
-from trubrics_instrument._observing.which_turn import WhichTurn, begins_with_results, recovered
+from trubrics_instrument._observing.retries import Posed, Retries, recovered
+from trubrics_instrument._observing.which_turn import WhichTurn, begins_with_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,6 +43,7 @@ class Conversation:
         "_asked",
         "_claim",
         "_place",
+        "_retries",
         "_threads",
         "_trail",
         "_turns",
@@ -71,7 +73,9 @@ class Conversation:
         self._words: list[int | None] = []
         self._answer_id: str | None = None
         self._place = self._threads.find(self._trail)
-        self._which = WhichTurn(asked, claim, said, self._trail, self._place, goes_on=goes_on)
+        posed = Posed(asked, claim, said, self._trail, self._place, goes_on)
+        self._retries = Retries(posed)
+        self._which = WhichTurn(posed, self._retries)
         self.turn, self.asks = self._which.find(prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
         self.turn.thread_id, self.turn.claim = self.who.thread_id, claim
@@ -96,11 +100,11 @@ class Conversation:
 
     def failed(self) -> None:
         """Keep the turn open: the call failed."""
-        self._which.failed(self.turn, self.who.thread_id)
+        self._retries.failed(self.turn, self.who.thread_id)
 
     def broke_off(self) -> None:
         """Keep the turn open: the answer was left half way, or none came."""
-        self._which.broke_off(self.turn)
+        self._retries.broke_off(self.turn)
 
     def answered(self, answer: Answer, target: object) -> None:
         """Note where the conversation stands now, for whoever goes on from this answer."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._base.uuids import random_uuid, uuid_bytes
+from trubrics_instrument._base.uuids import uuid_bytes
 from trubrics_instrument._context import scope
-from trubrics_instrument._conversations.failures import Failure, Failures
-from trubrics_instrument._conversations.turns import RetryKey, Turn, new_turn
+from trubrics_instrument._conversations.turns import Turn, new_turn
 from trubrics_instrument._observing.names import (
-    name_of_question,
     names_by_id,
     names_of,
     names_of_anybody,
@@ -18,14 +16,10 @@ from trubrics_instrument._observing.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
-    from typing import TypeGuard
+    from collections.abc import Hashable
 
-    from trubrics_instrument._context.identity import Claim
-    from trubrics_instrument._context.scope import Said
-    from trubrics_instrument._conversations.places import Place
-    from trubrics_instrument._conversations.trail import Trail
     from trubrics_instrument._observing.reader import Asked
+    from trubrics_instrument._observing.retries import Posed, Retries
 
 _MOST_ASSISTANTS = 8  # of one turn
 
@@ -38,30 +32,16 @@ class WhichTurn:
     """
 
     __slots__ = (
-        *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_text", "_threads", "_trail"),
+        *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_retries", "_threads", "_trail"),
         *("_turns", "_typed", "in_turn"),
     )
 
-    def __init__(
-        self,
-        asked: Asked,
-        claim: Claim,
-        said: Said,
-        trail: Trail,
-        place: Place | None,
-        *,
-        goes_on: bool,
-    ) -> None:
+    def __init__(self, posed: Posed, retries: Retries) -> None:
         now = _runtime.state()
         self._turns, self._threads = now.turns, now.threads
-        self._asked = asked
-        self._claim = claim
-        self._given_id = said.prompt_id
-        self._typed = said.prompt
-        self._text = said.prompt or asked.text or ""
-        self._trail = trail
-        self._place = place
-        self._goes_on = goes_on
+        self._asked, self._claim, said, self._trail, self._place, self._goes_on = posed
+        self._given_id, self._typed = said.prompt_id, said.prompt
+        self._retries = retries
         self.in_turn = False
 
     def find(self, prompt_id: str | None) -> tuple[Turn, bool]:
@@ -90,15 +70,13 @@ class WhichTurn:
             continued = self._continued()
             if continued is not None:
                 return continued, False
-        retried = self._retried() if self._turns.any_failed() else None
-        if not (retried or self._goes_on):
-            retried = self._failed_elsewhere()
+        retried = self._retries.here() or (None if self._goes_on else self._failed_elsewhere())
         if retried is not None or self._goes_on:
             return retried or new_turn(prompt_id), False
         passed_on = self._passed_on()
         if passed_on is not None:
             return passed_on, False
-        return self._asked_again() or (new_turn(prompt_id), True)
+        return self._asked_again(prompt_id) or (new_turn(prompt_id), True)
 
     def _named(self, prompt_id: str) -> tuple[Turn, bool]:
         """Return the turn that the app names; whoever names it first asks."""
@@ -112,32 +90,11 @@ class WhichTurn:
         """Return the turn in which an aside comes: it neither asks, nor tries anything again."""
         if self._given_id:
             return self._turns.find(self._given_key(self._given_id))
-        _, failed = self._failed_here()
+        _, failed = self._retries.failed_here()
         return self._continued() or failed
 
     def _given_key(self, prompt_id: str) -> Hashable:
         return ("given", self._claim, prompt_id)
-
-    def broke_off(self, turn: Turn) -> None:
-        """Keep a turn of whose answer a part came, perhaps: it may be tried again."""
-        if self._asked.fetched:  # what was asked is known elsewhere
-            return
-        _overcome(turn)
-        turn.failed_as = self._retry_key()
-        self._turns.fail(turn, turn.failed_as)
-
-    def failed(self, turn: Turn, thread_id: str) -> None:
-        """Keep a turn whose call failed: it may be tried again, here or in another process."""
-        self.broke_off(turn)
-        # The results of tools find their turn in each process by themselves.
-        name = None if self._goes_on else self._name_for_all()
-        if name is not None:
-            # No id of the app's own goes there.
-            prompt_id = random_uuid() if self._given_id else turn.prompt_id
-            turn.failed_for_all = name, prompt_id
-            self._turns.note_failure(prompt_id)
-            failure = Failure(prompt_id, None if self._claim.thread_id else thread_id)
-            Failures(self._threads.board).note(name, failure)
 
     def _continued(self) -> Turn | None:
         """Return the turn that waits for what this call brings.
@@ -179,97 +136,13 @@ class WhichTurn:
                 return turn
         return None
 
-    def _retried(self) -> Turn | None:
-        """Return the turn of the same request, if that failed; it is tried again by now."""
-        key, failed = self._failed_here()
-        if failed is None:
-            return None
-        _overcome(failed)
-        return self._turns.retry(key)
-
-    def _failed_here(self) -> tuple[RetryKey, Turn | None]:
-        """Return the turn of the same request, if that failed in this process, and its name.
-
-        Two anonymous users who ask the same are two: without a name, only the code that failed
-        can try again.
-        """
-        key, last = self._retry_key(), scope.last_turn()
-        if last is not None and self._is_shortened(last.failed_as):
-            key = last.failed_as
-        # What the failed turn had come to may stand before the question now: the call of a tool.
-        begun = self._place.turn if self._place else None
-        if begun is not None and _is_same_question(begun.failed_as, key):
-            key = begun.failed_as
-        failed = self._turns.failed(key)
-        nameless = not any(self._claim)
-        if failed is None:
-            return key, None
-        if failed is not last and (nameless or self._is_at_another_place(failed.thread_id)):
-            return key, None
-        known = failed.failed_for_all
-        if known is not None and Failures(self._threads.board).is_overcome(*known):
-            return key, None
-        return key, failed
-
-    def _is_at_another_place(self, thread_id: str | None) -> bool:
-        """Whether the question is seen to be asked in another conversation than one that failed."""
-        if self._place is None or thread_id is None or self._claim.thread_id is not None:
-            return False
-        return self._place.thread_id != thread_id
-
     def _failed_elsewhere(self) -> Turn | None:
-        """Return the turn of the same request, if that failed in another process of this machine.
-
-        Of what failed here, more is known than the name has.
-        """
-        failures = Failures(self._threads.board)
-        name = self._name_for_all() if failures.any() else None
-        failure = None if name is None else failures.find(name)
-        if name is None or failure is None or self._turns.has_failed(failure.prompt_id):
-            return None
-        if self._is_at_another_place(failure.thread_id):
-            return None
-        failures.overcome(name)  # who asks the same meanwhile asks anew
-        turn = new_turn(self._given_id or failure.prompt_id)
-        turn.thread_id = failure.thread_id
-        key = self._again_key()
-        if key is not None:  # it is asked here from now on
+        """Return the turn of the same request, if that failed in another process."""
+        turn = self._retries.elsewhere()
+        key = self._again_key() if turn else None
+        if turn is not None and key is not None:  # it is asked here from now on
             self._turns.remember(turn, key)
         return turn
-
-    def _retry_key(self) -> RetryKey:
-        before = hash(self._answered_to())
-        question = hash((self._text, self._asked.question, self._asked.told))
-        return RetryKey(self._claim, question, before)
-
-    def _name_for_all(self) -> int | None:
-        """Return the name of this request in every process; None where nobody knows whose it is."""
-        if self._given_id:
-            return name_of_question(self._claim, ["given", self._given_id])
-        if not any(self._claim):
-            return None
-        opens, said, previous_id = self._answered_to()
-        parts = (len(self._text), self._text, self._asked.question, opens, *said, previous_id)
-        return name_of_question(self._claim, parts)
-
-    def _answered_to(self) -> tuple[bool, Sequence[str], str | None]:
-        """Return what the question answers to: to say yes to another thing is another question."""
-        return (self._opens(), self._asked.history.tail[-1:], self._asked.previous_id)
-
-    def _opens(self) -> bool:
-        """Whether nothing was answered before the question.
-
-        One that failed and stayed in the history opens it, as it did alone.
-        """
-        history = self._asked.history
-        alone = history.begins or history.opening in {self._text, self._asked.text}
-        return alone and not history.tail
-
-    def _is_shortened(self, failed: RetryKey | None) -> bool:
-        """Whether this asks, with less of its history, what has just failed: it was too long."""
-        shorter = self._opens() or self._asked.history.is_shortened
-        alone = shorter and self._asked.previous_id is None
-        return alone and _is_same_question(failed, self._retry_key())
 
     def _passed_on(self) -> Turn | None:
         """Return the turn that the code here has begun, if it asks the same of another assistant.
@@ -295,7 +168,7 @@ class WhichTurn:
     def _instructions(self) -> int:
         return hash(self._asked.instructions)
 
-    def _asked_again(self) -> tuple[Turn, bool] | None:
+    def _asked_again(self, prompt_id: str | None) -> tuple[Turn, bool] | None:
         """Return the same prompt, if the same question was asked at the same place before.
 
         That place must be one that this process has seen: messages which the app puts before every
@@ -304,7 +177,7 @@ class WhichTurn:
         key = self._again_key()
         if key is None:
             return None
-        turn = new_turn()
+        turn = new_turn(prompt_id)
         first = self._turns.same(turn, key)  # another thread may be asking the same
         if first is turn:
             return turn, True
@@ -318,14 +191,7 @@ class WhichTurn:
         place, previous_id = self._place, self._asked.previous_id
         if place is None and thread_of_answer(previous_id) is None:
             return None
-        return ("again", self._claim, place or previous_id, hash(self._text.strip()))
-
-
-def recovered(turn: Turn) -> None:
-    """Note that a turn that failed was answered after all, or that the user has gone on."""
-    if turn.failed_as is not None:
-        _runtime.state().turns.recover(turn)
-    _overcome(turn)
+        return ("again", self._claim, place or previous_id, hash((self._trail.text or "").strip()))
 
 
 def begins_with_results(asked: Asked, typed: str | None) -> bool:
@@ -345,14 +211,3 @@ def thread_of_answer(answer_id: str | None) -> str | None:
         return None
     told = _runtime.state().turns.answer(answer_id)
     return told.thread_id if told else _runtime.state().threads.of_answer(answer_id)
-
-
-def _overcome(turn: Turn) -> None:
-    if turn.failed_for_all is not None:
-        Failures(_runtime.state().threads.board).overcome(turn.failed_for_all[0])
-        turn.failed_for_all = None
-
-
-def _is_same_question(failed: RetryKey | None, asked: RetryKey) -> TypeGuard[RetryKey]:
-    """Whether what failed was the same question of the same user, whatever it answers to."""
-    return failed is not None and failed[:2] == asked[:2]

@@ -1,0 +1,187 @@
+"""The same request again after a failure: the turn that failed, here or in another process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from trubrics_instrument import _runtime
+from trubrics_instrument._base.uuids import random_uuid
+from trubrics_instrument._context import scope
+from trubrics_instrument._conversations.failures import Failure, Failures
+from trubrics_instrument._conversations.turns import RetryKey, Turn, new_turn
+from trubrics_instrument._observing.names import name_of_question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeGuard
+
+    from trubrics_instrument._context.identity import Claim
+    from trubrics_instrument._context.scope import Said
+    from trubrics_instrument._conversations.places import Place
+    from trubrics_instrument._conversations.trail import Trail
+    from trubrics_instrument._observing.reader import Asked
+
+
+class Posed(NamedTuple):
+    """What is asked, by whom, and at which place of a conversation.
+
+    Attributes:
+        asked: What the request asks.
+        claim: Who asks, and where, as far as anybody says.
+        said: What the app has said.
+        trail: What leads to the question.
+        place: Where the conversation stood; None if nobody here knows.
+        goes_on: Whether it goes on with a turn, and asks nothing.
+    """
+
+    asked: Asked
+    claim: Claim
+    said: Said
+    trail: Trail
+    place: Place | None
+    goes_on: bool
+
+
+class Retries:
+    """The turns of the same question that failed, for one call that asks it."""
+
+    __slots__ = (
+        *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_text", "_threads", "_turns"),
+    )
+
+    def __init__(self, posed: Posed) -> None:
+        now = _runtime.state()
+        self._turns, self._threads = now.turns, now.threads
+        self._asked, self._claim, said, trail, self._place, self._goes_on = posed
+        self._given_id = said.prompt_id
+        self._text = trail.text or ""
+
+    def here(self) -> Turn | None:
+        """Return the turn of the same request, if that failed; it is tried again by now."""
+        if not self._turns.any_failed():
+            return None
+        key, failed = self.failed_here()
+        if failed is None:
+            return None
+        _overcome(failed)
+        return self._turns.retry(key)
+
+    def failed_here(self) -> tuple[RetryKey, Turn | None]:
+        """Return the turn of the same request, if that failed in this process, and its name.
+
+        Two anonymous users who ask the same are two: without a name, only the code that failed
+        can try again.
+        """
+        key, last = self._retry_key(), scope.last_turn()
+        if last is not None and self._is_shortened(last.failed_as):
+            key = last.failed_as
+        # What the failed turn had come to may stand before the question now: the call of a tool.
+        begun = self._place.turn if self._place else None
+        if begun is not None and _is_same_question(begun.failed_as, key):
+            key = begun.failed_as
+        failed = self._turns.failed(key)
+        nameless = not any(self._claim)
+        if failed is None:
+            return key, None
+        if failed is not last and (nameless or self._is_at_another_place(failed.thread_id)):
+            return key, None
+        known = failed.failed_for_all
+        if known is not None and Failures(self._threads.board).is_overcome(*known):
+            return key, None
+        return key, failed
+
+    def _is_at_another_place(self, thread_id: str | None) -> bool:
+        """Whether the question is seen to be asked in another conversation than one that failed."""
+        if self._place is None or thread_id is None or self._claim.thread_id is not None:
+            return False
+        return self._place.thread_id != thread_id
+
+    def elsewhere(self) -> Turn | None:
+        """Return the turn of the same request, if that failed in another process of this machine.
+
+        Of what failed here, more is known than the name has.
+        """
+        failures = Failures(self._threads.board)
+        name = self._name_for_all() if failures.any() else None
+        failure = None if name is None else failures.find(name)
+        if name is None or failure is None or self._turns.has_failed(failure.prompt_id):
+            return None
+        if self._is_at_another_place(failure.thread_id):
+            return None
+        failures.overcome(name)  # who asks the same meanwhile asks anew
+        turn = new_turn(self._given_id or failure.prompt_id)
+        turn.thread_id = failure.thread_id
+        return turn
+
+    def _retry_key(self) -> RetryKey:
+        before = hash(self._answered_to())
+        question = hash((self._text, self._asked.question, self._asked.told))
+        return RetryKey(self._claim, question, before)
+
+    def _name_for_all(self) -> int | None:
+        """Return the name of this request in every process; None where nobody knows whose it is."""
+        if self._given_id:
+            return name_of_question(self._claim, ["given", self._given_id])
+        if not any(self._claim):
+            return None
+        opens, said, previous_id = self._answered_to()
+        parts = (len(self._text), self._text, self._asked.question, opens, *said, previous_id)
+        return name_of_question(self._claim, parts)
+
+    def _answered_to(self) -> tuple[bool, Sequence[str], str | None]:
+        """Return what the question answers to: to say yes to another thing is another question."""
+        return (self._opens(), self._asked.history.tail[-1:], self._asked.previous_id)
+
+    def _opens(self) -> bool:
+        """Whether nothing was answered before the question.
+
+        One that failed and stayed in the history opens it, as it did alone.
+        """
+        history = self._asked.history
+        alone = history.begins or history.opening in {self._text, self._asked.text}
+        return alone and not history.tail
+
+    def _is_shortened(self, failed: RetryKey | None) -> bool:
+        """Whether this asks, with less of its history, what has just failed: it was too long."""
+        shorter = self._opens() or self._asked.history.is_shortened
+        alone = shorter and self._asked.previous_id is None
+        return alone and _is_same_question(failed, self._retry_key())
+
+    def broke_off(self, turn: Turn) -> None:
+        """Keep a turn of whose answer a part came, perhaps: it may be tried again."""
+        if self._asked.fetched:  # what was asked is known elsewhere
+            return
+        _overcome(turn)
+        turn.failed_as = self._retry_key()
+        self._turns.fail(turn, turn.failed_as)
+
+    def failed(self, turn: Turn, thread_id: str) -> None:
+        """Keep a turn whose call failed: it may be tried again, here or in another process."""
+        self.broke_off(turn)
+        # The results of tools find their turn in each process by themselves.
+        name = None if self._goes_on else self._name_for_all()
+        if name is not None:
+            # No id of the app's own goes there.
+            prompt_id = random_uuid() if self._given_id else turn.prompt_id
+            turn.failed_for_all = name, prompt_id
+            self._turns.note_failure(prompt_id)
+            failure = Failure(prompt_id, None if self._claim.thread_id else thread_id)
+            Failures(self._threads.board).note(name, failure)
+
+
+def recovered(turn: Turn) -> None:
+    """Note that a turn that failed was answered after all, or that the user has gone on."""
+    if turn.failed_as is not None:
+        _runtime.state().turns.recover(turn)
+    _overcome(turn)
+
+
+def _overcome(turn: Turn) -> None:
+    if turn.failed_for_all is not None:
+        Failures(_runtime.state().threads.board).overcome(turn.failed_for_all[0])
+        turn.failed_for_all = None
+
+
+def _is_same_question(failed: RetryKey | None, asked: RetryKey) -> TypeGuard[RetryKey]:
+    """Whether what failed was the same question of the same user, whatever it answers to."""
+    return failed is not None and failed[:2] == asked[:2]
