@@ -93,7 +93,7 @@ def test_a_graph_that_keeps_its_messages(events: Events) -> None:
     from langgraph.checkpoint.memory import MemorySaver
     from typing_extensions import TypedDict
 
-    class State(TypedDict, total=False):
+    class State(TypedDict):
         input: str
         output: str
 
