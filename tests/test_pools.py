@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import weakref
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOBODY = (None, None)
+
+
+class Argument:
+    """What work is called with."""
 
 
 def who(_: object = None) -> tuple[str | None, str | None]:
@@ -119,6 +125,36 @@ def test_errors_are_the_apps(pool: ThreadPoolExecutor) -> None:
         with pytest.raises(TypeError, match="submit"):
             submit()
     assert shield.faults() == {}
+
+
+def test_what_failed_keeps_nothing_alive(pool: ThreadPoolExecutor) -> None:
+    """An app may keep the exception for long, and the frames that it went through."""
+    patch_threads()
+    request = scope.Request()
+    kept = weakref.ref(request)
+
+    def fails(number: object) -> None:
+        del number
+        raise KeyError("no such tram")
+
+    with request:
+        error = pool.submit(fails, argument := Argument()).exception()
+    given = weakref.ref(argument)
+    del request, argument
+    gc.collect()
+    assert (type(error), kept(), given()) == (KeyError, None, None)
+
+
+def test_another_interpreter(pool: ThreadPoolExecutor) -> None:
+    """What is handed to one must not hold objects of this one: it is left as it is."""
+
+    class InterpreterPoolExecutor(ThreadPoolExecutor):
+        """As Python has one from 3.14 on."""
+
+    patch_threads()
+    with InterpreterPoolExecutor() as elsewhere, context(user_id="ada"):
+        assert Path(elsewhere.submit(_called_by).result()).name == "thread.py"
+        assert Path(pool.submit(_called_by).result()).name == "pools.py"
 
 
 def test_results_are_the_apps(pool: ThreadPoolExecutor) -> None:

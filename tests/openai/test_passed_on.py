@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai_wire import Answer, ToolCall, chat_completion
+from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_object
 
 from tests.openai.asking import client_of, needs
-from tests.replies import json_reply
+from tests.replies import chat_stream, json_reply
 from tests.told import told
 from trubrics_instrument import context, patch_openai
 from trubrics_instrument._context import scope
+from trubrics_instrument._conversations import turns
+from trubrics_instrument._observing import which_turn
+from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.loopback import Loopback
     from tests.sink import Sink
+    from trubrics_instrument.testing import Events
 
 ADA: dict[str, Any] = {"user_id": "ada", "thread_id": "t-1"}
 HANDS_OVER = Answer(tool_calls=(ToolCall("transfer", "{}", "call_1"),), usage=None)
@@ -32,6 +37,13 @@ def client(server: Loopback) -> Iterator[Any]:
     server.always(lambda _: next(answers))
     with client_of(server, "sync") as client:
         yield client
+
+
+@pytest.fixture
+def events() -> Iterator[Events]:
+    """Collect what is told."""
+    with capture() as taken:
+        yield taken
 
 
 def ask(client: Any, instructions: str | None, *messages: Any, role: str = "system") -> None:
@@ -72,6 +84,18 @@ def test_classified_first(role: str, client: Any, sink: Sink) -> None:
         ("Prompt", "And on Sundays?", "prompt 2", None),
         ("Generation", "3.", "prompt 2", None),
         ("Generation", "4.", "prompt 2", None),
+    ]
+
+
+def test_classified_with_less_of_the_history(client: Any, sink: Sink) -> None:
+    """A guardrail mostly gets the last message alone."""
+    with context(**ADA):
+        ask(client, "Classify.", "And on Sundays?")
+        ask(client, "You are the desk.", "When?", "1.", "And on Sundays?")
+    assert brief(sink, 3) == [
+        ("Prompt", "And on Sundays?", "prompt 1", None),
+        ("Generation", "1.", "prompt 1", None),
+        ("Generation", "2.", "prompt 1", None),
     ]
 
 
@@ -146,12 +170,11 @@ def test_the_same_words_again(client: Any, sink: Sink) -> None:
         (ADA, ("You are the desk.", "Yes"), ("You are the desk.", "Yes")),
         (ADA, (None, "Yes"), (None, "Yes")),
         (ADA, ("Classify.", "Yes"), ("You are the desk.", "No")),
-        (ADA, ("Classify.", "Yes"), ("You are the desk.", "Hi", "Hello.", "Yes")),
         (ADA, ("Classify.", [picture("horse")]), ("You are the desk.", [picture("bear")])),
         ({"user_id": "ada"}, ("Invoice 1", "Sum it up"), ("Invoice 2", "Sum it up")),
     ],
     ids=[
-        *("the same assistant", "nobody's", "other words", "another place", "another picture"),
+        *("the same assistant", "nobody's", "other words", "another picture"),
         "no conversation",
     ],
 )
@@ -174,7 +197,7 @@ def test_two_questions(
     ]
 
 
-def test_answered_outside_of_blocks(client: Any, sink: Sink) -> None:
+def test_outside_of_blocks(client: Any, sink: Sink) -> None:
     """A thread that serves one user after the other, or one for long, holds nothing together."""
     patch_openai(user_id="ada", thread_id="t-1")
     ask(client, "It is 9:00.", "Yes")
@@ -184,11 +207,11 @@ def test_answered_outside_of_blocks(client: Any, sink: Sink) -> None:
 
 def test_handed_over(server: Loopback, client: Any, sink: Sink) -> None:
     """Another agent answers, and does not see the tool call that handed the question to it."""
-    patch_openai(user_id="ada", thread_id="t-1")
     done = Answer("It is on its way.", usage=None)
     server.script(*(json_reply(chat_completion(one)) for one in (HANDS_OVER, done)))
-    ask(client, "You are the desk.", "I want a refund")
-    ask(client, "You are refunds.", "I want a refund")
+    with context(**ADA):
+        ask(client, "You are the desk.", "I want a refund")
+        ask(client, "You are refunds.", "I want a refund")
     assert brief(sink, 3) == [
         ("Prompt", "I want a refund", "prompt 1", None),
         ("Tool call", None, "prompt 1", None),
@@ -205,16 +228,53 @@ def test_of_another_user(client: Any, sink: Sink) -> None:
     assert [prompt for _, _, prompt, _ in brief(sink, 4)] == ["prompt 1"] * 2 + ["prompt 2"] * 2
 
 
-@needs("responses")
-def test_after_another_answer(server: Loopback, client: Any, sink: Sink) -> None:
-    """The conversation may be the provider's: what is answered to is named there."""
-    server.always(json_reply(response_object(Answer("1.", usage=None))))
+def test_later(client: Any, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instructions hold the time, and the user says the same again: that takes a while."""
+    monkeypatch.setattr(which_turn, "_SOON_S", 0)
     with context(**ADA):
-        for previous_id in ("resp_1", "resp_2"):
-            given: dict[str, Any] = {"instructions": f"You follow {previous_id}."}
-            client.responses.create(
-                model="m", input="Yes", previous_response_id=previous_id, **given
-            )
+        ask(client, "It is 9:00.", "Next")
+        ask(client, "It is 9:01.", "Next")
+    assert [prompt for _, _, prompt, _ in brief(sink, 4)] == ["prompt 1"] * 2 + ["prompt 2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("begins_s", "ends_s", "prompts"),
+    [(0, 99, 1), (99, None, 1), (0, None, 2)],
+    ids=["just over", "just begun", "at work for long"],
+)
+def test_what_is_soon(
+    begins_s: int,
+    ends_s: int | None,
+    prompts: int,
+    server: Loopback,
+    client: Any,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It counts from the last call's end, or from its beginning if that is not over."""
+    now_s = [begins_s]
+    clock = SimpleNamespace(monotonic=lambda: now_s[0])
+    monkeypatch.setattr(turns, "time", clock)
+    monkeypatch.setattr(which_turn, "time", clock)
+    server.script(chat_stream(chat_chunks(Answer("Trams.", usage=None))))
+    question = {"role": "user", "content": "When?"}
+    with context(**ADA):
+        stream = client.chat.completions.create(model="m", messages=[question], stream=True)
+        if ends_s is not None:
+            now_s[:] = [ends_s]
+            assert list(stream)
+        now_s[:] = [100]
+        ask(client, "You are the desk.", "When?")
+    assert len(events.named("Prompt")) == prompts
+    stream.close()
+
+
+def test_another_project(client: Any, sink: Sink) -> None:
+    """What is told to another destination has a Prompt there too."""
+    with context(**ADA):
+        ask(client, "Classify.", "When?")
+        with patch_openai(host=sink.host, api_key="another"):
+            ask(client, "You are the desk.", "When?")
     assert [prompt for _, _, prompt, _ in brief(sink, 4)] == ["prompt 1"] * 2 + ["prompt 2"] * 2
 
 

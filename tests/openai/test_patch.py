@@ -606,6 +606,18 @@ def test_a_module_of_another_kind_is_one_fault(
     assert shield.faults() == {"patching no_such_sdk": 2}
 
 
+def test_what_stands_in_for_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is patched under the name by which it is imported: it may know of another, or of none."""
+    module: Any = ModuleType("another_name")
+    module.function = len
+    monkeypatch.setitem(sys.modules, "stands_in", module)
+    monkeypatch.setitem(sys.modules, "mocked", mock.MagicMock())
+    points = [PatchPoint(name, "function", _request.close) for name in ("stands_in", "mocked")]
+    MethodPatch(points).put_on(Observer())
+    assert layers(module.function) == 1
+    assert shield.faults() == {}
+
+
 def test_nothing_is_imported_to_be_patched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the app has not imported may stay so."""
     (tmp_path / "never_wanted.py").write_text("def ask(): ...")

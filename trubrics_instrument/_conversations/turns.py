@@ -46,18 +46,19 @@ class Turn:
     Attributes:
         again: Whether the question had an answer already, and the user wants another one.
         answer: Where its last answer was told.
-        asked_as: What was asked by the last call that asked it.
+        asked_as: The number of what was asked by the last call that asked it.
         awaited: The names under which a later call goes on with it.
         claim: Who asked, and where, as far as anybody said.
         failed_as: The name under which it may be tried again, if its last call failed.
         failed_for_all: The name that this has for the other processes, if they may try it too,
             and the prompt's id there.
         instructed: Numbers of the instructions of its last calls.
+        touched_s: When its last call began, or ended, by `monotonic()`.
     """
 
     __slots__ = (
         *("again", "answer", "asked_as", "awaited", "claim", "failed_as", "failed_for_all"),
-        *("instructed", "model_calls", "prompt_id", "thread_id", "tool_calls"),
+        *("instructed", "model_calls", "prompt_id", "thread_id", "tool_calls", "touched_s"),
     )
 
     def __init__(self, prompt_id: str) -> None:
@@ -68,11 +69,16 @@ class Turn:
         self.again = False
         self.answer: Told | None = None
         self.claim: Hashable = None
-        self.asked_as: Hashable = None
+        self.asked_as: int | None = None
         self.instructed: tuple[int, ...] = ()
         self.awaited: frozenset[Hashable] = frozenset()
         self.failed_as: RetryKey | None = None
         self.failed_for_all: tuple[int, str] | None = None
+        self.touched_s = 0.0
+
+    def touch(self) -> None:
+        """Note that a call of it begins or ends now."""
+        self.touched_s = time.monotonic()
 
 
 # Stands for the turns under a name that is to be one turn's only.

@@ -45,7 +45,9 @@ class ModelCall:
         start = start or start_now()
         claim = asked.claim if asked.fetched else who_asks(asked, observer, start.said)
         self._start = start
-        self._conversation = Conversation(asked, start.said, claim, start.prompt_id)
+        self._conversation = Conversation(
+            asked, start.said, claim, start.prompt_id, observer.target
+        )
         self._turn = self._conversation.turn
         self._telling = Telling(reader, asked, observer, start, self._conversation)
         self._so_far: Answer | None = None
@@ -197,6 +199,7 @@ class ModelCall:
             self._open.pop()
         except IndexError:
             return False
+        self._turn.touch()
         awaited_id = self._awaited_id
         return awaited_id is None or Awaited(_runtime.state().threads.board, awaited_id).take()
 

@@ -22,7 +22,7 @@ from trubrics_instrument._observing.retries import Posed, Retries, recovered
 from trubrics_instrument._observing.which_turn import WhichTurn, begins_with_results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from trubrics_instrument._context.identity import Identity
     from trubrics_instrument._context.scope import Said
@@ -55,7 +55,9 @@ class Conversation:
         "who",
     )
 
-    def __init__(self, asked: Asked, said: Said, claim: Claim, prompt_id: str | None) -> None:
+    def __init__(
+        self, asked: Asked, said: Said, claim: Claim, prompt_id: str | None, target: Hashable = None
+    ) -> None:
         now = _runtime.state()
         self._turns, self._threads = now.turns, now.threads
         self._asked = asked
@@ -73,7 +75,7 @@ class Conversation:
         self._words: list[int | None] = []
         self._answer_id: str | None = None
         self._place = self._threads.find(self._trail)
-        posed = Posed(asked, claim, said, self._trail, self._place, goes_on)
+        posed = Posed(asked, claim, said, self._trail, self._place, goes_on, target)
         self._retries = Retries(posed)
         self._which = WhichTurn(posed, self._retries)
         self.turn, self.asks = self._which.find(prompt_id)

@@ -62,11 +62,11 @@ class MethodPatch(Patch):
     def _become(self, what: Any) -> None:
         self.observer = what
 
-    def _patch(self, module: Any) -> None:
+    def _patch(self, name: str, module: Any) -> None:
         with self._lock:
             for point in self._points:
-                if self._on and point.module == module.__name__:
-                    with shield(f"patching {point.module}"):  # said once: too old, or unknown
+                if self._on and point.module == name:
+                    with shield(f"patching {name}"):  # said once: too old, or unknown
                         self._wrap(module, point)
 
     def _uncover(self) -> None:

@@ -163,22 +163,25 @@ class Patch(ABC):
         for module in self._modules if self._on else ():
             if module in sys.modules:
                 with shield(f"patching {module}"):  # whose import may go on in another thread
-                    self._patch(importlib.import_module(module))
+                    self._patch(module, importlib.import_module(module))
             else:
                 wrapt.register_post_import_hook(self._imported, module)
 
     def _imported(self, module: Any) -> None:
         # An exception here would land in the app's own import statement.
         with shield("patching a module when it is imported"):
-            self._patch(module)
+            self._patch(module.__name__, module)
 
     @abstractmethod
     def _become(self, what: Any) -> None:
         """Take what was put on; the lock is held."""
 
     @abstractmethod
-    def _patch(self, module: Any) -> None:
-        """Patch a module that is imported, if this is still on; once is as good as twice."""
+    def _patch(self, name: str, module: Any) -> None:
+        """Patch a module that is imported, if this is still on; once is as good as twice.
+
+        What stands in for a module may not know by which `name` it is imported.
+        """
 
     @abstractmethod
     def _uncover(self) -> None:

@@ -42,22 +42,36 @@ def unpatch_threads() -> None:
 
 
 def _submit(
-    wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    wrapped: Callable[..., Any], pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     with shield("carrying what was said into a thread pool"):
-        if args and scope.is_said():
-            args = (_inside(args[0], scope.carrying()), *args[1:])
+        if args and scope.is_said() and not _works_elsewhere(pool):
+            args = (_Work(args[0], scope.carrying()), *args[1:])
     return wrapped(*args, **kwargs)
 
 
-def _inside(
-    work: Callable[..., Any], carried: Callable[[], AbstractContextManager[object]]
-) -> Callable[..., Any]:
-    def inside(*args: Any, **kwargs: Any) -> Any:
-        with carried():
-            return work(*args, **kwargs)
+def _works_elsewhere(pool: Any) -> bool:
+    """Whether a pool hands its work to other interpreters, which take no objects of this one."""
+    return any(kind.__name__ == "InterpreterPoolExecutor" for kind in type(pool).__mro__)
 
-    return inside
+
+class _Work:
+    """A piece of work, with what was said where it was handed over."""
+
+    __slots__ = ("_carried", "_function")
+
+    def __init__(
+        self, function: Callable[..., Any], carried: Callable[[], AbstractContextManager[object]]
+    ) -> None:
+        self._function = function
+        self._carried = carried
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            with self._carried():
+                return self._function(*args, **kwargs)
+        finally:  # of work that failed, the app keeps the exception, and that this frame
+            del self, args, kwargs
 
 
 # Source: Python 3.10 to 3.14, `concurrent/futures/thread.py`; `map()` and the event loop call it.

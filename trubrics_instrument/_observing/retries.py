@@ -12,7 +12,7 @@ from trubrics_instrument._conversations.turns import RetryKey, Turn, new_turn
 from trubrics_instrument._observing.names import name_of_question
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
     from typing import TypeGuard
 
     from trubrics_instrument._context.identity import Claim
@@ -32,6 +32,7 @@ class Posed(NamedTuple):
         trail: What leads to the question.
         place: Where the conversation stood; None if nobody here knows.
         goes_on: Whether it goes on with a turn, and asks nothing.
+        target: The destination of its events.
     """
 
     asked: Asked
@@ -40,6 +41,7 @@ class Posed(NamedTuple):
     trail: Trail
     place: Place | None
     goes_on: bool
+    target: Hashable
 
 
 class Retries:
@@ -52,7 +54,7 @@ class Retries:
     def __init__(self, posed: Posed) -> None:
         now = _runtime.state()
         self._turns, self._threads = now.turns, now.threads
-        self._asked, self._claim, said, trail, self._place, self._goes_on = posed
+        self._asked, self._claim, said, trail, self._place, self._goes_on, _ = posed
         self._given_id = said.prompt_id
         self._text = trail.text or ""
 

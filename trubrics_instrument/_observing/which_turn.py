@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from trubrics_instrument._observing.retries import Posed, Retries
 
 _MOST_ASSISTANTS = 8  # of one turn
+# Code that passes a question on does so by then; a user who says the same again has read and typed.
+_SOON_S = 2
 
 
 class WhichTurn:
@@ -32,14 +35,15 @@ class WhichTurn:
     """
 
     __slots__ = (
-        *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_retries", "_threads", "_trail"),
-        *("_turns", "_typed", "in_turn"),
+        *("_asked", "_claim", "_given_id", "_goes_on", "_place", "_retries", "_target", "_threads"),
+        *("_trail", "_turns", "_typed", "in_turn"),
     )
 
     def __init__(self, posed: Posed, retries: Retries) -> None:
         now = _runtime.state()
         self._turns, self._threads = now.turns, now.threads
-        self._asked, self._claim, said, self._trail, self._place, self._goes_on = posed
+        self._asked, self._claim, said, self._trail, self._place, self._goes_on, target = posed
+        self._target = target
         self._given_id, self._typed = said.prompt_id, said.prompt
         self._retries = retries
         self.in_turn = False
@@ -56,6 +60,7 @@ class WhichTurn:
             self.in_turn = around is not None
             return around or new_turn(self._given_id or prompt_id), False
         turn, asks = self._of_question(prompt_id)
+        turn.touch()
         if not self._goes_on:
             turn.asked_as = self._asked_as()
         instructions = self._instructions()
@@ -147,23 +152,23 @@ class WhichTurn:
     def _passed_on(self) -> Turn | None:
         """Return the turn that the code here has begun, if it asks the same of another assistant.
 
-        The one before has told what kind of question it is, whether it may be answered, or who is
-        to answer it. Each is asked once: the user may say the same again. Where the conversation
-        is not known, the same words may be about another thing; so may they, where no block and
-        no request holds them together, once they are answered.
+        The one before has just told what kind of question it is, whether it may be answered, or
+        who is to answer it; perhaps with less of the history. Each is asked once, but instructions
+        may also hold the time, or documents. Where the conversation is not known, the same words
+        may be about another thing; so may they, where no block and no request holds them together.
         """
-        turn: Turn | None = scope.last_turn()
+        turn: Turn | None = scope.last_turn() if scope.is_bounded() else None
         if turn is None or not (self._claim.thread_id or self._place):
             return None
         if turn.asked_as != self._asked_as() or self._instructions() in turn.instructed:
             return None
-        return turn if turn.answer is None or scope.is_bounded() else None
+        return turn if time.monotonic() - turn.touched_s < _SOON_S else None
 
-    def _asked_as(self) -> Hashable:
-        """Return what tells this question from others, at its place of the conversation."""
-        asked, trail = self._asked, self._trail
-        question = (trail.question, asked.question, asked.told)
-        return (self._claim, question, trail.last, asked.previous_id)
+    def _asked_as(self) -> int:
+        """Return what tells this question from others, whatever it answers to."""
+        asked = self._asked
+        question = (self._trail.question, asked.question, asked.told)
+        return hash((self._target, self._claim, question))
 
     def _instructions(self) -> int:
         return hash(self._asked.instructions)

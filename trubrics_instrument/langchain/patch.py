@@ -89,7 +89,7 @@ class HandlerPatch(Patch):
             hooks[:] = [hook for hook in hooks if hook is not self._hook]
         self._hook = None
 
-    def _patch(self, module: Any) -> None:
+    def _patch(self, name: str, module: Any) -> None:  # noqa: ARG002 - there is one
         if not self.active:
             return
         from trubrics_instrument.langchain.handler import (  # noqa: PLC0415 - it imports langchain_core
