@@ -306,6 +306,8 @@ def test_a_task_that_runs_beside_itself() -> None:
 
     run: Any = celery.Celery("tests", broker="memory://").task(task)
 
+    assert run.name  # Celery makes a task when it is first used, by one thread only
+
     def work(user_id: str) -> tuple[str | None, str | None]:
         run.apply([user_id], task_id="the same").get()
         return who()
