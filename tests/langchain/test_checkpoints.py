@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import contextvars
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 
 from tests.langchain.driving import assert_nothing_left
 from tests.langchain.lines import line_of
@@ -106,6 +108,11 @@ def before(graph: Any, *, node: str = "node-0", **values: Any) -> Any:
         if one.next == (node,) and values.items() <= {**held, **one.values}.items():
             return {**HERE, **one.config}
     raise AssertionError
+
+
+def told(events: Events) -> list[tuple[str, str | None]]:
+    """Return what was told."""
+    return [(one.event, one.text) for one in events]
 
 
 def finals(events: Events) -> list[tuple[str | None, str | None]]:
@@ -261,9 +268,10 @@ def test_turns_with_the_same_words(events: Events) -> None:
 
 @pytest.mark.parametrize("named", [False, True])
 def test_put_into_the_state(named: bool, events: Events) -> None:
-    """A question that the app puts into the state is told once the graph answers it."""
+    """A question that the app puts behind an answer is told once the graph answers it."""
     graph = chat()
-    for text in ASKED:
+    asks(graph, ASKED[0])
+    for text in ASKED[1:]:
         where = puts(graph, text)
         graph.invoke(None, where if named else HERE)
     assert events.turns() == [(text, f"To {text}") for text in ASKED]
@@ -285,8 +293,9 @@ def test_edited_at_an_earlier_checkpoint(events: Events) -> None:
     graph = chat()
     asks(graph, *ASKED)
     first, third = (before(graph, last=text) for text in ("One?", "Three?"))
+    edited = graph.get_state(third).values["messages"][-1].id
     graph.invoke(None, first)
-    graph.invoke(None, puts(graph, "Four?", third))
+    graph.invoke(None, puts(graph, "Four?", third, id=edited))
     assert events.turns() == [
         *[(text, f"To {text}") for text in ASKED],
         ("One?", "To One?"),
@@ -366,13 +375,298 @@ def test_a_task_at_an_earlier_checkpoint(events: Events) -> None:
     assert len(events.named("Prompt")) == 1
 
 
-def test_put_after_what_another_process_answered(events: Events) -> None:
-    """Of what comes before a question, nothing may be known here."""
+@pytest.mark.parametrize("answered", [False, True])
+def test_put_where_nothing_is_known(answered: bool, events: Events) -> None:
+    """Where the conversation is not known here, what is asked may have been told elsewhere."""
     graph = chat()
-    asks(graph, "One?", about=UNSEEN)
-    puts(graph, "Two?")
+    if answered:
+        asks(graph, "One?", about=UNSEEN)
+    graph.invoke(None, puts(graph, "Two?"))
+    assert told(events) == [("Generation", "To Two?")]
+
+
+def branching(**compiled: Any) -> Any:
+    """Return a graph of messages that shows to a handler what is put into its state."""
+    graphs: Any = pytest.importorskip("langgraph.graph")
+    builder = graphs.StateGraph(graphs.MessagesState)
+    builder.add_node("human", lambda _: {})
+    builder.add_node("talks", talks)
+    builder.add_edge("__start__", "human")
+    builder.add_conditional_edges("human", lambda _: "talks", ["talks", "__end__"])
+    builder.add_edge("talks", "human" if compiled else "__end__")
+    return builder.compile(checkpointer=memory.MemorySaver(), **compiled)
+
+
+def test_seen_to_be_put(events: Events) -> None:
+    """What the app is seen to put into the state is told, also where nothing else is known."""
+    graph = branching()
+    for text in ASKED:
+        graph.update_state(HERE, {"messages": [HumanMessage(text)]}, as_node="human")
+        graph.invoke(None, HERE)
+    assert events.turns() == [(text, f"To {text}") for text in ASKED]
+    assert len(events.named("Prompt")) == len(ASKED)
+
+
+def test_seen_to_be_put_while_a_turn_stands_still(events: Events) -> None:
+    """So it is at a breakpoint, where each question of a conversation is put."""
+    graph = branching(interrupt_before=["human"])
+    asks(graph, "One?")
     graph.invoke(None, HERE)
-    assert events.turns() == [("Two?", "To Two?")]
+    for text in ASKED[1:]:
+        graph.update_state(HERE, {"messages": [HumanMessage(text)]}, as_node="human")
+        graph.invoke(None, HERE)
+    assert events.turns() == [(text, f"To {text}") for text in ASKED]
+
+
+def test_seen_to_note(events: Events) -> None:
+    """A text that the app puts into the state is no message, whatever a node makes of it."""
+    graphs: Any = pytest.importorskip("langgraph.graph")
+
+    class WithNote(graphs.MessagesState):  # type: ignore[misc]
+        note: str
+
+    builder = graphs.StateGraph(WithNote)
+    builder.add_node("notes", passes)
+    builder.add_node("adds", lambda state: {"messages": [HumanMessage(state["note"])]})
+    builder.add_node("talks", talks)
+    builder.add_edge("__start__", "notes")
+    builder.add_conditional_edges("notes", lambda _: "adds", ["adds", "__end__"])
+    builder.add_edge("adds", "talks")
+    graph = builder.compile(checkpointer=memory.MemorySaver())
+    graph.update_state(HERE, {"note": "Be brief."}, as_node="notes")
+    graph.invoke(None, HERE)
+    assert told(events) == [("Generation", "To Be brief.")]
+
+
+@pytest.mark.parametrize("role", ["ai", "system"])
+def test_seen_to_change_the_state(role: str, events: Events) -> None:
+    """What else the app puts there is nobody's question."""
+    graph = branching(interrupt_before=["human"])
+    asks(graph, "One?")
+    graph.update_state(HERE, {"messages": [(role, "A note.")]}, as_node="human")
+    graph.invoke(None, HERE)
+    assert told(events) == [("Prompt", "One?"), ("Generation", "To A note.")]
+
+
+def test_seen_to_be_put_before_another_question(events: Events) -> None:
+    """What is answered along with a question is no prompt, nor are the same words later."""
+    graph = branching()
+    graph.update_state(HERE, {"messages": [HumanMessage("Yes")]}, as_node="human")
+    asks(graph, "One?")
+    again = {"messages": [("user", "Once more."), ("user", "Yes")]}
+    graph.invoke(again, UNSEEN, interrupt_before=["talks"])
+    graph.invoke(None, HERE)
+    assert told(events) == [("Prompt", "One?"), ("Generation", "To One?"), ("Generation", "To Yes")]
+
+
+def plans(state: Any) -> Any:
+    """Ask a model for a plan."""
+    return {"messages": [Scripted(rule=says("A plan.")).invoke(state["messages"])]}
+
+
+@pytest.mark.parametrize("stop", ["interrupt_before", "interrupt_after", "crash", "checkpoint"])
+@pytest.mark.parametrize("first", [plans, instructs])
+def test_gone_on_in_another_process(first: Any, stop: str, events: Events) -> None:
+    """What another process was asked, and what its nodes have put, is nobody's question here."""
+    failures = iter([stop == "crash", False])
+
+    def talks_at_last(state: Any) -> Any:
+        if next(failures):
+            raise Refused
+        return talks(state)
+
+    stops = {stop: ["node-2" if stop == "interrupt_before" else "node-1"]}
+    graph = chat(plans, first, talks_at_last, **(stops if stop.startswith("interrupt") else {}))
+    with suppress(Refused):
+        asks(graph, "One?")
+    assert [one.text for one in events.named("Prompt")] == ["One?"]
+    with capture() as elsewhere:
+        graph.invoke(None, before(graph, node="node-2") if stop == "checkpoint" else HERE)
+    last = "A plan." if first is plans else WRITE
+    assert told(elsewhere) == [("Generation", f"To {last}")]
+
+
+def test_asked_anew_in_another_process(events: Events) -> None:
+    """Nor is what another process has answered, if its answer is asked for anew here."""
+    graph = chat()
+    asks(graph, "One?")
+    assert [one.text for one in events.named("Prompt")] == ["One?"]
+    with capture() as elsewhere:
+        graph.invoke(None, before(graph, last="One?"))
+    assert told(elsewhere) == [("Generation", "To One?")]
+
+
+def test_planned_in_another_process(events: Events) -> None:
+    """So it is behind an answer that is known, where another one stands behind the question."""
+    graph = chat(plans, talks, interrupt_before=["node-1"])
+    asks(graph, "One?")
+    graph.invoke(None, HERE)
+    asks(graph, "Two?", about=UNSEEN)
+    graph.invoke(None, HERE)
+    assert told(events)[2:] == [("Generation", "To A plan."), ("Generation", "To A plan.")]
+
+
+def test_instructed_in_another_process(events: Events) -> None:
+    """So it is where a node has put an instruction behind the question."""
+    failures = iter([False, True, False])
+
+    def instructs_how(state: Any) -> Any:
+        return {"messages": [HumanMessage(f"Answer this: {state['messages'][-1].content}")]}
+
+    def talks_at_last(state: Any) -> Any:
+        if next(failures):
+            raise Refused
+        return talks(state)
+
+    graph = chat(instructs_how, talks_at_last)
+    asks(graph, "One?")
+    with suppress(Refused):
+        asks(graph, "Two?", about=UNSEEN)
+    graph.invoke(None, HERE)
+    assert told(events) == [
+        ("Prompt", "One?"),
+        ("Generation", "To Answer this: One?"),
+        ("Generation", "To Answer this: Two?"),
+    ]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_reworded_behind_an_answer(inside: bool, events: Events) -> None:
+    """What a node asks its model, or a graph inside, in words of its own is nobody's question."""
+    within = line_of(talks, compiled={"checkpointer": False})
+
+    def rewords(state: Any) -> Any:
+        *behind, last = state["messages"]
+        given = {"messages": [*behind, HumanMessage(f"Answer this: {last.content}")]}
+        return {"messages": (within.invoke if inside else talks)(given)["messages"][-1:]}
+
+    graph = chat(rewords)
+    asks(graph, "One?")
+    asks(graph, "Two?", about=UNSEEN)
+    graph.invoke(None, before(graph, last="Two?"))
+    assert told(events) == [
+        ("Prompt", "One?"),
+        ("Generation", "To Answer this: One?"),
+        ("Generation", "To Answer this: Two?"),
+    ]
+
+
+def test_an_instruction_behind_an_answer_at_a_breakpoint(events: Events) -> None:
+    """Behind what was answered at a breakpoint, a node is the next to speak."""
+    graph = chat(talks, instructs, talks, interrupt_before=["node-1"])
+    asks(graph, "One?")
+    graph.invoke(None, UNSEEN)
+    graph.invoke(None, before(graph, node="node-2"))
+    assert told(events) == [
+        ("Prompt", "One?"),
+        ("Generation", "To One?"),
+        ("Generation", f"To {WRITE}"),
+    ]
+
+
+def test_an_instruction_behind_the_words_of_an_answer(events: Events) -> None:
+    """An instruction is nobody's question, though what is before it was an answer once."""
+    failures = iter([False, True, False])
+
+    def ends(state: Any) -> Any:
+        if next(failures):
+            raise Refused
+        return plans(state)
+
+    graph = chat(plans, instructs, ends)
+    asks(graph, "One?")
+    with suppress(Refused):
+        asks(graph, "Two?")
+    graph.invoke(None, HERE)
+    assert told(events)[2:] == [
+        ("Prompt", "Two?"),
+        ("Generation failed", "A plan."),
+        ("Generation", "A plan."),
+    ]
+
+
+def passes(_: Any) -> Any:
+    """Do nothing that a model is asked for."""
+    return {}
+
+
+@pytest.mark.parametrize("stop", ["interrupt_before", "interrupt_after", "crash"])
+def test_a_stop_far_from_any_model(stop: str, events: Events) -> None:
+    """How many steps there are to the next model does not matter."""
+    failures = iter([stop == "crash", False] * len(ASKED))
+
+    def fails(_: Any) -> Any:
+        if next(failures):
+            raise ConnectionError
+        return {}
+
+    stops = {stop: ["node-3"]} if stop != "crash" else {}
+    graph = kept(drafts, passes, passes, fails, passes, passes, writes, **stops)
+    for text in ASKED:
+        with suppress(ConnectionError):
+            graph.invoke({"question": text}, HERE)
+        graph.invoke(None, HERE)
+    assert finals(events) == FINAL
+
+
+def test_a_chain_around_it(events: Events) -> None:
+    """Steps are counted for each thread also where a chain runs the graph."""
+    graph = kept(drafts, writes, interrupt_before=["node-1"])
+    chain = RunnableLambda(graph.invoke)
+    for text in ASKED:
+        chain.invoke({"question": text}, HERE)
+        there: Any = {**HERE, "configurable": {"thread_id": f"another of {text}"}}
+        chain.invoke({"question": "Four?"}, there)
+        chain.invoke(None, HERE)
+    assert finals(events) == FINAL
+
+
+@needs_interrupts
+def test_two_users_in_threads_of_the_same_name(events: Events) -> None:
+    """One user's turn stands still, whatever another one's has come to."""
+    bobs = {**UNSEEN, "callbacks": [TrubricsCallbackHandler("bob")]}
+    one, other = (kept(drafts, approves, writes) for _ in range(2))
+    one.invoke({"question": "One?"}, HERE)
+    one.invoke(kinds.Command(resume=True), HERE)
+    one.invoke({"question": "Two?"}, HERE)
+    other.invoke({"question": "Three?"}, bobs)
+    other.invoke(kinds.Command(resume=True), bobs)
+    one.invoke(kinds.Command(resume=True), HERE)
+    assert finals(events) == [FINAL[0], FINAL[2], FINAL[1]]
+
+
+def test_seen_to_be_edited_in_a_thread_of_the_context(events: Events) -> None:
+    """Steps are counted in the conversation that the turn is told in."""
+    graphs: Any = pytest.importorskip("langgraph.graph")
+    builder = graphs.StateGraph(State)
+    builder.add_node("drafts", drafts)
+    builder.add_node("writes", writes)
+    builder.add_edge("__start__", "drafts")
+    builder.add_conditional_edges("drafts", lambda _: "writes", ["writes", "__end__"])
+    graph = builder.compile(checkpointer=memory.MemorySaver(), interrupt_before=["writes"])
+    for text in ASKED:
+        with context(user_id="ada", thread_id="conversation"):
+            graph.invoke({"question": text}, HERE)
+            for _ in range(4):
+                graph.update_state(HERE, {"question": text}, as_node="drafts")
+            graph.invoke(None, HERE)
+    assert finals(events) == FINAL
+
+
+@needs_interrupts
+def test_decided_in_a_turn_of_another_process(events: Events) -> None:
+    """What waits here no more is not what a turn of another process goes on with."""
+    graph = chat(talks, approves, talks)
+    asks(graph, "One?")
+    graph.invoke(kinds.Command(resume=True), UNSEEN)
+    asks(graph, "Two?", about=UNSEEN)
+    graph.invoke(kinds.Command(resume=True), HERE)
+    first = events[0].prompt_id
+    assert [(one.event, one.text, one.prompt_id == first) for one in events] == [
+        ("Prompt", "One?", True),
+        ("Generation", "Send it?", True),
+        ("Generation", "To To Two?", False),
+    ]
 
 
 @needs_interrupts

@@ -13,6 +13,7 @@ from tests.told import told
 from tests.workers import Worker, environ
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.loopback import Loopback
@@ -38,6 +39,19 @@ agent = create_agent(
     checkpointer=saver,
 )
 """
+# A node speaks as the user, before a breakpoint.
+CRITIQUE = """
+from langchain_core.messages import HumanMessage
+from langgraph.graph import MessagesState
+from tests.langchain.lines import line_of
+from tests.langchain.models import says
+def writes(state):
+    return {"messages": [Scripted(rule=says("A draft.")).invoke(state["messages"])]}
+def criticises(_):
+    return {"messages": [HumanMessage("Too long.")]}
+compiled = {"checkpointer": saver, "interrupt_before": ["node-2"]}
+agent = line_of(writes, criticises, writes, state=MessagesState, compiled=compiled)
+"""
 # What a checkpointer with a database does.
 DRIVE = """
 if pathlib.Path(kept).exists():
@@ -46,7 +60,9 @@ if pathlib.Path(kept).exists():
         saver.storage[thread].update(spaces)
     saver.blobs.update(blobs)
     saver.writes = collections.defaultdict(dict, saver.writes)
-given = {"messages": [("user", asks)]} if asks else Command(resume={"decisions": [yes]})
+given = Command(resume={"decisions": [yes]}) if yes else None
+if asks:
+    given = {"messages": [("user", asks)]}
 handler = trubrics_instrument.TrubricsCallbackHandler("ada")
 with trubrics_instrument.context(prompt_id=prompt_id):
     agent.invoke(given, {"callbacks": [handler], "configurable": {"thread_id": "t-1"}})
@@ -58,10 +74,14 @@ YES = {"type": "approve"}
 
 
 def drive(
-    worker: Worker, folder: Path, asks: str | None = None, prompt_id: str | None = None
+    worker: Worker,
+    folder: Path,
+    asks: str | None = None,
+    prompt_id: str | None = None,
+    yes: Mapping[str, str] | None = YES,
 ) -> None:
-    """Have a worker ask, or approve what waits."""
-    worker.run(DRIVE, kept=str(folder / "kept"), asks=asks, yes=YES, prompt_id=prompt_id)
+    """Have a worker ask, or approve what waits, or just go on."""
+    worker.run(DRIVE, kept=str(folder / "kept"), asks=asks, yes=yes, prompt_id=prompt_id)
 
 
 def assert_two_turns(sink: Sink) -> None:
@@ -97,3 +117,13 @@ def test_a_prompt_of_the_apps(tmp_path: Path, server: Loopback, sink: Sink) -> N
         drive(one, tmp_path)
     assert_two_turns(sink)
     assert sink.events[7]["properties"]["$prompt_id"] == "message-2"
+
+
+def test_criticised_elsewhere(tmp_path: Path, server: Loopback, sink: Sink) -> None:
+    """What a node says to the model is nobody's question, whichever process goes on with it."""
+    around, set_up = environ(server, sink), SET_UP + CRITIQUE
+    with Worker(around, set_up) as one, Worker(around, set_up) as other:
+        drive(one, tmp_path, "Write!")
+        drive(other, tmp_path, yes=None)
+    events: list[dict[str, Any]] = told(sink, 3)
+    assert [one["event"] for one in events] == ["Prompt", "Generation", "Generation"]

@@ -108,7 +108,7 @@ class Asking:
         """Return what is asked, with the first model's question where the root shows none."""
         typed = self.typed or (self._stop.question if self._goes_on else None)
         wordless = self._goes_on and typed is None and origin.framework == "langgraph"
-        put = wordless and not self._decided and self._stop.is_put(question)
+        put = wordless and not self._decided and self._stop.is_put(claim.thread_id, question)
         resumed = wordless and not put
         asked = typed or question
         settled = Asked(

@@ -65,6 +65,8 @@ class Question(NamedTuple):
         attachments: What else there was, such as "image:1".
         shown: What tells that from others.
         continues: Whether only tool calls and their results have come since.
+        is_last: Whether nothing has been said since.
+        follows: Whether it was said right after an answer.
         message_id: Its id, as each message has one that the state of a graph keeps, and none
             that a node makes up for its model.
         tool_ids: The ids of those results, the latest first.
@@ -76,6 +78,8 @@ class Question(NamedTuple):
     attachments: str | None = None
     shown: tuple[Hashable, ...] = ()
     continues: bool = False
+    is_last: bool = False
+    follows: bool = False
     message_id: str | None = None
     tool_ids: tuple[str, ...] = ()
     history: History = NO_HISTORY
@@ -112,6 +116,8 @@ def last_question(messages: Sequence[Any]) -> Question:
                 attachments(message),
                 shown(message),
                 continues=bool(results),
+                is_last=index == len(messages) - 1,
+                follows=index > 0 and role(messages[index - 1]) == "ai",
                 message_id=first_text([field(message, "id")]),
                 tool_ids=tuple(results),
                 history=_history(messages, index),

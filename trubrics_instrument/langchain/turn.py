@@ -198,7 +198,7 @@ class RunTurn:
     def _end(self, outcome: Outcome) -> None:
         if self._asking.first is None:
             if self._edits:
-                self._stop.edited()
+                self._stop.edited(self._asking.typed)
             else:
                 self._stop.wait(self._asking.typed)
             if self.steps:  # which may go on, and ask a model yet

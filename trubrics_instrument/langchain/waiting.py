@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trubrics_instrument.langchain.question import Question
 
 _TOLD_KEPT = 16
-# The next model, perhaps with a tool before it. A new question takes more steps.
+# The next node, perhaps after a change of the state. A new question takes more steps.
 _SOON = 2
 
 
@@ -31,6 +31,16 @@ class _Last(NamedTuple):
 
     step: float
     stands: bool
+
+
+class _Told(NamedTuple):
+    """The number of an answer, and whether the graph came to its end with it.
+
+    Where it did not, a node may be the next to speak.
+    """
+
+    number: int
+    ends: bool
 
 
 class Stop:
@@ -45,11 +55,12 @@ class Stop:
         is_graph, self.configurable = configured(sys._getframe(2))
         claim = claim_in(self.configurable, metadata)
         self._place = _place(observer, start, metadata, claim) if is_graph else None
-        self._node_step: int | None = None
+        self._began_at: int | None = None
         self._step: int | None = None
         self._first_step: int | None = None
         self._inside = False
         self._stops = False
+        self._put = _put().pop(self._place) if self._place and len(_put()) else None
         self.question = _questions().pop(self._place) if self._place and len(_questions()) else None
 
     def wait(self, question: Question | None) -> None:
@@ -57,13 +68,16 @@ class Stop:
         waits = question or self.question
         if self._place is not None and waits is not None:
             _questions().put(self._place, waits._replace(history=NO_HISTORY))
+        if self._place is not None and self._put is not None:
+            _put().put(self._place, self._put)
 
     def tell(self, text: str | None) -> None:
         """Note what the graph has answered."""
         if self._place is not None and text:
             number = number_of(text)
-            before = [one for one in self._told if one != number]
-            _last_told().put(self._place, (*before, number)[-_TOLD_KEPT:])
+            before = [one for one in self._told if one.number != number]
+            told = _Told(number, ends=not self._stops)
+            _last_told().put(self._place, (*before, told)[-_TOLD_KEPT:])
 
     @property
     def last_told(self) -> tuple[int, ...]:
@@ -71,24 +85,28 @@ class Stop:
 
         Its state has the history, which its first model need not get.
         """
-        return self._told[-1:]
+        return tuple([one.number for one in self._told[-1:]])
 
     def told_at(self, text: str) -> int | None:
         """Return when that was the answer to an earlier question, if it was; greater is later."""
-        told, number = self._told, number_of(text)
+        told, number = [one.number for one in self._told], number_of(text)
         return told.index(number) if number in told else None
 
     @property
-    def _told(self) -> tuple[int, ...]:
+    def _told(self) -> tuple[_Told, ...]:
         return (_last_told().get(self._place) if self._place else None) or ()
 
-    def edited(self) -> None:
-        """Note that the app has changed the state of the graph, which takes a step of it."""
+    def edited(self, put: Question | None) -> None:
+        """Note that the app has changed the state of the graph, which takes a step of it.
+
+        What it has put there may be a message of the user's.
+        """
+        if put is not None and put.is_last:
+            self._put = number_of(put.text or "")
         self.wait(None)
-        thread_id = self._place.thread_id if self._place else None
-        last = _last_steps().get(thread_id)
+        last = _last_steps().get(self._place)
         if last is not None:
-            _last_steps().put(thread_id, last._replace(step=last.step + 1))
+            _last_steps().put(self._place, last._replace(step=last.step + 1))
 
     def root_ended(self) -> None:
         """Note, where the root run ends, whether its graph stops at a breakpoint."""
@@ -96,11 +114,13 @@ class Stop:
 
     def pass_node(self, metadata: Mapping[str, Any]) -> None:
         """Note in which step of the graph a node runs."""
-        self._node_step = _step_in(metadata, self._node_step)
+        self._step = _step_in(metadata, self._step)
+        if self._began_at is None:
+            self._began_at = self._step
 
     def pass_model(self, metadata: Mapping[str, Any]) -> None:
         """Note in which step of the graph a model is asked: its own, or its node's."""
-        self._step = _step_in(metadata, self._node_step)
+        self.pass_node(metadata)
         if self._first_step is None:
             self._first_step, self._inside = self._step, _is_inside(metadata)
 
@@ -110,21 +130,26 @@ class Stop:
         The app may also go back to an earlier checkpoint, where the first model is asked the same
         again. What it is asked after a stop may be the same in each turn: an instruction.
         """
-        step = inf if waits else -inf if self._step is None else self._step
-        _last_steps().put(thread_id, _Last(step, stands=waits or self._stops or not ok))
+        step = -inf if self._step is None else self._step
+        stands = waits or self._stops or not ok
+        _last_steps().put(self._place or thread_id, _Last(step, stands))
         here, by_question, last = self._names(thread_id, first.question)
         return [*here[:1], last] if first.resumed else [*here[:1], by_question, last]
 
-    def is_put(self, question: Question) -> bool:
-        """Whether it may be a question that the app has put into the state.
+    def is_put(self, thread_id: str | None, question: Question) -> bool:
+        """Whether it is surely a question that the app has put into the state.
 
-        A node may put messages there too, for its next model: after what was no answer to the
-        user, or in the state of a graph inside.
+        A node may put messages there too, for its next model or in a graph inside, and what
+        another process was asked was told there. So the app was seen to put it there, or it stands
+        right behind an answer that was told here, with which the graph came to its end.
         """
-        before = question.history.tail[-1:]
-        answers = all(self.told_at(text) is not None for text in before) or not self._told
-        kept = question.message_id is not None and not self._inside
-        return kept and answers and not question.continues
+        if self._inside or question.message_id is None or not question.is_last:
+            return False
+        if self._put == number_of(question.text or ""):
+            return True
+        ends = [one.number for one in self._told if one.ends]
+        before = question.history.tail[-1:] if question.follows else ()
+        return any(number_of(one) in ends for one in before) and not self._stood(thread_id)
 
     def turn_keys(
         self, thread_id: str | None, question: Question, *, put: bool
@@ -135,15 +160,17 @@ class Stop:
         is only known by what its first model was asked: as one of an earlier checkpoint is.
         """
         here, by_question, last = self._names(thread_id, question)
+        if put:
+            return *here, by_question
         if self._stood(thread_id):
             return last, *here, by_question
-        if put or not (self._travels or self._is_near(thread_id)):
-            return *here, by_question
-        return *here, by_question, last
+        if self._travels or self._is_near(thread_id):
+            return *here, by_question, last
+        return *here, by_question
 
     def _stood(self, thread_id: str | None) -> bool:
         """Whether the last turn stood still, and the graph goes on from there."""
-        last = _last_steps().get(thread_id)
+        last = _last_steps().get(self._place or thread_id)
         stood = last is not None and last.stands
         return stood and not self._travels and self._is_near(thread_id)
 
@@ -154,10 +181,8 @@ class Stop:
 
     def _is_near(self, thread_id: str | None) -> bool:
         """Whether the last turn is hardly one before others, which another process has told."""
-        last, step = _last_steps().get(thread_id), self._step
-        if last is None:
-            return False
-        return last.step == inf or (step is not None and step <= last.step + _SOON)
+        last, step = _last_steps().get(self._place or thread_id), self._began_at
+        return last is not None and step is not None and step <= last.step + _SOON
 
     def _names(
         self, thread_id: str | None, question: Question
@@ -195,11 +220,16 @@ def _questions() -> Memory[Question]:
     return _runtime.memory("questions of graphs", 1_000)
 
 
+def _put() -> Memory[int]:
+    """Return what the app was seen to put into the state of graphs, as numbers."""
+    return _runtime.memory("put into graphs")
+
+
 def _last_steps() -> Memory[_Last]:
     return _runtime.memory("last steps of graphs")
 
 
-def _last_told() -> Memory[tuple[int, ...]]:
+def _last_told() -> Memory[tuple[_Told, ...]]:
     return _runtime.memory("last answers of graphs")
 
 
