@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 import operator
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from tests.langchain.driving import Mode, assert_nothing_left, drive
@@ -21,10 +22,13 @@ from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument._base import shield
+from trubrics_instrument.langchain import written
+from trubrics_instrument.langchain.messages import fields_in
 from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from trubrics_instrument.testing import Events
 
@@ -65,6 +69,28 @@ class Form:
     question: str
     said: str = ""
     answer: str | None = None
+
+
+@dataclass
+class Lively:
+    """One that computes more, and not always can."""
+
+    question: str
+    said: str = ""
+    read: list[str] = field(default_factory=list)
+
+    @property
+    def answer(self) -> str:
+        """Fail, and tell that somebody asked."""
+        self.read.append("answer")
+        raise LookupError
+
+
+class Guessing:
+    """An object that answers to any name, and not always can."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(name)
 
 
 @pytest.fixture(autouse=True)
@@ -290,3 +316,280 @@ def test_a_workflow(events: Events) -> None:
     for one in ("hello", "so"):
         flow.invoke(one, HANDLED)
     assert answers(events) == [CANNED, CANNED]
+
+
+def wait(_: Any) -> Any:
+    """Wait until a human agrees."""
+    types.interrupt("May I?")
+
+
+def listen(_: Any) -> Any:
+    """Wait for another question."""
+    return {"question": types.interrupt("And now?")}
+
+
+def say_both(state: Any, config: Any) -> Any:
+    """Have a model say something, and answer the same each time."""
+    return say(state, config) | {"answer": CANNED}
+
+
+def waiting(*nodes: Any) -> Any:
+    """Return a graph that keeps its state, of these nodes."""
+    compiled = {"checkpointer": memory.MemorySaver()}
+    return line_of(*map(RunnableLambda, nodes), state=Desk, compiled=compiled)
+
+
+STOPS = {
+    "before both stops": (say_both, wait, say, wait, say),
+    "before any model": (lambda _: {"answer": CANNED}, wait, say, wait, say),
+    "between them": (say, wait, say_both, wait, say),
+}
+
+
+@KNOWS_COMMANDS
+@pytest.mark.parametrize("when", STOPS)
+def test_a_fixed_answer_that_waited(when: str, events: Events) -> None:
+    """What was written before a graph stood still is the answer each time."""
+    graph = waiting(*STOPS[when])
+    for one in ("one", "two", "three"):
+        graph.invoke({"question": one}, HANDLED)
+        graph.invoke(types.Command(resume=True), HANDLED)
+        graph.invoke(types.Command(resume=True), HANDLED)
+    told = [one for one in answers(events) if one != "May I?"]
+    assert told == [CANNED, CANNED, CANNED]
+
+
+@KNOWS_COMMANDS
+def test_a_question_that_resumes(events: Events) -> None:
+    """Words for a graph that stood still are a new question: what was told is left over."""
+    graph = waiting(say, canned, listen, say, wait, say)
+    for question, words in (("hello", "hello"), ("so", "then")):
+        graph.invoke({"question": question}, HANDLED)
+        graph.invoke(types.Command(resume=words), HANDLED)
+        graph.invoke(types.Command(resume=True), HANDLED)
+    stops = ["And now?", "May I?"]
+    assert answers(events) == [*stops, "Why hello?", *stops, "Why then?"]
+
+
+@KNOWS_COMMANDS
+def test_words_beside_an_old_answer(events: Events) -> None:
+    """What was told before such words is left over, and what nobody was told may be the answer."""
+    graph = waiting(say, canned, listen, say)
+    for question, words in (("hello", "then"), ("so", "when")):
+        graph.invoke({"question": question}, HANDLED)
+        graph.invoke(types.Command(resume=words), HANDLED)
+    assert answers(events) == ["And now?", CANNED, "And now?", "Why when?"]
+
+
+def test_a_fixed_answer_before_a_failure(events: Events) -> None:
+    """What a turn has written before it failed is its answer when it goes on."""
+    failures = iter([True, False, True, False])
+
+    def check(state: Any, config: Any) -> Any:
+        if next(failures):
+            raise ConnectionError
+        return say(state, config)
+
+    graph = waiting(say_both, check)
+    for one in ("one", "two"):
+        with pytest.raises(ConnectionError):
+            graph.invoke({"question": one}, HANDLED)
+        graph.invoke(None, HANDLED)
+    assert answers(events) == [CANNED, CANNED]
+
+
+def talk(state: Any, config: Any) -> Any:
+    """Have a model say what was asked, into the messages."""
+    return {"messages": [*(state.get("messages") or ()), AIMessage(say(state, config)["said"])]}
+
+
+class Guarded(Listed, total=False):
+    """Messages, and an answer beside them."""
+
+    answer: Any
+
+
+@pytest.mark.parametrize(
+    "way", ["a dict", "the whole state", pytest.param("a list", marks=KNOWS_COMMANDS)]
+)
+def test_an_answer_in_old_words(way: str, events: Events) -> None:
+    """What a node writes is the answer, also if it was told before, and a model said something."""
+    graph = desk(RunnableLambda(talk), {**WAYS, **COMMANDS}[way], state=Guarded)
+    for one in ("hello", "hello", "so", "hello"):
+        graph.invoke({"question": one}, HANDLED)
+    assert answers(events) == [CANNED, CANNED, "Why so?", CANNED]
+
+
+def test_an_old_answer_that_the_app_brings(events: Events) -> None:
+    """What the app brings, and a node hands on, is none that was written."""
+    nodes = (RunnableLambda(talk), lambda state: {**state, **canned(state)})
+    graph = desk(*nodes, state=Guarded, checkpointer=None)
+    kept = graph.invoke({"question": "hello"}, HANDLED)
+    graph.invoke({"question": "so", "answer": kept["answer"]}, HANDLED)
+    assert answers(events) == [CANNED, "Why so?"]
+
+
+def test_messages_that_are_added_in_silence(events: Events) -> None:
+    """A node may add its answer to the list that the app has brought, and return something else."""
+
+    def polish(state: Any) -> Any:
+        state["messages"].append(AIMessage("Polished."))
+        return {"said": "polished"}
+
+    graph = desk(polish, lambda _: {"said": "well"}, state=Listed, checkpointer=None)
+    for one in ("hello", "hello"):
+        graph.invoke({"question": one, "messages": [HumanMessage(one)]}, HANDLED)
+    assert answers(events) == ["Polished.", "Polished."]
+
+
+def hand_on(state: Any) -> Any:
+    """Return the whole state, with an answer that is an object to those who say hello."""
+    return {**state, "answer": {"text": CANNED}} if state["question"] == "hello" else {**state}
+
+
+def change(state: Any) -> Any:
+    """Change that object in place."""
+    answer = state.get("answer") or {"text": ""}
+    answer["text"] = f"About {state['question']}."
+    return {**state, "answer": answer}
+
+
+def change_inside(state: Any) -> Any:
+    """Change what is in that object."""
+    answer = state.get("answer") or {"output": {}}
+    answer["output"]["text"] = f"About {state['question']}."
+    return {**state, "answer": answer}
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        (hand_on, ["Why so?", CANNED, "Why so?"]),
+        (change, ["About so.", "About hello.", "About so."]),
+        (change_inside, ["About so.", "About hello.", "About so."]),
+    ],
+)
+def test_an_answer_that_is_an_object(node: Any, expected: list[str], events: Events) -> None:
+    """It is handed on if nothing in it has changed, also what another process has told."""
+    graph = desk(node, state=Guarded)
+    graph.invoke({"question": "hello"}, PLACE)
+    for one in ("so", "hello", "so"):
+        graph.invoke({"question": one}, HANDLED)
+    assert answers(events) == expected
+
+
+class Part(TypedDict):
+    """A part of it."""
+
+    question: str
+
+
+def seeing(builder: Any, state: type) -> dict[str, type]:
+    """Return what `add_node` is told for a node that gets only this part of the state."""
+    new = "input_schema" in inspect.signature(builder.add_node).parameters
+    return {"input_schema" if new else "input": state}
+
+
+def test_nodes_that_see_a_part(events: Events) -> None:
+    """What a node hands on is left over, though the one before did not see it."""
+    graphs: Any = pytest.importorskip("langgraph.graph")
+    builder = graphs.StateGraph(Desk)
+    builder.add_node("say", RunnableLambda(say), **seeing(builder, Part))
+    builder.add_node("reply", WAYS["the whole state"])
+    builder.add_edge(graphs.START, "say")
+    builder.add_edge("say", "reply")
+    graph = builder.compile(checkpointer=memory.MemorySaver())
+    graph.invoke({"question": "hello"}, PLACE)
+    for one in ("so", "hello", "so"):
+        graph.invoke({"question": one}, HANDLED)
+    assert answers(events) == ["Why so?", CANNED, "Why so?"]
+
+
+def test_messages_that_no_node_sees(events: Events) -> None:
+    """They are left over, though nobody can tell what they were."""
+    graphs: Any = pytest.importorskip("langgraph.graph")
+    graph = graphs.StateGraph(Listed)
+    graph.add_node("say", RunnableLambda(say), **seeing(graph, Part))
+    graph.add_edge(graphs.START, "say")
+    graph = graph.compile(checkpointer=memory.MemorySaver())
+    graph.invoke({"question": "hello", "messages": [AIMessage(CANNED)]}, PLACE)
+    graph.invoke({"question": "so"}, HANDLED)
+    assert answers(events) == ["Why so?"]
+
+
+def test_a_failure_that_computes() -> None:
+    """No code of the class of a node's failure runs."""
+
+    def args(_: object) -> tuple[()]:
+        read.append("args")
+        return ()
+
+    odd: type[Exception] = type("Odd", (Exception,), {"args": property(args)})
+
+    def fail(_: Any) -> Any:
+        raise odd
+
+    read: list[str] = []
+    with pytest.raises(odd):
+        desk(fail).invoke({"question": "so"}, HANDLED)
+    assert read == []
+
+
+def test_properties(events: Events) -> None:
+    """No code of a state's class runs, in whatever its nodes return."""
+
+    def reply(state: Lively) -> Any:
+        state.read.clear()
+        return state
+
+    ended = line_of(RunnableLambda(say), reply, state=Lively).invoke({"question": "so"}, HANDLED)
+    assert answers(events) == ["Why so?"]
+    assert ended["read"] == []
+    assert fields_in(Guessing()) == {}
+
+
+@pytest.mark.parametrize("one", [({"doc": 1}, 0.5), ["a", "b"], "so", 1, None])
+def test_a_state_of_anything(one: Any, events: Events) -> None:
+    """A state may be one list, of pairs that are no names with their values."""
+
+    def note(_: Any, config: Any) -> Any:
+        say({"question": "so"}, config)
+        return [one]
+
+    state: Any = Annotated[list[Any], operator.add]
+    line_of(RunnableLambda(note), state=state).invoke(["hello"], HANDLED)
+    if hasattr(types, "Command"):
+        command = lambda _: types.Command(update=[one])  # noqa: E731 - beside its only use
+        line_of(RunnableLambda(note), command, state=state).invoke(["hello"], HANDLED)
+    assert {*answers(events)} == {"Why so?"}
+
+
+def calls_in(graph: Any, given: Any) -> int:
+    """Return how many calls the graph's own thread makes to see what its nodes write in a run."""
+    calls: list[str] = []
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename == written.__file__:
+            calls.append(frame.f_code.co_name)
+
+    graph.invoke(given, HANDLED)
+    sys.setprofile(count)
+    try:
+        graph.invoke(given, {**HANDLED, "recursion_limit": 100})
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+def test_what_a_node_costs() -> None:
+    """A node costs a few calls, however long the list is that it returns."""
+    short, long = (desk(*[lambda _: {"said": "so"}] * count) for count in (10, 20))
+    given = {"question": "so"}
+    assert calls_in(long, given) - calls_in(short, given) < 10 * 12
+
+    def note(state: Any, config: Any) -> Any:
+        say({"question": "so"}, config)
+        return state
+
+    graph = line_of(RunnableLambda(note), state=list)
+    assert calls_in(graph, ["a"] * 2_000) - calls_in(graph, ["a"]) < 100

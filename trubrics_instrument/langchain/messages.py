@@ -203,7 +203,8 @@ def fields_in(given: Any) -> Mapping[str, Any]:
         return cast("dict[str, Any]", given)
     if dataclasses.is_dataclass(given):  # LangGraph's own have slots, and no `__dict__`
         return {one.name: getattr(given, one.name, None) for one in dataclasses.fields(given)}
-    if hasattr(given, "model_fields_set"):
+    kind = type(cast("object", given))
+    if hasattr(kind, "model_fields_set"):  # an object of the app's may answer to any name
         return cast("Mapping[str, Any]", vars(given))
     return {}
 

@@ -47,14 +47,19 @@ def _never(_: str) -> None:
     """Return when a text was told that was not."""
 
 
-class LeftOver(NamedTuple):
-    """What a graph's state holds that none of its nodes has written in this run.
+class Names(NamedTuple):
+    """What is known of the names in a graph's state.
 
-    If the run `goes_on` with a turn, an earlier run of that turn may have.
+    Attributes:
+        written: Those that a node has surely written in this run.
+        left: Those that none has written in this turn.
+        asks_on: Whether the user has answered a graph that stood still: what it had written before
+            that is in `left`, but may be of this turn if nobody was told it.
     """
 
-    names: frozenset[str] = frozenset()
-    goes_on: bool = False
+    written: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
+    asks_on: bool = False
 
 
 class Known(NamedTuple):
@@ -66,7 +71,7 @@ class Known(NamedTuple):
         wordless: Whether the last one has said nothing: it called tools, or gave a structure.
         in_graph: Whether it is a graph's, whose output is its state.
         told_at: When something was told as the answer to an earlier question; greater is later.
-        left_over: What its output still holds of earlier ones.
+        names: Which names in its output are its own, and which of earlier ones.
     """
 
     asked: str | None = None
@@ -74,7 +79,7 @@ class Known(NamedTuple):
     wordless: bool = False
     in_graph: bool = False
     told_at: Callable[[str], int | None] = _never
-    left_over: LeftOver = LeftOver()
+    names: Names = Names()
 
 
 def reply_of(output: Any, turn: Known, key: Key = None) -> Reply | None:
@@ -91,15 +96,15 @@ def reply_of(output: Any, turn: Known, key: Key = None) -> Reply | None:
 
 def _of_this_turn(output: Any, turn: Known) -> Any:
     """Return an output without the answers that are left over from earlier turns."""
-    if not turn.left_over.names:
+    if not turn.names.left:
         return output
     fields = fields_in(output)
     return {name: fields[name] for name in fields if not _is_left(name, fields[name], turn)}
 
 
 def _is_left(name: str, value: Any, turn: Known) -> bool:
-    if name not in turn.left_over.names or not turn.left_over.goes_on:
-        return name in turn.left_over.names
+    if name not in turn.names.left or not turn.names.asks_on:
+        return name in turn.names.left
     reply = _reply(value)
     return reply is not None and not _is_new(reply, turn)
 
@@ -116,7 +121,8 @@ def _likeliest(output: Any, turn: Known) -> Reply | None:
     if _structured_in(fields_in(output)) is not None:  # an agent writes it anew each time
         return first
     found = [one for one in (first, *_replies_in(output)) if one and not _is_echo(one, turn)]
-    new = next((one for one in found if _is_new(one, turn)), None)
+    written = _written_in(output, turn)
+    new = next((one for one in found if _is_new(one, turn) or one in written), None)
     if new is not None:
         return new
     if found:  # the same as before: behind the question in the messages, or else told last
@@ -134,6 +140,12 @@ def _is_new(reply: Reply, turn: Known) -> bool:
     if reply.text is None or reply.text in turn.said:
         return True
     return reply.text != turn.asked and turn.told_at(reply.text) is None
+
+
+def _written_in(output: Any, turn: Known) -> list[Reply]:
+    """Return the answers that a node has written, be it in the words of an earlier one."""
+    fields = fields_in(output)
+    return _replies_in({name: fields[name] for name in fields if name in turn.names.written})
 
 
 def _is_echo(reply: Reply, turn: Known) -> bool:

@@ -55,7 +55,7 @@ class RunTurn:
         self._documents: list[int] = []
         self.steps: dict[Hashable, None] = {}
         self._interrupts = Interrupts()
-        self._written = Written(root)
+        self._written = Written(root, asks=self._asking.typed is not None)
         self._outcome: Outcome | None = None
         self._unfinished = [True]
 
@@ -173,7 +173,8 @@ class RunTurn:
 
     def _reply(self, output: Any) -> Reply | None:
         known = self._asking.known(self._models.words())
-        known = known._replace(left_over=self._written.left_over(output))
+        prompt_id = self._call.turn.prompt_id if self._call else None
+        known = known._replace(names=self._written.names(output, prompt_id))
         return reply_of(output, known, self._settings.output_key)
 
     def _tell_prompt(self) -> None:
@@ -253,6 +254,7 @@ class RunTurn:
         waits = bool(uses or interrupts)
         if thread_id and (waits or first.in_graph):
             call.keep(self._stop.stand(thread_id, first, waits=waits, ok=outcome.status == "ok"))
+            self._written.keep(call.turn.prompt_id)
         if answer.status == "ok":
             self._stop.tell(answer.choices[0].text)
         call.end(answer)
