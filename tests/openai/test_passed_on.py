@@ -275,7 +275,9 @@ def test_another_project(client: Any, sink: Sink) -> None:
         ask(client, "Classify.", "When?")
         with patch_openai(host=sink.host, api_key="another"):
             ask(client, "You are the desk.", "When?")
-    assert [prompt for _, _, prompt, _ in brief(sink, 4)] == ["prompt 1"] * 2 + ["prompt 2"] * 2
+    # Each has a sender of its own.
+    arrived = sorted((event, prompt) for event, _, prompt, _ in brief(sink, 4))
+    assert arrived == [(name, f"prompt {n}") for name in ("Generation", "Prompt") for n in (1, 2)]
 
 
 def test_handed_over_after_a_tool(server: Loopback, client: Any, sink: Sink) -> None:
