@@ -9,7 +9,7 @@ import subprocess
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,7 +22,7 @@ from trubrics_instrument.collector.store import Store
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 EVENTS = int(os.environ.get("COLLECTOR_BROWSER_EVENTS", "20000"))
 PICTURES = os.environ.get("COLLECTOR_SCREENSHOTS")
@@ -142,6 +142,11 @@ def fill(path: Path, rows: list[Row] | None = None) -> None:
     with closing(Store(path)) as store:
         for start in range(0, len(rows), 10_000):
             store.add(rows[start : start + 10_000]).result()
+
+
+def expect(locator: Locator) -> Any:
+    """Return what waits for a page to show it: a click does not wait for the page it leads to."""
+    return pytest.importorskip("playwright.sync_api").expect(locator)
 
 
 @contextmanager

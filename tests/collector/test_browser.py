@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from tests.collector.browsing import HOSTILE, axe, chromium, fill, picture, small_talk, watched
+from tests.collector.browsing import (
+    HOSTILE,
+    axe,
+    chromium,
+    expect,
+    fill,
+    picture,
+    small_talk,
+    watched,
+)
 from tests.collector.conftest import TIMEOUT_S, Collector, event
 from trubrics_instrument import collector
 from trubrics_instrument.collector.wording import NOTHING, path_to
@@ -93,21 +102,21 @@ def test_one_can_click_through(browser: Browser, talked: str) -> None:
         page.goto("/")
         for name in ("24 hours", "7 days", "90 days", "All"):
             page.get_by_role("link", name=name, exact=True).click()
-            assert page.locator(".choice [aria-current]").inner_text() == name
+            expect(page.locator(".choice [aria-current]")).to_have_text(name)
         page.get_by_text("By day, in figures").click()
-        assert page.get_by_role("rowheader").first.is_visible()
+        expect(page.get_by_role("rowheader").first).to_be_visible()
         page.get_by_role("link", name="gpt-4o-mini").first.click()
-        assert page.get_by_label("Model").input_value() == "gpt-4o-mini"
+        expect(page.get_by_label("Model")).to_have_value("gpt-4o-mini")
         page.get_by_role("link", name="Older conversations").or_(
             page.get_by_role("link", name="Clear")
         ).first.click()
         page.locator(".threads a").first.click()
-        assert page.locator(".said.prompt").first.is_visible()
+        expect(page.locator(".said.prompt").first).to_be_visible()
         page.locator(".facts a").click()
-        assert page.get_by_role("heading", name="@example.com").is_visible()
+        expect(page.get_by_role("heading", name="@example.com")).to_be_visible()
         for name in ("Conversations", "Users", "Live", "Data", "Overview"):
             page.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
-            assert page.get_by_role("heading", level=1).inner_text() == name
+            expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
 
 def test_one_can_search_by_keyboard(browser: Browser, talked: str) -> None:
@@ -140,7 +149,7 @@ def test_many_events_are_no_trouble(
         page.goto("/threads?q=ban")
         page.get_by_role("link", name="Older conversations").click()
         page.locator(".threads a").first.click()
-        assert page.locator(".said").first.is_visible()
+        expect(page.locator(".said").first).to_be_visible()
 
 
 @pytest.fixture
@@ -234,6 +243,7 @@ def test_what_is_not_known_is_seen_as_nothing(browser: Browser, server: Collecto
         assert page.locator(".card-cost_usd").inner_text().split() == ["Cost", NOTHING]
         page.goto("/threads?only=feedback")
         page.locator(".threads a").click()
+        expect(page.locator(".bubble")).to_have_count(3)
         assert [said.split("\n\n") for said in page.locator(".bubble").all_inner_texts()] == [
             ["Stopped to wait for a person"],
             ["From nine."],
@@ -252,7 +262,7 @@ def test_a_user_is_deleted_by_clicking(browser: Browser, server: Collector) -> N
         page.get_by_role("link", name="bob").click()
         page.get_by_role("link", name="Delete everything about this user").click()
         page.get_by_role("link", name="Keep them").click()
-        assert page.get_by_role("heading", name="bob").is_visible()
+        expect(page.get_by_role("heading", name="bob")).to_be_visible()
         page.get_by_role("link", name="Delete everything about this user").click()
         page.get_by_role("button", name="Delete 1 event").click()
         page.get_by_role("heading", name="Deleted").wait_for()
