@@ -16,7 +16,7 @@ demo: $(READY)-demo ## Watch patched clients talk, and see what arrived (ARGS=--
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(READY)-test ## Run all the tests (ARGS="-k stream" for some)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-versions: $(READY)-environments ## Run the suites at the SDKs' oldest and newest versions (ARGS="--list")
 	$(BIN)/python -m tests.versions.run $(ARGS)
