@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 from contextlib import suppress
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 memory: Any = pytest.importorskip("langgraph.checkpoint.memory")
 kinds: Any = pytest.importorskip("langgraph.types")
+# There, what is put at an earlier checkpoint does not go back to it.
+FORKS = pytest.mark.skipif(version("langgraph").startswith("0.6."), reason="it goes nowhere")
 
 needs_interrupts = pytest.mark.skipif(
     not hasattr(kinds, "interrupt"), reason="this LangGraph has no interrupt()"
@@ -277,6 +280,7 @@ def test_put_into_the_state(named: bool, events: Events) -> None:
     assert events.turns() == [(text, f"To {text}") for text in ASKED]
 
 
+@FORKS
 def test_put_after_another_answer(events: Events) -> None:
     """So it is after questions that were asked as ever, and a removed answer is one more."""
     graph = chat()
@@ -288,6 +292,7 @@ def test_put_after_another_answer(events: Events) -> None:
     assert len(events.named("Prompt")) == len(ASKED[:2])
 
 
+@FORKS
 def test_edited_at_an_earlier_checkpoint(events: Events) -> None:
     """A question that is edited there is told, whichever answer was asked for last."""
     graph = chat()
@@ -389,7 +394,7 @@ def branching(**compiled: Any) -> Any:
     """Return a graph of messages that shows to a handler what is put into its state."""
     graphs: Any = pytest.importorskip("langgraph.graph")
     builder = graphs.StateGraph(graphs.MessagesState)
-    builder.add_node("human", lambda _: {})
+    builder.add_node("human", passes)
     builder.add_node("talks", talks)
     builder.add_edge("__start__", "human")
     builder.add_conditional_edges("human", lambda _: "talks", ["talks", "__end__"])
@@ -585,9 +590,10 @@ def test_an_instruction_behind_the_words_of_an_answer(events: Events) -> None:
     ]
 
 
-def passes(_: Any) -> Any:
-    """Do nothing that a model is asked for."""
-    return {}
+def passes(state: Any) -> Any:
+    """Do nothing that a model is asked for, and return something: old graphs want that."""
+    name = next(iter(state))
+    return {name: state[name]}
 
 
 @pytest.mark.parametrize("stop", ["interrupt_before", "interrupt_after", "crash"])
@@ -595,10 +601,10 @@ def test_a_stop_far_from_any_model(stop: str, events: Events) -> None:
     """How many steps there are to the next model does not matter."""
     failures = iter([stop == "crash", False] * len(ASKED))
 
-    def fails(_: Any) -> Any:
+    def fails(state: Any) -> Any:
         if next(failures):
             raise ConnectionError
-        return {}
+        return passes(state)
 
     stops = {stop: ["node-3"]} if stop != "crash" else {}
     graph = kept(drafts, passes, passes, fails, passes, passes, writes, **stops)

@@ -99,7 +99,7 @@ def test_a_graph_that_keeps_its_messages(events: Events) -> None:
 
     clock = count(9)
 
-    def answer(state: State) -> dict[str, Any]:
+    def answer(state: Any) -> dict[str, Any]:
         messages = [("system", f"It is {next(clock)} o'clock."), ("human", state["input"])]
         return {"output": Scripted(rule=says("Yes, it is.")).invoke(messages).content}
 
