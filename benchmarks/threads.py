@@ -105,7 +105,7 @@ class Apps:
         asked = READER.asked(body, stream=False)
         claim = Claim(talk.user if self._case.named else None)
         call = Conversation(asked, Said(), claim, None)
-        call.answered(_reply(reply), None)
+        call.answered(_reply(reply))
         self.seconds.append(time.perf_counter() - started_s)
         self.turns.append((talk.number, call.who.thread_id))
         talk.messages.append({"role": "assistant", "content": reply.strip()})
@@ -252,15 +252,15 @@ def _cost_once(requests: list[dict[str, Any]], *, shared: bool) -> tuple[float, 
     for request in requests:
         *before, last, _ = request["messages"]
         told = READER.asked({"messages": before}, stream=False)
-        Conversation(told, said, claim, None).answered(_reply(last["content"]), None)
+        Conversation(told, said, claim, None).answered(_reply(last["content"]))
     asked = [READER.asked(request, stream=False) for request in requests]
     answers = [_reply(f"{number} {'words again ' * 40}") for number in range(len(requests))]
     started_s = time.process_time()
     calls = [Conversation(one, said, claim, None) for one in asked]
     asked_s = time.process_time()
     for call, answer in zip(calls, answers, strict=True):
-        call.answered(answer, None)
-        call.told("an-id", 0, None)
+        call.answered(answer)
+        call.told("an-id", 0)
     answered_s = time.process_time()
     in_us = 1e6 / len(requests)
     return (asked_s - started_s) * in_us, (answered_s - asked_s) * in_us

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.langchain.driving import assert_nothing_left
+from trubrics_instrument._base import shield
 from trubrics_instrument.langchain import model, observed, runs
+from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from trubrics_instrument.testing import Events
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +36,12 @@ def no_runs_of_others() -> Iterator[None]:
     runs._watches.clear()
     observed._open.clear()
     model.awaiting.clear()
+
+
+@pytest.fixture
+def events() -> Iterator[Events]:
+    """Collect what is told; nothing is left open, and no fault is ours."""
+    with capture() as taken:
+        yield taken
+    assert_nothing_left()
+    assert not shield.faults()

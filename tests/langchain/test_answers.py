@@ -15,27 +15,19 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from langchain_core.tools import tool
 
-from tests.langchain.driving import assert_nothing_left
 from tests.langchain.lines import line_of
 from tests.langchain.models import Refused, Scripted, calls, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, feedback
-from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trubrics_instrument.testing import Events
 
+pytestmark = pytest.mark.usefixtures("events")
+
 HANDLER: Any = TrubricsCallbackHandler("ada")
 HANDLED: Any = {"callbacks": [HANDLER], "configurable": {"thread_id": "t-1"}}
-
-
-@pytest.fixture(autouse=True)
-def events() -> Iterator[Events]:
-    """Collect what is told; nothing is left open."""
-    with capture() as taken:
-        yield taken
-    assert_nothing_left()
 
 
 def say(text: str) -> str:

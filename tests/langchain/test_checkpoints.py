@@ -14,7 +14,6 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 
-from tests.langchain.driving import assert_nothing_left
 from tests.langchain.lines import line_of
 from tests.langchain.models import Refused, Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler, _runtime, context
@@ -22,14 +21,15 @@ from trubrics_instrument._conversations.board import BOARD_BYTES, Board
 from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from trubrics_instrument.testing import Events
+
+pytestmark = pytest.mark.usefixtures("events")
 
 memory: Any = pytest.importorskip("langgraph.checkpoint.memory")
 kinds: Any = pytest.importorskip("langgraph.types")
-# There, what is put at an earlier checkpoint does not go back to it.
-FORKS = pytest.mark.skipif(version("langgraph").startswith("0.6."), reason="it goes nowhere")
+FORKS = pytest.mark.skipif(
+    version("langgraph").startswith("0.6."), reason="this LangGraph does not go back there"
+)
 
 needs_interrupts = pytest.mark.skipif(
     not hasattr(kinds, "interrupt"), reason="this LangGraph has no interrupt()"
@@ -46,14 +46,6 @@ class State(TypedDict, total=False):
 
     question: str
     answer: str
-
-
-@pytest.fixture(autouse=True)
-def events() -> Iterator[Events]:
-    """Collect what is told; nothing is left open."""
-    with capture() as taken:
-        yield taken
-    assert_nothing_left()
 
 
 def drafts(state: Any) -> Any:

@@ -21,15 +21,16 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
 
-from tests.langchain.driving import assert_nothing_left
 from tests.langchain.models import Refused, Scripted, calls, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, patch_langchain, unpatch_langchain
 from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from trubrics_instrument.testing import Events
+
+pytestmark = pytest.mark.usefixtures("events")
 
 memory: Any = pytest.importorskip("langgraph.checkpoint.memory")
 graphs: Any = pytest.importorskip("langgraph.graph")
@@ -39,14 +40,6 @@ PATIENCE_S = 10
 TEMPLATE = ChatPromptTemplate.from_template("Question: {question}")
 ASKED = {"question": "On time?"}
 HANDLED: Any = {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1")]}
-
-
-@pytest.fixture(autouse=True)
-def events() -> Iterator[Events]:
-    """Collect what is told; nothing is left open."""
-    with capture() as taken:
-        yield taken
-    assert_nothing_left()
 
 
 def model(text: str = "Yes.", **more: Any) -> Scripted:

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
 
-from tests.langchain.driving import assert_nothing_left
 from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler
-from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from trubrics_instrument.testing import Events
+
+pytestmark = pytest.mark.usefixtures("events")
 
 memory: Any = pytest.importorskip("langgraph.checkpoint.memory")
 graphs: Any = pytest.importorskip("langgraph.graph")
@@ -38,14 +36,6 @@ class State(TypedDict, total=False):
     question: str
     note: str
     answer: str
-
-
-@pytest.fixture(autouse=True)
-def events() -> Iterator[Events]:
-    """Collect what is told; nothing is left open."""
-    with capture() as taken:
-        yield taken
-    assert_nothing_left()
 
 
 def told(events: Events) -> list[tuple[str, str | None]]:

@@ -17,30 +17,19 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.base import BaseTracer
 
-from tests.langchain.driving import LOST_IN_NODES, assert_nothing_left
+from tests.langchain.driving import LOST_IN_NODES
 from tests.langchain.models import Scripted, Stuck, says
 from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument.langchain import observed
 from trubrics_instrument.langchain.turn import RunTurn
-from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from trubrics_instrument.testing import Events
 
 PATIENCE_S = 10
 TEMPLATE = ChatPromptTemplate.from_template("Question: {question}")
 ASKED = {"question": "On time?"}
 HANDLER: Any = TrubricsCallbackHandler("ada", thread_id="t-1")
-
-
-@pytest.fixture
-def events() -> Iterator[Events]:
-    """Collect what is told; nothing is left open."""
-    with capture() as taken:
-        yield taken
-    assert_nothing_left()
 
 
 class Keeping(BaseTracer):

@@ -15,11 +15,8 @@ from tests.langchain.chains import WORDS
 from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, says
 from trubrics_instrument import context, patch_langchain
-from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from langchain_core.runnables import Runnable
 
     from trubrics_instrument.testing import Events
@@ -29,12 +26,10 @@ ONCE = [("Prompt", 0), ("Generation", 0), ("Generation", 0)]
 TWICE = [("Prompt", 0), ("Generation", 0), ("Prompt", 1), ("Generation", 1)]
 
 
-@pytest.fixture
-def events() -> Iterator[Events]:
-    """Put the patch on, and collect what is told."""
+@pytest.fixture(autouse=True)
+def patched(events: Events) -> None:
+    """Put the patch on, while what is told is collected."""
     patch_langchain()
-    with capture() as taken:
-        yield taken
 
 
 def brief(events: Events) -> list[tuple[str, int]]:

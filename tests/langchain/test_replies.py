@@ -16,17 +16,14 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 
-from tests.langchain.driving import assert_nothing_left
 from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler
-from trubrics_instrument._base import shield
-from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from trubrics_instrument.testing import Events
+
+pytestmark = pytest.mark.usefixtures("events")
 
 memory: Any = pytest.importorskip("langgraph.checkpoint.memory")
 graphs: Any = pytest.importorskip("langgraph.graph")
@@ -35,15 +32,6 @@ HANDLED: Any = {
     "callbacks": [TrubricsCallbackHandler("ada")],
     "configurable": {"thread_id": "t-1"},
 }
-
-
-@pytest.fixture(autouse=True)
-def events() -> Iterator[Events]:
-    """Collect what is told; nothing is left open, and no fault is ours."""
-    with capture() as taken:
-        yield taken
-    assert_nothing_left()
-    assert not shield.faults()
 
 
 def model(text: str, **more: Any) -> Scripted:

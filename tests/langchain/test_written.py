@@ -17,17 +17,14 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
-from tests.langchain.driving import Mode, assert_nothing_left, drive
+from tests.langchain.driving import Mode, drive
 from tests.langchain.lines import line_of
 from tests.langchain.models import Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler
-from trubrics_instrument._base import shield
 from trubrics_instrument.langchain import written
 from trubrics_instrument.langchain.messages import fields_in
-from trubrics_instrument.testing import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
     from trubrics_instrument.testing import Events
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
 memory: Any = pytest.importorskip("langgraph.checkpoint.memory")
 types: Any = pytest.importorskip("langgraph.types")
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("events")]
 
 KNOWS_COMMANDS = pytest.mark.skipif(
     not hasattr(types, "Command"), reason="langgraph knows no commands yet"
@@ -91,15 +88,6 @@ class Guessing:
 
     def __getattr__(self, name: str) -> Any:
         raise LookupError(name)
-
-
-@pytest.fixture(autouse=True)
-def events() -> Iterator[Events]:
-    """Collect what is told; nothing is left open, and no fault is ours."""
-    with capture() as taken:
-        yield taken
-    assert_nothing_left()
-    assert not shield.faults()
 
 
 def answers(events: Events) -> list[str | None]:

@@ -106,7 +106,7 @@ class ModelCall:
 
     def known_as(self, answer_id: str) -> None:
         """Note the id of the answer while that is coming, for what is said meanwhile."""
-        self._conversation.known_as(answer_id, self._telling.target)
+        self._conversation.known_as(answer_id)
 
     def note(self, properties: Mapping[str, object], assistant_id: str | None = None) -> None:
         """Add properties to the events still to come, and name the assistant that tells them."""
@@ -227,7 +227,7 @@ class ModelCall:
         names = self._reader.turn_keys(self._asked, answer)
         if names:
             self._conversation.keep(names)
-        self._conversation.answered(answer, self._telling.target)
+        self._conversation.answered(answer)
 
     def _answered(self, answer: Answer, *, arrived: bool, last_s: float | None) -> None:
         if self._asked.aside:  # only what a later call goes on from is of interest

@@ -44,6 +44,7 @@ class Conversation:
         "_claim",
         "_place",
         "_retries",
+        "_target",
         "_threads",
         "_trail",
         "_turns",
@@ -62,6 +63,7 @@ class Conversation:
         self._turns, self._threads = now.turns, now.threads
         self._asked = asked
         self._claim = claim
+        self._target = target
         history = asked.history
         if said.prompt and history.begins:
             history = history._replace(opening=said.prompt)
@@ -108,7 +110,7 @@ class Conversation:
         """Keep the turn open: the answer was left half way, or none came."""
         self._retries.broke_off(self.turn)
 
-    def answered(self, answer: Answer, target: object) -> None:
+    def answered(self, answer: Answer) -> None:
         """Note where the conversation stands now, for whoever goes on from this answer."""
         if answer.status == "ok" and not self._asked.aside:
             recovered(self.turn)
@@ -127,28 +129,28 @@ class Conversation:
             ]
             self._stand_after(named, calls=bool(own_tools), may_be_cut=may_be_cut)
         if answer.id and not any(self._words[:1]):
-            self.known_as(answer.id, target)
+            self.known_as(answer.id)
         self._share_id(answer.id)
 
-    def known_as(self, answer_id: str, target: object) -> None:
+    def known_as(self, answer_id: str) -> None:
         """Note the id of an answer that is not told, or not yet, for whoever goes on from it."""
-        self._turns.remember_answer(self._told(answer_id, None, target), answer_id)
+        self._turns.remember_answer(self._told(answer_id, None), answer_id)
         self._share_id(answer_id)
 
-    def told(self, generation_id: str, index: int, target: object) -> None:
+    def told(self, generation_id: str, index: int) -> None:
         """Note that a choice of the answer is told under this id, for a feedback on it."""
         words = self._words[index] if self._words else None
         answer_id = None if index else self._answer_id
-        self.turn.answer = self._told(generation_id, words, target)
+        self.turn.answer = self._told(generation_id, words)
         if self._asked.fetched:
             scope.note_turn(self.turn)
         self._turns.remember_answer(self.turn.answer, *{generation_id, answer_id})
         if generation_id != self._answer_id or not self._asked.chained:  # else it is shared by now
             self._threads.remember_answer(generation_id, self.who.thread_id)
 
-    def _told(self, generation_id: str, words: int | None, target: object) -> Told:
+    def _told(self, generation_id: str, words: int | None) -> Told:
         user_id, thread_id, _ = self.who
-        return Told(generation_id, user_id, thread_id, self.turn.prompt_id, words, target)
+        return Told(generation_id, user_id, thread_id, self.turn.prompt_id, words, self._target)
 
     def _infer_thread(self) -> str:
         if self.turn.thread_id:

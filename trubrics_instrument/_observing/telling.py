@@ -22,11 +22,7 @@ _NO_CHOICE = Choice()
 
 
 class Telling:
-    """Makes the events of one call, and hands them to the sender.
-
-    Attributes:
-        target: Where they are sent.
-    """
+    """Makes the events of one call, and hands them to the sender."""
 
     def __init__(
         self,
@@ -37,7 +33,7 @@ class Telling:
         conversation: Conversation,
     ) -> None:
         said = start.said
-        self.target = observer.target
+        self._target = observer.target
         self._start = start
         self._conversation = conversation
         self._turn = conversation.turn
@@ -116,7 +112,7 @@ class Telling:
         given = self._generation_id or choice.id or answer.id or random_uuid()
         unique = given == choice.id or not index
         generation_id = given if unique else f"{given}:{index}"
-        self._conversation.told(generation_id, index, self.target)
+        self._conversation.told(generation_id, index)
         self._emit(
             _events.GENERATION,
             now_s,
@@ -166,7 +162,7 @@ class Telling:
             generation_id=generation_id,
             properties={**self._common, **properties},
         )
-        _runtime.emit(event, self.target)
+        _runtime.emit(event, self._target)
 
 
 def _called(use: ToolUse, *, whole: bool) -> dict[str, object]:
