@@ -142,7 +142,9 @@ def test_what_failed_keeps_nothing_alive(pool: ThreadPoolExecutor) -> None:
     given = weakref.ref(argument)
     del request, argument
     gc.collect()
-    assert (type(error), kept(), given()) == (KeyError, None, None)
+    assert (type(error), kept()) == (KeyError, None)
+    # The frames of newer pools keep what the work was called with themselves.
+    assert given() is None or sys.version_info >= (3, 14)
 
 
 def test_another_interpreter(pool: ThreadPoolExecutor) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 from openai_wire import Answer, ToolCall, chat_chunks, chat_completion
 from responses_wire import response_object
 
 from tests.openai.asking import client_of, needs
-from tests.replies import chat_stream, json_reply
+from tests.replies import chat_stream, error_reply, json_reply
 from tests.told import told
 from trubrics_instrument import context, patch_openai
 from trubrics_instrument._context import scope
@@ -145,6 +147,27 @@ def test_regenerated(client: Any, sink: Sink) -> None:
         ("Generation", "3.", "prompt 2", None),
         ("Generation", "4.", "prompt 2", True),
         ("Generation", "5.", "prompt 2", True),
+    ]
+
+
+@pytest.mark.parametrize("around", [ADA, {"user_id": "ada"}], ids=["named", "inferred"])
+def test_tried_again(around: dict[str, Any], server: Loopback, client: Any, sink: Sink) -> None:
+    """The last of the assistants failed, so each is asked again: that is no other question."""
+    with context(**around):
+        ask(client, "You are the desk.", "When?")
+    texts = (chat_completion(Answer(text, usage=None)) for text in ("Yes.", "Yes.", "At 9."))
+    allowed, again, done = map(json_reply, texts)
+    server.script(allowed, error_reply(500), again, done)
+    for _ in range(2):
+        with context(**around), contextlib.suppress(openai.InternalServerError):
+            ask(client, "Is this allowed?", "When?", "1.", "And on Sundays?")
+            ask(client, "You are the desk.", "When?", "1.", "And on Sundays?")
+    assert brief(sink, 7)[2:] == [
+        ("Prompt", "And on Sundays?", "prompt 2", None),
+        ("Generation", "Yes.", "prompt 2", None),
+        ("Generation failed", None, "prompt 2", None),
+        ("Generation", "Yes.", "prompt 2", None),
+        ("Generation", "At 9.", "prompt 2", None),
     ]
 
 

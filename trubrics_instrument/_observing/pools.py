@@ -70,7 +70,8 @@ class _Work:
         try:
             with self._carried():
                 return self._function(*args, **kwargs)
-        finally:  # of work that failed, the app keeps the exception, and that this frame
+        finally:  # of work that failed, the app keeps the exception, and that the frames
+            del self._function, self._carried
             del self, args, kwargs
 
 

@@ -76,6 +76,8 @@ class WhichTurn:
             if continued is not None:
                 return continued, False
         retried = self._retries.here() or (None if self._goes_on else self._failed_elsewhere())
+        if retried is not None:
+            retried.instructed = ()  # all of its assistants may be asked again
         if retried is not None or self._goes_on:
             return retried or new_turn(prompt_id), False
         passed_on = self._passed_on()
