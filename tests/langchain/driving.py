@@ -109,17 +109,29 @@ async def _until_told() -> None:
         await asyncio.sleep(0)
 
 
+def config(granularity: str = "turn", **more: Any) -> Any:
+    """Return a config with a handler."""
+    arguments: dict[str, Any] = {"user_id": "ada", "thread_id": "t-1", "granularity": granularity}
+    return {"callbacks": [TrubricsCallbackHandler(**arguments | more)]}
+
+
 async def drive_shape(shape: Shape, mode: Mode) -> None:
     """Run a shape with a handler, and catch what it is meant to raise."""
-    arguments: dict[str, Any] = {"user_id": "ada", "thread_id": "t-1", **shape.handler}
-    config = {"callbacks": [TrubricsCallbackHandler(**arguments)], **shape.config}
+    about = {**config(**shape.handler), **shape.config}
     try:
-        await drive(mode, shape.build(), shape.given, config)
+        await drive(mode, shape.build(), shape.given, about)
     except Exception as error:
         if shape.raises is None or not isinstance(error, shape.raises):
             raise
     else:
         assert shape.raises is None
+
+
+async def assert_told(shape: Shape, mode: Mode, sink: Sink) -> None:
+    """Run a shape, and check that just what is written beside it is told, and nothing left."""
+    await drive_shape(shape, mode)
+    assert turns_told(sink) == expected(shape, mode)
+    assert_nothing_left()
 
 
 def expected(shape: Shape, mode: Mode) -> list[list[dict[str, Any]]]:

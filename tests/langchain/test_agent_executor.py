@@ -23,6 +23,7 @@ from tests.langchain.driving import (
     LOST_IN_FUNCTIONS,
     Mode,
     assert_nothing_left,
+    config,
     drive,
     generation,
     let_go,
@@ -76,12 +77,6 @@ def executor(*tools: Any) -> Any:
     return agents.AgentExecutor(
         agent=agents.create_tool_calling_agent(talker, tools, TEMPLATE), tools=tools
     )
-
-
-def config(granularity: Any = "turn") -> Any:
-    """Return a config with a handler."""
-    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
-    return {"callbacks": [handler]}
 
 
 def expected(granularity: str) -> list[dict[str, Any]]:

@@ -27,12 +27,13 @@ from tests.langchain.driving import (
     Mode,
     assert_nothing_left,
     close,
+    config,
     drive,
     tokens,
     turns_told,
 )
 from tests.replies import chat_stream, json_reply
-from trubrics_instrument import TrubricsCallbackHandler, patch_openai
+from trubrics_instrument import patch_openai
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,10 +197,9 @@ async def test_each_is_told_once(
     """The user's question is the handler's, what each tool asks is the patch's, and no more."""
     server.always(reply)
     patch_openai(user_id="ada", thread_id="t-1")
-    handler = TrubricsCallbackHandler("ada", thread_id="t-1")
     asking = Asking(server, streamed=streamed)
     given = {"messages": [("user", QUESTION)]}
-    await drive(mode, BUILT[name](asking), given, {"callbacks": [handler]})
+    await drive(mode, BUILT[name](asking), given, config())
     await asking.close()
     assert told_in_order(sink) == expected(mode, streamed=streamed)
     assert_nothing_left()

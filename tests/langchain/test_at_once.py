@@ -23,6 +23,7 @@ from tests.langchain.driving import (
     IN_NODES,
     Mode,
     assert_nothing_left,
+    config,
     drive,
     generation,
     prompt,
@@ -45,11 +46,6 @@ USES: list[dict[str, Any]] = [
     for name in ("plain", "asking")
     for number in range(AT_ONCE)
 ]
-
-
-def config(**more: Any) -> Any:
-    """Return a config with a handler."""
-    return {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1", **more)]}
 
 
 def calls_all(messages: list[Any]) -> AIMessage:

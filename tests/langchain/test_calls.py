@@ -37,11 +37,11 @@ from tests.langchain.driving import (
     Mode,
     Shape,
     assert_nothing_left,
+    assert_told,
     case_id,
     cases,
+    config,
     drive,
-    drive_shape,
-    expected,
     failed,
     generation,
     prompt,
@@ -51,7 +51,6 @@ from tests.langchain.driving import (
 )
 from tests.langchain.lines import line_of
 from tests.langchain.models import Refused, Scripted, calls
-from trubrics_instrument import TrubricsCallbackHandler
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -62,11 +61,6 @@ CALL = {"granularity": "call"}
 ALONE: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream", "events")
 STUFFED = f"The question is: {QUESTION}"
 TOOL = {"tool_call_id": "call-weather", **tokens(1)}
-
-
-def config() -> Any:
-    """Return a config with a handler."""
-    return {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1", granularity="call")]}
 
 
 def talks(talker: Any) -> Any:
@@ -185,16 +179,14 @@ IN_GRAPHS = (
 )
 async def test_call(shape: Shape, mode: Mode, sink: Sink) -> None:
     """Each call is told exactly as written beside its shape, in each of its modes."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)
 
 
 @pytest.mark.parametrize("mode", ALONE)
 async def test_two_calls_one_after_another(mode: Mode, sink: Sink) -> None:
     """Two models of a chain are two turns, each with its own question, answer and tokens."""
     runnable = {"question": chain("Tram?")} | chain()
-    await drive(mode, runnable, GIVEN, config())
+    await drive(mode, runnable, GIVEN, config("call"))
     streamed = STREAM if mode not in {"invoke", "ainvoke"} else {}
     assert turns_told(sink) == [
         [prompt(STUFFED), generation("Tram?", **MESSAGE, **streamed)],
@@ -207,7 +199,7 @@ async def test_two_calls_one_after_another(mode: Mode, sink: Sink) -> None:
 async def test_two_calls_of_a_graph(mode: Mode, sink: Sink) -> None:
     """Two nodes that ask something else are two turns."""
     graph = line_of(talks(model("Yes.")), asks_again, talks(model("No.")))
-    await drive(mode, graph, USER, config())
+    await drive(mode, graph, USER, config("call"))
     more = {**GRAPH, **MESSAGE, **(STREAM if mode in EVENTS else {})}
     assert turns_told(sink) == [
         [prompt(QUESTION, **GRAPH), generation("Yes.", **more)],

@@ -24,13 +24,13 @@ from tests.langchain.driving import (
     LOST_IN_FUNCTIONS,
     Mode,
     assert_nothing_left,
+    config,
     drive,
     let_go,
     turns_told,
 )
 from tests.langchain.lines import graph_around
 from tests.langchain.models import Completing, Refused, Scripted, refuses, says
-from trubrics_instrument import TrubricsCallbackHandler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,12 +52,6 @@ CANCELLED: tuple[Mode, ...] = ("ainvoke", "astream", "abatch", "events")
 
 
 GRANULARITIES = ("turn", "call")
-
-
-def config(granularity: Any = "turn") -> Any:
-    """Return a config with a handler."""
-    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
-    return {"callbacks": [handler]}
 
 
 # How each is built around a model, and what it is asked.

@@ -29,6 +29,7 @@ from tests.langchain.driving import (
     STREAMED,
     Mode,
     assert_nothing_left,
+    config,
     drive,
     turns_told,
 )
@@ -45,11 +46,6 @@ pytestmark = pytest.mark.anyio
 
 ALONE: tuple[Mode, ...] = ("invoke", "ainvoke", "stream", "astream", "events")
 MARKED = [pytest.param(one, marks=IN_FUNCTIONS.get(one, ())) for one in ALONE]
-
-
-def config(**more: Any) -> Any:
-    """Return a config with a handler."""
-    return {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1", **more)]}
 
 
 def told_at(event: dict[str, Any]) -> float:

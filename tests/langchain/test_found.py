@@ -21,6 +21,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
 
+from tests.langchain.driving import config
 from tests.langchain.models import Refused, Scripted, calls, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, patch_langchain, unpatch_langchain
 from trubrics_instrument.testing import capture
@@ -39,7 +40,7 @@ kinds: Any = pytest.importorskip("langgraph.types")
 PATIENCE_S = 10
 TEMPLATE = ChatPromptTemplate.from_template("Question: {question}")
 ASKED = {"question": "On time?"}
-HANDLED: Any = {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1")]}
+HANDLED = config()
 
 
 def model(text: str = "Yes.", **more: Any) -> Scripted:
@@ -464,11 +465,11 @@ def test_another_picture_after_a_failure(form: str, granularity: Any, events: Ev
             picture = {"type": "image", "url": url}
         return [HumanMessage([{"type": "text", "text": "What is this?"}, picture])]
 
-    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
+    handled = config(granularity)
     with pytest.raises(Refused):
-        Scripted(rule=refuses).invoke(asked("horse"), {"callbacks": [handler]})
+        Scripted(rule=refuses).invoke(asked("horse"), handled)
     for name in ("bear", "horse"):
-        Scripted(rule=says("It is.")).invoke(asked(name), {"callbacks": [handler]})
+        Scripted(rule=says("It is.")).invoke(asked(name), handled)
     names = ["Prompt", "Generation failed", "Prompt", "Generation", "Generation"]
     assert [one.event for one in events] == names
     assert events[-1].prompt_id == events[0].prompt_id
@@ -548,8 +549,7 @@ def test_a_tool_that_the_provider_runs(whose: str, granularity: Any, events: Eve
     shown = HOSTED[whose]
     content = [*shown["content"], {"type": "text", "text": "It rains."}]
     said = AIMessage(content, additional_kwargs=shown.get("additional_kwargs", {}))
-    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
-    (TEMPLATE | Scripted(rule=lambda _: said)).invoke(ASKED, {"callbacks": [handler]})
+    (TEMPLATE | Scripted(rule=lambda _: said)).invoke(ASKED, config(granularity))
     names = [one.get("tool_name") for one in events.named("Tool call")]
     assert names == ([] if whose == "the app's" else ["web_search"])
     told = events.one("Generation")

@@ -8,19 +8,7 @@ import pytest
 
 pytest.importorskip("langchain.agents", reason="needs langchain 1.x")
 
-from tests.langchain.driving import (
-    IN_NODES,
-    KNOWS_V3,
-    V3,
-    Mode,
-    Shape,
-    assert_nothing_left,
-    case_id,
-    cases,
-    drive_shape,
-    expected,
-    turns_told,
-)
+from tests.langchain.driving import IN_NODES, KNOWS_V3, V3, Mode, Shape, assert_told, case_id, cases
 from tests.langchain.graphs import GRAPHS as SHAPES
 
 if TYPE_CHECKING:
@@ -38,9 +26,7 @@ IN_V3 = [one for one in GRAPHS if "events" in one.modes and one.name not in WITH
 @pytest.mark.parametrize(("shape", "mode"), cases(GRAPHS), ids=case_id)
 async def test_shape(shape: Shape, mode: Mode, sink: Sink) -> None:
     """Each shape is told exactly as written beside it, in each of its modes."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)
 
 
 @KNOWS_V3
@@ -52,6 +38,4 @@ async def test_shape(shape: Shape, mode: Mode, sink: Sink) -> None:
 )
 async def test_v3(shape: Shape, mode: Mode, sink: Sink) -> None:
     """`stream_events` and `astream_events` of version 3 are told like any other stream."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)

@@ -18,9 +18,8 @@ from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableLambda
 
 from tests.langchain.chains import ANSWER, GIVEN, QUESTION, TEMPLATE, WORDS, chain, model
-from tests.langchain.driving import drive, turns_told
+from tests.langchain.driving import config, drive, turns_told
 from tests.langchain.models import Scripted
-from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument._base import shield
 from trubrics_instrument._conversations.trail import NO_HISTORY
 from trubrics_instrument.langchain.question import question_of
@@ -42,11 +41,6 @@ ANSWER_KEYS = (
 )
 BESIDE = {"a": "Nothing", "b": "of interest"}
 PICTURE = {"type": "image_url", "image_url": {"url": "https://a.example/cat.png"}}
-
-
-def config(**more: Any) -> Any:
-    """Return a config with a handler."""
-    return {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1", **more)]}
 
 
 def texts(sink: Sink) -> list[list[str]]:

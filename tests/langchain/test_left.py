@@ -25,6 +25,7 @@ from tests.langchain.driving import (
     GRAPH,
     KNOWS_V3,
     assert_nothing_left,
+    config,
     failed,
     generation,
     let_go,
@@ -51,12 +52,6 @@ pytestmark = [
 
 LONG = "One two three four"
 GRANULARITIES = ("turn", "call")
-
-
-def config(granularity: Any = "turn") -> Any:
-    """Return a config with a handler."""
-    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
-    return {"callbacks": [handler]}
 
 
 def fitting(pieces: Iterator[Any]) -> Iterator[Any]:

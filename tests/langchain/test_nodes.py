@@ -27,6 +27,7 @@ from tests.langchain.driving import (
     Mode,
     Shape,
     assert_nothing_left,
+    assert_told,
     case_id,
     cases,
     drive_shape,
@@ -208,9 +209,7 @@ SHAPES = (
 )
 async def test_node(shape: Shape, mode: Mode, sink: Sink) -> None:
     """Each kind of node is told exactly as written beside it, in each of its modes."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)
 
 
 @pytest.mark.parametrize("mode", [pytest.param(one, marks=IN_NODES.get(one, ())) for one in ALONE])

@@ -15,9 +15,9 @@ import pytest
 from openai_wire import Answer, Usage, chat_chunks, chat_completion
 from responses_wire import response_events, response_object
 
-from tests.langchain.driving import Mode, assert_nothing_left, close, drive, turns_told
+from tests.langchain.driving import Mode, assert_nothing_left, close, config, drive, turns_told
 from tests.replies import Reply, chat_stream, json_reply, response_stream
-from trubrics_instrument import TrubricsCallbackHandler, patch_openai
+from trubrics_instrument import patch_openai
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -252,9 +252,8 @@ async def _told_once(provider: Provider, mode: Mode, sink: Sink, server: Loopbac
     arguments = provider.arguments(server)
     if "use_responses_api" in arguments and "use_responses_api" not in kind.model_fields:
         pytest.skip("langchain-openai before 0.3.9 does not ask the Responses API")
-    config = {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1")]}
     model = kind(**arguments)
-    await drive(mode, model, QUESTION, config)
+    await drive(mode, model, QUESTION, config())
     if provider in OPENAI:
         await close(model)
     [[asked, answered]] = turns_told(sink)

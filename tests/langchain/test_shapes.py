@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.langchain.chains import BARE, CHAINS
-from tests.langchain.driving import (
-    KNOWS_V3,
-    V3,
-    Mode,
-    Shape,
-    assert_nothing_left,
-    case_id,
-    cases,
-    drive_shape,
-    expected,
-    turns_told,
-)
+from tests.langchain.driving import KNOWS_V3, V3, Mode, Shape, assert_told, case_id, cases
 
 if TYPE_CHECKING:
     from tests.sink import Sink
@@ -38,9 +27,7 @@ IN_V3 = [one for one in BARE if one.name not in WITHOUT_V3]
 @pytest.mark.parametrize(("shape", "mode"), cases((*BARE, *CHAINS)), ids=case_id)
 async def test_shape(shape: Shape, mode: Mode, sink: Sink) -> None:
     """Each shape is told exactly as written beside it, in each of its modes."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)
 
 
 @KNOWS_V3
@@ -48,6 +35,4 @@ async def test_shape(shape: Shape, mode: Mode, sink: Sink) -> None:
 @pytest.mark.parametrize(("shape", "mode"), cases(IN_V3, V3), ids=case_id)
 async def test_v3(shape: Shape, mode: Mode, sink: Sink) -> None:
     """`stream_events` and `astream_events` of version 3 are told like any other stream."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)

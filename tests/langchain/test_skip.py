@@ -29,6 +29,7 @@ from tests.langchain.driving import (
     Mode,
     Shape,
     assert_nothing_left,
+    assert_told,
     case_id,
     cases,
     drive_shape,
@@ -127,9 +128,7 @@ SHAPES = (
 @pytest.mark.parametrize(("shape", "mode"), cases(SHAPES), ids=case_id)
 async def test_skipped(shape: Shape, mode: Mode, sink: Sink) -> None:
     """Nothing is told of what is tagged, nor of what it calls; all else is told as ever."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)
 
 
 @pytest.mark.parametrize("mode", MODES)

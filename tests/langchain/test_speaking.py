@@ -18,10 +18,9 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import Field
 
 from tests.langchain.chains import QUESTION
-from tests.langchain.driving import assert_nothing_left, let_go, turns_told
+from tests.langchain.driving import assert_nothing_left, config, let_go, turns_told
 from tests.langchain.lines import graph_around
 from tests.langchain.models import Refused, Scripted, says
-from trubrics_instrument import TrubricsCallbackHandler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,12 +33,6 @@ LONG = "One two three four"
 SO_FAR = "One two "
 GIVEN = {"messages": [("user", QUESTION)]}
 GRANULARITIES = ("turn", "call")
-
-
-def config(granularity: Any) -> Any:
-    """Return a config with a handler."""
-    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
-    return {"callbacks": [handler]}
 
 
 class Halting(Scripted):

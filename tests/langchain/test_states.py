@@ -26,14 +26,11 @@ from tests.langchain.driving import (
     IN_NODES,
     Mode,
     Shape,
-    assert_nothing_left,
+    assert_told,
     case_id,
     cases,
-    drive_shape,
-    expected,
     generation,
     prompt,
-    turns_told,
 )
 from tests.langchain.lines import line_of
 
@@ -211,6 +208,4 @@ SHAPES = (
 )
 async def test_state(shape: Shape, mode: Mode, sink: Sink) -> None:
     """Each kind of state is told exactly as written beside it, in each mode."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)

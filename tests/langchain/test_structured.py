@@ -31,6 +31,7 @@ from tests.langchain.driving import (
     Mode,
     assert_nothing_left,
     close,
+    config,
     drive,
     generation,
     prompt,
@@ -38,7 +39,7 @@ from tests.langchain.driving import (
     turns_told,
 )
 from tests.replies import chat_stream, json_reply
-from trubrics_instrument import TrubricsCallbackHandler, configure, patch_openai
+from trubrics_instrument import configure, patch_openai
 from trubrics_instrument.langchain import runs
 from trubrics_instrument.langchain.reply import Known, reply_of
 
@@ -133,11 +134,6 @@ async def world(server: Loopback, sink: Sink) -> AsyncIterator[World]:
     world = World(server)
     yield world
     await close(world.model)
-
-
-def config() -> Any:
-    """Return a config with a handler."""
-    return {"callbacks": [TrubricsCallbackHandler("ada", thread_id="t-1")]}
 
 
 def answered(text: str | None, mode: Mode, method: str, **more: Any) -> dict[str, Any]:

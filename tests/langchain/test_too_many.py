@@ -17,12 +17,12 @@ from langchain_core.tools import tool
 from tests.langchain.chains import ANSWER, GIVEN, MESSAGE, QUESTION, chain, model
 from tests.langchain.driving import (
     assert_nothing_left,
+    config,
     generation,
     prompt,
     tool_call,
     turns_told,
 )
-from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument._base.memory import Memory
 from trubrics_instrument.langchain import model as models
 from trubrics_instrument.langchain import observed, runs
@@ -38,12 +38,6 @@ EXTRA = 2
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remember few runs."""
     monkeypatch.setattr(runs, "_open", Memory(MOST))
-
-
-def config(granularity: Any = "turn") -> Any:
-    """Return a config with a handler."""
-    handler = TrubricsCallbackHandler("ada", thread_id="t-1", granularity=granularity)
-    return {"callbacks": [handler]}
 
 
 UNREAD: dict[str, Any] = {

@@ -44,11 +44,10 @@ from tests.langchain.driving import (
     Mode,
     Shape,
     assert_nothing_left,
+    assert_told,
     case_id,
     cases,
     drive,
-    drive_shape,
-    expected,
     failed,
     generation,
     prompt,
@@ -216,9 +215,7 @@ SHAPES = (
 @pytest.mark.parametrize(("shape", "mode"), cases(SHAPES), ids=case_id)
 async def test_shape(shape: Shape, mode: Mode, sink: Sink) -> None:
     """Each shape is told exactly as written beside it, in each of its modes."""
-    await drive_shape(shape, mode)
-    assert turns_told(sink) == expected(shape, mode)
-    assert_nothing_left()
+    await assert_told(shape, mode, sink)
 
 
 def spoken(pieces: Iterator[Any]) -> Iterator[str]:
