@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from trubrics_instrument.langchain.observed import frames_from
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,11 +39,7 @@ def tell_forgotten(own: object, serialized: Any, prompts: Any, about: Mapping[st
 
 def _start() -> Mapping[str, Any] | None:
     """Return the names inside the `on_llm_start` that tells us; None if nobody is forgotten."""
-    frame = sys._getframe(2)
-    for _ in range(_DEPTH):
+    for frame in frames_from(sys._getframe(2), _DEPTH):
         if frame.f_code.co_name == "on_llm_start" and "non_inline_tasks" in frame.f_locals:
             return frame.f_locals
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
     return None

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
     from types import FrameType
 
 _MAX_FRAMES = 60
@@ -77,15 +77,11 @@ def old_chain() -> Hashable:
     """
     if sys.modules.keys().isdisjoint(_OLD_CHAINS):
         return None
-    frame = _teller()
-    for _ in range(_MAX_FRAMES):
-        if frame is None:
-            break
-        if _module_of(frame) in _OLD_CHAINS:
+    for frame in frames_from(_teller(), _MAX_FRAMES):
+        if module_of(frame) in _OLD_CHAINS:
             run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
             if run_id is not None:
                 return key_of(run_id)
-        frame = frame.f_back
     return None
 
 
@@ -96,30 +92,22 @@ def life_of(run_id: Any) -> Any:
     does; else the id, which is kept by a tracer that is never told of an end.
     Source: langchain-core 0.3.10 to 1.8.3, `BaseChatModel.agenerate`, `BaseTracer.run_map`.
     """
-    frame: FrameType | None = sys._getframe(1)
-    for _ in range(_NEAR_FRAMES):
-        if frame is None:
-            break
+    for frame in frames_from(sys._getframe(1), _NEAR_FRAMES):
         outer = frame.f_back
-        if outer is not None and _module_of(outer).startswith(_HOLDERS):
-            told_by = _module_of(frame) == _CALLBACKS
+        if outer is not None and module_of(outer).startswith(_HOLDERS):
+            told_by = module_of(frame) == _CALLBACKS
             return frame.f_locals.get("self", run_id) if told_by else run_id
-        frame = outer
     return run_id
 
 
 def in_stream() -> bool:
     """Whether the app streams the model that tells a piece of its answer here."""
-    frame: FrameType | None = sys._getframe(1)
-    for _ in range(_MAX_FRAMES):
-        if frame is None:
-            break
+    for frame in frames_from(sys._getframe(1), _MAX_FRAMES):
         name = frame.f_code.co_name
         if name in _WHOLE:
             return False
-        if name in _STREAMING and _module_of(frame).startswith(_MODELS):
+        if name in _STREAMING and module_of(frame).startswith(_MODELS):
             return True
-        frame = frame.f_back
     return False
 
 
@@ -130,15 +118,11 @@ def left_stream(run_id: Any) -> bool:
     shows in the generator behind the stream, which has not come to its own end.
     Source: langchain-core 0.3.10 to 1.8.3, `Runnable._transform_stream_with_config`.
     """
-    frame: FrameType | None = sys._getframe(1)
-    for _ in range(_NEAR_FRAMES):
-        if frame is None:
-            break
+    for frame in frames_from(sys._getframe(1), _NEAR_FRAMES):
         if frame.f_code.co_name == _TRANSFORM:
             names = frame.f_locals
             own = getattr(names.get("run_manager"), "run_id", None) == run_id
             return own and getattr(names.get("iterator"), "gi_frame", None) is not None
-        frame = frame.f_back
     return False
 
 
@@ -149,24 +133,33 @@ def shows_writes() -> bool:
     Source: langgraph 0.2 to 1.2, `CompiledStateGraph`, `Pregel.stream`.
     """
     frame = _teller()
-    if frame is None or not _module_of(frame).startswith(_GRAPHS):
+    if frame is None or not module_of(frame).startswith(_GRAPHS):
         return False
     graph = frame.f_locals.get("self")
     return hasattr(graph, "builder") and getattr(graph, "cache", None) is None
 
 
-def _teller() -> FrameType | None:
-    """Return the frame that tells our handler of a run."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _module_of(frame).startswith(_TOLD_BY):
+def frames_from(frame: FrameType | None, most: int) -> Iterator[FrameType]:
+    """Yield a frame and those that called it, the nearest first."""
+    for _ in range(most):
+        if frame is None:
+            return
+        yield frame
         frame = frame.f_back
-    return frame
 
 
-def _module_of(frame: FrameType) -> str:
+def module_of(frame: FrameType) -> str:
     """Return the name of a frame's module; code that was given to `exec` may have any, or none."""
     name = frame.f_globals.get("__name__")
     return name if isinstance(name, str) else ""
+
+
+def _teller() -> FrameType | None:
+    """Return the frame that tells our handler of a run."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and module_of(frame).startswith(_TOLD_BY):
+        frame = frame.f_back
+    return frame
 
 
 def _on_stack(frame: FrameType | None) -> tuple[Hashable, bool]:
@@ -176,10 +169,10 @@ def _on_stack(frame: FrameType | None) -> tuple[Hashable, bool]:
     """
     moved = False
     foreign = False
-    for _ in range(_MAX_FRAMES):
+    for _ in range(_MAX_FRAMES):  # no `frames_from`: this is for each call of a client
         if frame is None:
             break
-        module = _module_of(frame)
+        module = module_of(frame)
         if module == _CALLBACKS:  # somebody else's handler asks a model on its own behalf
             return None, False
         if frame.f_code.co_name in _CALLING or module.startswith(_MODELS):

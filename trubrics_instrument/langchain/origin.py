@@ -20,6 +20,7 @@ from trubrics_instrument._context.identity import (
     first_of,
 )
 from trubrics_instrument.langchain.messages import field, first_text, mapping
+from trubrics_instrument.langchain.observed import frames_from, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -159,18 +160,15 @@ def configured(frame: FrameType | None) -> tuple[bool, Mapping[str, Any]]:
     `Pregel.stream`; langchain-core 0.3.10 to 1.8.3, `Runnable.invoke`, `batch` and the like.
     """
     found: Mapping[str, Any] = {}
-    for _ in range(_MAX_FRAMES):
-        if frame is None:
-            break
-        module = frame.f_globals.get("__name__")
-        if isinstance(module, str) and module.startswith(_RUNNERS):
+    for one in frames_from(frame, _MAX_FRAMES):
+        module = module_of(one)
+        if module.startswith(_RUNNERS):
             # To make the dict of a frame's locals takes long, where there are many.
-            if not found and "config" in frame.f_code.co_varnames:
-                config = mapping(frame.f_locals.get("config"))
+            if not found and "config" in one.f_code.co_varnames:
+                config = mapping(one.f_locals.get("config"))
                 found = mapping(config.get("configurable"))
             if module.startswith(_GRAPHS):
                 return True, found
-        frame = frame.f_back
     return False, found
 
 
@@ -179,13 +177,10 @@ def stops_here(frame: FrameType | None) -> bool:
 
     Nothing else shows it. Source: langgraph 0.2 to 1.2, `Pregel.stream`, `PregelLoop.status`.
     """
-    for _ in range(_MAX_FRAMES):
-        if frame is None:
-            break
-        if str(frame.f_globals.get("__name__")).startswith(_GRAPHS):
-            status = field(frame.f_locals.get("loop"), "status")
+    for one in frames_from(frame, _MAX_FRAMES):
+        if module_of(one).startswith(_GRAPHS):
+            status = field(one.f_locals.get("loop"), "status")
             return str(status).startswith("interrupt_")
-        frame = frame.f_back
     return False
 
 
