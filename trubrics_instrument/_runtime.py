@@ -15,9 +15,10 @@ from trubrics_instrument._base.checks import check_destination
 from trubrics_instrument._base.ids import clean_id
 from trubrics_instrument._base.memory import MAX_REMEMBERED, Memory
 from trubrics_instrument._base.shield import logger, shield
+from trubrics_instrument._base.uuids import random_uuid
 from trubrics_instrument._config import Destination
 from trubrics_instrument._context import scope
-from trubrics_instrument._context.identity import anonymous_id, new_thread_id
+from trubrics_instrument._context.identity import anonymous_id
 from trubrics_instrument._conversations.board import shared_board
 from trubrics_instrument._conversations.threads import Threads
 from trubrics_instrument._conversations.turns import Turns
@@ -79,7 +80,7 @@ class _State:
     memories: dict[str, Memory[Any]] = field(default_factory=dict[str, Memory[Any]])
     turns: Turns = field(default_factory=Turns)
     threads: Threads = field(default_factory=Threads)
-    anonymous: str = field(default_factory=lambda: anonymous_id(new_thread_id()))
+    anonymous: str = field(default_factory=lambda: anonymous_id(random_uuid()))
     stand_in: Taker | None = None
     explained: set[str] = field(default_factory=set[str])
     closed: bool = False

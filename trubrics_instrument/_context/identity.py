@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from trubrics_instrument._base.ids import clean_id, is_cut
 from trubrics_instrument._base.shield import shield
-from trubrics_instrument._base.uuids import random_uuid, uuid_of
+from trubrics_instrument._base.uuids import uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -77,11 +77,6 @@ def settle(claim: Claim, infer_thread: Callable[[], str]) -> Identity:
 def anonymous_id(thread_id: str) -> str:
     """Return the user of a thread without a known user: the same in every process."""
     return f"anon-{uuid_of(_ANONYMOUS, thread_id)}"
-
-
-def new_thread_id() -> str:
-    """Return the id of a conversation that nobody has named."""
-    return random_uuid()
 
 
 def claimed_by(user_id: Source, thread_id: Source) -> Claim:
