@@ -79,11 +79,6 @@ def anonymous_id(thread_id: str) -> str:
     return f"anon-{uuid_of(_ANONYMOUS, thread_id)}"
 
 
-def claimed_by(user_id: Source, thread_id: Source) -> Claim:
-    """Return what an observer's arguments say now."""
-    return Claim(current(user_id), current(thread_id))
-
-
 def claimed_by_own_keys(metadata: Mapping[str, object]) -> Claim:
     """Return what `trubrics_user_id` and `trubrics_thread_id` of a call's metadata say."""
     if not metadata:

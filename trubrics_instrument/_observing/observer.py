@@ -42,6 +42,12 @@ class Observer(NamedTuple):
     properties: Mapping[str, object] | None = None
     target: Destination | None = None
 
+    def now(self) -> Observer:
+        """Return it with what its callables say now: later, they may not know."""
+        if not (callable(self.user_id) or callable(self.thread_id)):
+            return self
+        return self._replace(user_id=current(self.user_id), thread_id=current(self.thread_id))
+
 
 def observer_of(
     user_id: Source,

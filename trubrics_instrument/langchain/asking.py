@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trubrics_instrument._context.identity import Claim
     from trubrics_instrument.langchain.origin import Origin
     from trubrics_instrument.langchain.question import Question
+    from trubrics_instrument.langchain.reply import Names
     from trubrics_instrument.langchain.settings import Key
     from trubrics_instrument.langchain.waiting import Stop
 
@@ -91,7 +92,7 @@ class Asking:
                 asked = asked._replace(text=typed.text, attachments=typed.attachments)
                 self.first = self.first._replace(asked=asked)
 
-    def known(self, texts: Sequence[str | None]) -> Known:
+    def known(self, texts: Sequence[str | None], names: Names) -> Known:
         """Return what is known where the answer is looked for, with what the models have said."""
         typed = self.typed or self._stop.question
         return Known(
@@ -100,6 +101,7 @@ class Asking:
             wordless=bool(texts) and not texts[0],
             in_graph=self.first is not None and self.first.in_graph,
             told_at=self._stop.told_at,
+            names=names,
         )
 
     def _first(

@@ -190,7 +190,7 @@ def _within(around: runs.Run | None) -> runs.Within | None:
         return runs.Within(around)
     turn = None if around is None else around.turn
     # To look who calls takes its time, and mostly no model is at work above.
-    model = runs.model(observed.caller()) if turn is None or turn.asking else None
+    model = runs.model(observed.caller()) if turn is None or turn.at_work else None
     return None if model is None else runs.Within(model)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument._context.identity import claimed_by
 from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.observer import start_now
 from trubrics_instrument.langchain import runs
@@ -41,13 +40,9 @@ class RunTurn:
         self.key = root.key
         self._settings = settings
         self._start = start_now(str(root.run_id))
-        self._observer = told = settings.observer
-        if callable(told.user_id) or callable(told.thread_id):  # they know it now, and not later
-            claim = claimed_by(told.user_id, told.thread_id)
-            self._observer = told._replace(user_id=claim.user_id, thread_id=claim.thread_id)
-        self._stop = Stop(self._observer, self._start, root.metadata)
+        self._observer = settings.observer.now()
+        self._stop = Stop(self._observer, self._start, root)
         self._asking = Asking(root, settings.input_key, self._stop)
-        self._edits = root.edits
         self._untold = [True]
         self._call: ModelCall | None = None
         self._models = Models()
@@ -70,7 +65,7 @@ class RunTurn:
         return not self._unfinished
 
     @property
-    def asking(self) -> bool:
+    def at_work(self) -> bool:
         """Whether a model of it is at work."""
         return self._models.at_work
 
@@ -172,9 +167,8 @@ class RunTurn:
             self._finish_when_done()
 
     def _reply(self, output: Any) -> Reply | None:
-        known = self._asking.known(self._models.words())
-        prompt_id = self._call.turn.prompt_id if self._call else None
-        known = known._replace(names=self._written.names(output, prompt_id))
+        names = self._written.names(output, self._call.turn.prompt_id if self._call else None)
+        known = self._asking.known(self._models.words(), names)
         return reply_of(output, known, self._settings.output_key)
 
     def _tell_prompt(self) -> None:
@@ -197,21 +191,18 @@ class RunTurn:
             self._tools.tell(self._call)
 
     def _end(self, outcome: Outcome) -> None:
-        if self._asking.first is None:
-            if self._edits:
-                self._stop.edited(self._asking.typed)
-            else:
-                self._stop.wait(self._asking.typed)
-            if self.steps:  # which may go on, and ask a model yet
-                self._outcome = outcome
-            else:
-                self._unfinished.clear()
-            runs.outlive(self)
+        if self._asking.first is not None:
+            self._outcome = outcome
+            if self._call is not None:
+                self._call.over()
+            self._finish_when_done()
             return
-        self._outcome = outcome
-        if self._call is not None:
-            self._call.over()
-        self._finish_when_done()
+        self._stop.wait(self._asking.typed)
+        if self.steps:  # which may go on, and ask a model yet
+            self._outcome = outcome
+        else:
+            self._unfinished.clear()
+        runs.outlive(self)
 
     def _finish_when_done(self) -> None:
         """End the turn once the root run has ended, and no model run of it is open.
@@ -232,29 +223,35 @@ class RunTurn:
         runs.outlive(self)
 
     def _finish(self, call: ModelCall, outcome: Outcome) -> None:
-        models = self._models
-        call.turn.model_calls += models.asked() - 1
-        answering = the_answering(models.answers, outcome)
+        answering = the_answering(self._models.answers, outcome)
+        self._note(call, answering)
+        interrupts, ran = self._interrupts.shown(), self._tools.ran
+        answer = answer_of(outcome, answering, self._models.usage(), interrupts, ran)
+        uses = answer.choices[0].tool_uses
+        self._tools.stand(call, uses)
+        self._keep(call, waits=bool(uses or interrupts), ok=outcome.status == "ok")
+        if answer.status == "ok":
+            self._stop.tell(answer.choices[0].text)
+        call.end(answer)
+
+    def _note(self, call: ModelCall, answering: ModelAnswer | None) -> None:
+        """Note what the end says besides the answer."""
+        call.turn.model_calls += self._models.asked() - 1
         if answering is not None:
             call.note(answering.properties(), answering.assistant())
             if answering.first_piece_s is not None:
                 call.first_piece(answering.first_piece_s)
                 call.note({"stream": True})
-        if models.are_several:
+        if self._models.are_several:
             call.note({"cost_usd": None})  # the tokens of several models have no one price
         if self._documents:
             call.note({"documents": sum(self._documents)})
-        interrupts, ran = self._interrupts.shown(), self._tools.ran
-        answer = answer_of(outcome, answering, models.usage(), interrupts, ran)
-        uses = answer.choices[0].tool_uses
-        self._tools.stand(call, uses)
+
+    def _keep(self, call: ModelCall, *, waits: bool, ok: bool) -> None:
+        """Keep the turn open, if another run may go on with it."""
         first = self._asking.first
         assert first is not None
         thread_id = first.asked.claim.thread_id
-        waits = bool(uses or interrupts)
         if thread_id and (waits or first.in_graph):
-            call.keep(self._stop.stand(thread_id, first, waits=waits, ok=outcome.status == "ok"))
+            call.keep(self._stop.stand(thread_id, first, waits=waits, ok=ok))
             self._written.keep(call.turn.prompt_id)
-        if answer.status == "ok":
-            self._stop.tell(answer.choices[0].text)
-        call.end(answer)

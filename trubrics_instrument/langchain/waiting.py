@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trubrics_instrument._base.memory import Memory
     from trubrics_instrument._context.identity import Claim
     from trubrics_instrument._observing.observer import Observer, Start
-    from trubrics_instrument.langchain.asking import First
+    from trubrics_instrument.langchain.asking import First, Root
     from trubrics_instrument.langchain.question import Question
 
 _TOLD_KEPT = 16
@@ -51,24 +51,30 @@ class Stop:
         configurable: What the root run is configured with; its steps may have their own.
     """
 
-    def __init__(self, observer: Observer, start: Start, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, observer: Observer, start: Start, root: Root) -> None:
         is_graph, self.configurable = configured(sys._getframe(2))
-        claim = claim_in(self.configurable, metadata)
-        self._place = _place(observer, start, metadata, claim) if is_graph else None
+        claim = claim_in(self.configurable, root.metadata)
+        self._place = _place(observer, start, root.metadata, claim) if is_graph else None
+        self._edits = root.edits
         self._began_at: int | None = None
         self._step: int | None = None
         self._first_step: int | None = None
         self._inside = False
         self._stops = False
-        self._put = _put().pop(self._place) if self._place and len(_put()) else None
-        self.question = _questions().pop(self._place) if self._place and len(_questions()) else None
+        self._put = _put().pop(self._place) if self._place else None
+        self.question = _questions().pop(self._place) if self._place else None
 
     def wait(self, question: Question | None) -> None:
         """Keep the question of a run that ended without a model: it may have stopped before one."""
+        if self._place is None:
+            return
+        if self._edits:
+            self._edited(question)
+            question = None
         waits = question or self.question
-        if self._place is not None and waits is not None:
+        if waits is not None:
             _questions().put(self._place, waits._replace(history=NO_HISTORY))
-        if self._place is not None and self._put is not None:
+        if self._put is not None:
             _put().put(self._place, self._put)
 
     def tell(self, text: str | None) -> None:
@@ -96,14 +102,13 @@ class Stop:
     def _told(self) -> tuple[_Told, ...]:
         return (_last_told().get(self._place) if self._place else None) or ()
 
-    def edited(self, put: Question | None) -> None:
+    def _edited(self, put: Question | None) -> None:
         """Note that the app has changed the state of the graph, which takes a step of it.
 
         What it has put there may be a message of the user's.
         """
         if put is not None and put.is_last:
             self._put = number_of(put.text or "")
-        self.wait(None)
         last = _last_steps().get(self._place)
         if last is not None:
             _last_steps().put(self._place, last._replace(step=last.step + 1))
