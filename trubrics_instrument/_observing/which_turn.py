@@ -122,15 +122,15 @@ class WhichTurn:
             own = last
         told = self._turns.answer(previous_id)
         prompt_id = told.prompt_id if told else None
-        if latest and (own is None or uuid_bytes(own.prompt_id)):
-            prompt_id = self._threads.turn_elsewhere(names)  # an id of the app's own is not there
-        if own is None and prompt_id is None:
+        if own is None:
+            shared = latest or prompt_id is None
+        else:  # an id of the app's own is not there
+            shared = latest and uuid_bytes(own.prompt_id) is not None
+        if shared:
             prompt_id = self._threads.turn_elsewhere(names)
-        if own is None and prompt_id is None:
-            own = self._continued_by_id()
-        if prompt_id is None or (own and own.prompt_id == prompt_id):
-            return own
-        return new_turn(prompt_id)
+        if prompt_id is None:
+            return own or self._continued_by_id()
+        return own if own and own.prompt_id == prompt_id else new_turn(prompt_id)
 
     def _continued_by_id(self) -> Turn | None:
         """Return the turn of the tool call whose result comes, whatever question comes with it.
