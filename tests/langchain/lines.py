@@ -36,6 +36,12 @@ def line_of(
     return graph.compile(**compiled or {})
 
 
+def kept_line(*nodes: Any, state: Any = None, **compiled: Any) -> Any:
+    """Return such a graph that keeps its state, with what else `compile` is told."""
+    memory = pytest.importorskip("langgraph.checkpoint.memory")
+    return line_of(*nodes, state=state, compiled={"checkpointer": memory.MemorySaver(), **compiled})
+
+
 def graph_around(talker: Any) -> Any:
     """Return a graph whose one node asks this model, in either way, and in any Python."""
 

@@ -15,7 +15,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from langchain_core.tools import tool
 
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line, line_of
 from tests.langchain.models import Refused, Scripted, calls, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, feedback
 
@@ -72,12 +72,6 @@ class Judged(TypedDict, total=False):
     question: str
     documents: dict[str, str]
     verdict: dict[str, str]
-
-
-def kept(node: Any) -> Any:
-    """Return a graph of one node that keeps its state."""
-    memory = pytest.importorskip("langgraph.checkpoint.memory")
-    return line_of(node, state=State, compiled={"checkpointer": memory.MemorySaver()})
 
 
 def test_an_answer_cut_short_in_a_chain(events: Events) -> None:
@@ -167,7 +161,9 @@ def test_words_of_a_run_that_fails(events: Events) -> None:
 def test_answers_under_two_names(events: Events) -> None:
     """The answer is what this turn wrote, under whichever name; not what is left of the last."""
     names = {"One?": "answer", "Two?": "text"}
-    graph = kept(lambda state: {names[state["question"]]: say(f"To {state['question']}")})
+    graph = kept_line(
+        lambda state: {names[state["question"]]: say(f"To {state['question']}")}, state=State
+    )
     for question in names:
         graph.invoke({"question": question}, HANDLED)
     assert answers(events) == ["To One?", "To Two?"]
@@ -183,8 +179,9 @@ def test_an_answer_in_the_history(events: Events) -> None:
 
 def test_the_same_answer_beside_a_document(events: Events) -> None:
     """An answer that a model gives once more goes before all that is merely new."""
-    graph = kept(
-        lambda state: {"answer": say("Yes."), "text": f"A document on {state['question']}"}
+    graph = kept_line(
+        lambda state: {"answer": say("Yes."), "text": f"A document on {state['question']}"},
+        state=State,
     )
     for question in ("One?", "Two?"):
         graph.invoke({"question": question}, HANDLED)

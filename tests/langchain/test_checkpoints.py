@@ -14,7 +14,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line, line_of
 from tests.langchain.models import Refused, Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler, _runtime, context
 from trubrics_instrument._conversations.board import BOARD_BYTES, Board
@@ -74,14 +74,14 @@ def talks(state: Any) -> Any:
     return {"messages": [said]}
 
 
-def kept(*nodes: Any, state: Any = State, **compiled: Any) -> Any:
+def kept(*nodes: Any, **compiled: Any) -> Any:
     """Return a graph of these nodes that keeps its state."""
-    return line_of(*nodes, state=state, compiled={"checkpointer": memory.MemorySaver(), **compiled})
+    return kept_line(*nodes, state=State, **compiled)
 
 
 def chat(*nodes: Any, **compiled: Any) -> Any:
     """Return a graph that keeps messages."""
-    return kept(*(nodes or (talks,)), state=None, **compiled)
+    return kept_line(*(nodes or (talks,)), **compiled)
 
 
 def asks(graph: Any, *texts: str, about: Any = HERE) -> None:

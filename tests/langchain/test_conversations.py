@@ -32,7 +32,7 @@ from tests.langchain.driving import (
     tool_call,
     turns_told,
 )
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line
 from tests.langchain.models import USAGE, Scripted
 from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument.testing import capture
@@ -113,7 +113,6 @@ async def test_checkpointer(mode: Mode, sink: Sink) -> None:
 async def test_checkpointed_state_without_messages(mode: Mode, sink: Sink) -> None:
     """A graph that keeps a state of its own: the answer of the turn before is not told again."""
     pytest.importorskip("langgraph.graph")
-    from langgraph.checkpoint.memory import MemorySaver
     from typing_extensions import TypedDict
 
     class State(TypedDict, total=False):
@@ -121,10 +120,8 @@ async def test_checkpointed_state_without_messages(mode: Mode, sink: Sink) -> No
         answer: str
 
     talker = Scripted(rule=answers)
-    graph = line_of(
-        lambda state: {"answer": talker.invoke(state["question"]).content},
-        state=State,
-        compiled={"checkpointer": MemorySaver()},
+    graph = kept_line(
+        lambda state: {"answer": talker.invoke(state["question"]).content}, state=State
     )
     for text in TURNS:
         await drive(mode, graph, {"question": text}, config(configurable={"thread_id": "t-1"}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
 
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line, line_of
 from tests.langchain.models import Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -65,7 +65,7 @@ def decides(_: Any) -> Any:
 
 def kept(*nodes: Any, **compiled: Any) -> Any:
     """Return a graph of these nodes that keeps its state."""
-    return line_of(*nodes, state=State, compiled={"checkpointer": memory.MemorySaver(), **compiled})
+    return kept_line(*nodes, state=State, **compiled)
 
 
 @INTERRUPTS

@@ -23,7 +23,7 @@ from langgraph.types import Command, interrupt
 from tests.langchain.chains import ANSWER, QUESTION, model, weather
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
 from tests.langchain.graphs import Trip
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line, line_of
 from tests.langchain.models import Refused, Scripted, calls, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, _runtime
 from trubrics_instrument._conversations.board import BOARD_BYTES, Board
@@ -158,11 +158,11 @@ def test_whose_tool_it_was_of_two_users(sink: Sink) -> None:
 
 def noting(**compiled: Any) -> Any:
     """Return a graph of two steps, in whose state nothing shows that it stands still."""
-    return line_of(
+    return kept_line(
         lambda state: {"notes": [str(model("A note.").invoke("?").content)]},
         lambda state: {"answer": str(model().invoke("??").content)},
         state=Trip,
-        compiled={"checkpointer": MemorySaver(), **compiled},
+        **compiled,
     )
 
 
@@ -206,7 +206,7 @@ async def test_approved_before_any_model(mode: Mode, sink: Sink) -> None:
         return {"notes": ["Approved."]}
 
     answer = lambda state: {"answer": str(model().invoke("?").content)}  # noqa: E731 - a node
-    graph = line_of(ask_human, answer, state=Trip, compiled={"checkpointer": MemorySaver()})
+    graph = kept_line(ask_human, answer, state=Trip)
     resumptions: list[Any] = [{"approved": True}, "Yes, do."]
     for resume in resumptions:
         await drive(mode, graph, {"question": QUESTION}, config())
@@ -321,8 +321,7 @@ async def test_breakpoint_at_a_graph_inside(
 
     first, second = inside
     nodes = [asks("A plan.", within=first), asks(ANSWER, within=second)]
-    compiled = {"checkpointer": MemorySaver(), "interrupt_before": ["node-1"]}
-    graph = line_of(*nodes, state=Trip, compiled=compiled)
+    graph = kept_line(*nodes, state=Trip, interrupt_before=["node-1"])
     await drive(mode, graph, {"question": QUESTION}, config())
     await drive(mode, graph, None, config())
     assert brief(sink) == [
@@ -372,12 +371,11 @@ async def test_the_answer_before(mode: Mode, sink: Sink) -> None:
         interrupt({"approve": True})
         return {}
 
-    graph = line_of(
+    graph = kept_line(
         lambda state: {"draft": str(model(f"A draft of {state['question']}").invoke("?").content)},
         approve,
         lambda state: {"answer": str(model(f"To {state['question']}").invoke("?").content)},
         state=Draft,
-        compiled={"checkpointer": MemorySaver()},
     )
     for question in ("one", "two"):
         await drive(mode, graph, {"question": question}, config())
@@ -401,8 +399,7 @@ def stopping(text: Any) -> Any:
         return {}
 
     answer = lambda _: {"answer": str(model().invoke("?").content)}  # noqa: E731 - a node
-    compiled = {"checkpointer": MemorySaver()}
-    return line_of(answer, ask_human, answer, state=Draft, compiled=compiled)
+    return kept_line(answer, ask_human, answer, state=Draft)
 
 
 DECISIONS: list[Any] = [
@@ -482,8 +479,7 @@ async def test_a_stop_that_shows_nothing(sink: Sink) -> None:
         said = model("Shall I?").invoke(state["messages"])
         return {"messages": [said.model_copy(update={"id": "msg-1"})]}
 
-    compiled = {"checkpointer": MemorySaver()}
-    graph = line_of(ask, lambda _: interrupt({"image": 1, "n": 2}), compiled=compiled)
+    graph = kept_line(ask, lambda _: interrupt({"image": 1, "n": 2}))
     await drive("invoke", graph, {"messages": [("user", QUESTION)]}, config())
     [[_, told]] = turns_told(sink)
     assert (told["$text"], told["$generation_id"], told["finish_reason"]) == (
@@ -505,8 +501,7 @@ async def test_breakpoint_long_before_the_next_model(sink: Sink) -> None:
         *[lambda _: {"messages": []}] * 3,
         lambda _: {"messages": [model().invoke("Write it up")]},
     )
-    compiled = {"checkpointer": MemorySaver(), "interrupt_before": ["node-1"]}
-    graph = line_of(*nodes, compiled=compiled)
+    graph = kept_line(*nodes, interrupt_before=["node-1"])
     await drive("invoke", graph, {"messages": [("user", QUESTION)]}, config())
     await drive("invoke", graph, None, config())
     assert brief(sink) == [

@@ -12,7 +12,7 @@ import pytest
 from langchain_core.prompts import ChatPromptTemplate
 
 from tests.langchain.chains import WORDS
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line
 from tests.langchain.models import Scripted, says
 from trubrics_instrument import context, patch_langchain
 
@@ -85,7 +85,6 @@ def test_call_by_call(kind: str, events: Events) -> None:
 def test_a_graph_that_keeps_its_messages(events: Events) -> None:
     """The user says the same again, and the time in the instructions is another one."""
     pytest.importorskip("langgraph.graph")
-    from langgraph.checkpoint.memory import MemorySaver
     from typing_extensions import TypedDict
 
     class State(TypedDict):
@@ -98,7 +97,7 @@ def test_a_graph_that_keeps_its_messages(events: Events) -> None:
         messages = [("system", f"It is {next(clock)} o'clock."), ("human", state["input"])]
         return {"output": Scripted(rule=says("Yes, it is.")).invoke(messages).content}
 
-    graph = line_of(answer, state=State, compiled={"checkpointer": MemorySaver()})
+    graph = kept_line(answer, state=State)
     with context(**ADA):
         for _ in range(2):
             graph.invoke({"input": "Yes"}, {"configurable": {"thread_id": "t-1"}})

@@ -16,7 +16,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line
 from tests.langchain.models import Scripted, calls, says
 from trubrics_instrument import TrubricsCallbackHandler
 
@@ -281,7 +281,7 @@ def test_answers_that_the_app_gives_again(events: Events) -> None:
         model("A topic.").invoke("Sort it")
         return canned[state["question"]]
 
-    kept = line_of(answer, state=Canned, compiled={"checkpointer": memory.MemorySaver()})
+    kept = kept_line(answer, state=Canned)
     for asked in ("Open?", "Closed?", "Closed?"):
         kept.invoke({"question": asked}, HANDLED)
     assert answers(events) == ["At 7.", "At 9.", "At 9."]

@@ -14,13 +14,12 @@ import pytest
 
 pytest.importorskip("langchain.agents", reason="needs langchain 1.x")
 
-from langgraph.checkpoint.memory import MemorySaver
 from langgraph.types import StreamWriter  # noqa: TC002 - LangGraph reads the annotation
 
 from tests.langchain.chains import weather
 from tests.langchain.driving import LOST_IN_NODES, assert_nothing_left, tokens, turns_told
 from tests.langchain.graphs import ASKED, USER, agent, answered, used
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line
 from trubrics_instrument import TrubricsCallbackHandler
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def says_so(_: Any, writer: StreamWriter) -> Any:
 
 def built() -> Any:
     """Return a graph with an agent inside, a node that writes into the stream, and checkpoints."""
-    return line_of(says_so, agent(weather), compiled={"checkpointer": MemorySaver()})
+    return kept_line(says_so, agent(weather))
 
 
 def config(*handlers: Any) -> Any:

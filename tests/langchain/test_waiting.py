@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 from tests.langchain.chains import ANSWER, QUESTION, model
 from tests.langchain.driving import IN_NODES, Mode, assert_nothing_left, drive, turns_told
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line, line_of
 from tests.langchain.models import Refused, Scripted, refuses, says
 from trubrics_instrument import TrubricsCallbackHandler, _config, _runtime, context, suppress
 from trubrics_instrument._base import shield
@@ -49,8 +49,7 @@ def answer(_: Any) -> Any:
 
 def stopping(*nodes: Any) -> Any:
     """Return a graph that stops before its first node."""
-    compiled = {"checkpointer": memory.MemorySaver(), "interrupt_before": ["node-0"]}
-    return line_of(*(nodes or (answer,)), state=State, compiled=compiled)
+    return kept_line(*(nodes or (answer,)), state=State, interrupt_before=["node-0"])
 
 
 def config(user_id: str = "", *, handled_for: str | None = None, thread_id: str = "main") -> Any:
@@ -111,8 +110,8 @@ async def test_two_users_of_one_thread_name(mode: Mode, way: str, sink: Sink) ->
 @pytest.mark.parametrize("mode", SINGLE)
 async def test_stopped_again(mode: Mode, sink: Sink) -> None:
     """A question waits on while the graph goes on, and stops once more before any model."""
-    compiled = {"checkpointer": memory.MemorySaver(), "interrupt_before": ["node-0", "node-1"]}
-    graph = line_of(lambda _: {"answers": []}, answer, state=State, compiled=compiled)
+    stops = ["node-0", "node-1"]
+    graph = kept_line(lambda _: {"answers": []}, answer, state=State, interrupt_before=stops)
     about = config("ada")
     await drive(mode, graph, {"question": QUESTION}, about)
     await drive(mode, graph, None, about)
@@ -182,8 +181,7 @@ async def test_asked_quietly_meanwhile(mode: Mode, sink: Sink) -> None:
 @pytest.mark.parametrize("mode", SINGLE)
 async def test_nothing_that_waits(mode: Mode, sink: Sink) -> None:
     """A graph that is asked nothing, and asks no model, leaves no question behind."""
-    compiled = {"checkpointer": memory.MemorySaver()}
-    graph = line_of(lambda _: {"answers": []}, state=State, compiled=compiled)
+    graph = kept_line(lambda _: {"answers": []}, state=State)
     await drive(mode, graph, {"answers": []}, config("ada"))
     assert turns_told(sink) == []
     assert not shield.faults()

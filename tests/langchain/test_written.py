@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from tests.langchain.driving import Mode, drive
-from tests.langchain.lines import line_of
+from tests.langchain.lines import kept_line, line_of
 from tests.langchain.models import Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument.langchain import written
@@ -104,8 +104,7 @@ def say(state: Any, config: Any) -> dict[str, str]:
 
 def desk(*nodes: Any, state: Any = Desk, **compiled: Any) -> Any:
     """Return a graph that has a model say what was asked, before these nodes."""
-    compiled = {"checkpointer": memory.MemorySaver(), **compiled}
-    return line_of(RunnableLambda(say), *nodes, state=state, compiled=compiled)
+    return kept_line(RunnableLambda(say), *nodes, state=state, **compiled)
 
 
 def canned(state: Any) -> dict[str, str]:
@@ -261,11 +260,10 @@ def test_an_answer_that_waited(events: Events) -> None:
         types.interrupt("May I say that?")
         return say(state, config)
 
-    graph = line_of(
+    graph = kept_line(
         RunnableLambda(lambda state, config: say(state, config) | {"answer": CANNED}),
         RunnableLambda(check),
         state=Desk,
-        compiled={"checkpointer": memory.MemorySaver()},
     )
     graph.invoke({"question": "hello"}, HANDLED)
     graph.invoke(types.Command(resume=True), HANDLED)
@@ -323,8 +321,7 @@ def say_both(state: Any, config: Any) -> Any:
 
 def waiting(*nodes: Any) -> Any:
     """Return a graph that keeps its state, of these nodes."""
-    compiled = {"checkpointer": memory.MemorySaver()}
-    return line_of(*map(RunnableLambda, nodes), state=Desk, compiled=compiled)
+    return kept_line(*map(RunnableLambda, nodes), state=Desk)
 
 
 STOPS = {
