@@ -44,8 +44,8 @@ with openai.OpenAI() as client:
 """
 GOES_ON = """
 import openai
-trubrics_instrument.patch_openai(user_id=user or None)
-with openai.OpenAI() as client, trubrics_instrument.context(prompt=typed or None):
+trubrics_instrument.patch_openai()
+with openai.OpenAI() as client, trubrics_instrument.context(**given):
     asked = {"chat": client.chat.completions, "responses": client.responses}[endpoint]
     asked.create(model="m", **request)
 """
@@ -219,7 +219,8 @@ def test_a_feedback_elsewhere(endpoint: str, server: Loopback, sink: Sink) -> No
     server.script(json_reply(whole))
     asked = {"messages": [{"role": "user", "content": "When?"}]}
     request: Any = asked if endpoint == "chat" else {"input": "When?"}
-    run_alone(server, sink, GOES_ON, user="ada", endpoint=endpoint, request=request, typed="")
+    given = {"user_id": "ada"}
+    run_alone(server, sink, GOES_ON, endpoint=endpoint, request=request, given=given)
     run_alone(server, sink, CLICKS, answer_id=f"answer-of-{endpoint}")
     events = told(sink, 4)
     assert {event["$thread_id"] for event in events} == {"thread 1"}
@@ -286,8 +287,14 @@ def test_worker_processes(server: Loopback, sink: Sink) -> None:
 
 @pytest.mark.parametrize("user", ["ada", ""], ids=["named", "anonymous"])
 @pytest.mark.parametrize("endpoint", ["chat", pytest.param("responses", marks=needs("responses"))])
-@pytest.mark.parametrize("typed", ["", "Delete!"], ids=["as asked", "as typed"])
-def test_a_tools_result(typed: str, endpoint: str, user: str, server: Loopback, sink: Sink) -> None:
+@pytest.mark.parametrize(
+    ("typed", "prompt_id"),
+    [("", None), ("Delete!", None), ("Delete!", "message-17")],
+    ids=["as asked", "as typed", "as named"],
+)
+def test_a_tools_result(
+    typed: str, prompt_id: str | None, endpoint: str, user: str, server: Loopback, sink: Sink
+) -> None:
     """The process to which the result of a tool comes goes on with the turn of another."""
     asks = Answer(
         tool_calls=(ToolCall("confirm", "{}", f"call_{user}_{endpoint}_{typed}"),), usage=None
@@ -304,11 +311,36 @@ def test_a_tools_result(typed: str, endpoint: str, user: str, server: Loopback, 
         server.script(*(json_reply(response_object(one, id=result)) for one in (asks, done)))
         output = {"type": "function_call_output", "call_id": result, "output": "yes"}
         requests = [{"input": [question]}, {"input": [output], "previous_response_id": result}]
+    given = {"user_id": user or None, "prompt": typed or None, "prompt_id": prompt_id}
     for request in requests:
-        run_alone(server, sink, GOES_ON, user=user, endpoint=endpoint, request=request, typed=typed)
+        run_alone(server, sink, GOES_ON, endpoint=endpoint, request=request, given=given)
     events = told(sink, 3)
     assert [one["event"] for one in events] == ["Prompt", "Tool call", "Generation"]
     assert len({(one["$prompt_id"], one["$thread_id"]) for one in events}) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt_id", "users", "prompts"),
+    [
+        ("message-17", ["ada", "ada"], 1),
+        (ONE, ["ada", "ada"], 1),
+        ("message-17", ["ada", "bob"], 2),
+        ("message-17", [None, None], 2),
+    ],
+    ids=["of one user", "with a UUID", "of two", "of nobody"],
+)
+def test_a_prompt_that_the_app_names(
+    prompt_id: str, users: list[str | None], prompts: int, server: Loopback, sink: Sink
+) -> None:
+    """It is asked once, whichever process answers it, and answers it again."""
+    server.always(json_reply(chat_completion(Answer("At 9.", usage=None))))
+    request = {"messages": [{"role": "user", "content": "When?"}]}
+    for user in users:
+        given = {"user_id": user, "prompt_id": prompt_id}
+        run_alone(server, sink, GOES_ON, endpoint="chat", request=request, given=given)
+    events = told(sink, 2 + prompts)
+    assert [one["event"] for one in events].count("Prompt") == prompts
+    assert [one["event"] for one in events].count("Generation") == 2
 
 
 ADA = {"user_id": "ada"}

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._base.uuids import random_uuid
+from trubrics_instrument._base.uuids import random_uuid, uuid_bytes
 from trubrics_instrument._context import scope
 from trubrics_instrument._context.identity import Claim, settle
 from trubrics_instrument._conversations.threads import thread_after
@@ -101,6 +101,8 @@ class Conversation:
         for name in names_by_id(keys):
             self._turns.remember_alone(self.turn, name)
         self._threads.share_turn(names, self.turn.prompt_id)
+        if uuid_bytes(self.turn.prompt_id) is None:  # not to be shared: that somebody waits is
+            self._threads.share_turn(names_of_anybody(keys), random_uuid())
 
     def failed(self) -> None:
         """Keep the turn open: the call failed."""
