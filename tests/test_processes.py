@@ -92,6 +92,12 @@ with trubrics_instrument.context(**claim), contextlib.suppress(openai.APIError):
             answer.close()
 """
 
+ASK_BOTH = """
+with trubrics_instrument.context(**claim), contextlib.suppress(openai.APIError):
+    for request in requests:
+        client.chat.completions.create(model="m", **request)
+"""
+
 
 def run_alone(server: Loopback, sink: Sink, code: str, **given: object) -> None:
     """Run some code in a process of its own."""
@@ -402,6 +408,24 @@ def test_a_retry_in_another_process(
     assert [name for name, *_ in events] == expected
     assert len({prompt for _, _, prompt in events}) == (1 if claim else 2)
     assert len({thread for _, thread, _ in events}) == (1 if claim else 2)
+
+
+def test_several_assistants_in_another_process(server: Loopback, sink: Sink) -> None:
+    """The first gets the last words alone, and is asked again there before the one that failed."""
+    allowed, done = (
+        json_reply(chat_completion(Answer(one, usage=None))) for one in ("Yes.", "At 9.")
+    )
+    server.script(allowed, error_reply(500), allowed, done)
+    guard, desk = ({"role": "system", "content": one} for one in ("Is this allowed?", "Answer."))
+    requests = [{"messages": [guard, *HI["messages"]]}, {"messages": [desk, *BEHIND["messages"]]}]
+    claim = {**ADA, "thread_id": "t-1"}
+    for _ in range(2):
+        run_alone(server, sink, SET_UP + ASK_BOTH, claim=claim, requests=requests)
+    events = told(sink, 5)
+    assert [one["event"] for one in events] == [
+        *("Prompt", "Generation", "Generation failed", "Generation", "Generation")
+    ]
+    assert {one["$prompt_id"] for one in events} == {"prompt 1"}
 
 
 def test_another_answer_after_a_retry(server: Loopback, sink: Sink) -> None:

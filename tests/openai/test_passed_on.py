@@ -150,9 +150,16 @@ def test_regenerated(client: Any, sink: Sink) -> None:
     ]
 
 
-@pytest.mark.parametrize("around", [ADA, {"user_id": "ada"}], ids=["named", "inferred"])
-def test_tried_again(around: dict[str, Any], server: Loopback, client: Any, sink: Sink) -> None:
+@pytest.mark.parametrize(
+    ("around", "seen"),
+    [(ADA, 3), ({"user_id": "ada"}, 3), (ADA, 1)],
+    ids=["named", "inferred", "with less of the history"],
+)
+def test_tried_again(
+    around: dict[str, Any], seen: int, server: Loopback, client: Any, sink: Sink
+) -> None:
     """The last of the assistants failed, so each is asked again: that is no other question."""
+    messages = ["When?", "1.", "And on Sundays?"]
     with context(**around):
         ask(client, "You are the desk.", "When?")
     texts = (chat_completion(Answer(text, usage=None)) for text in ("Yes.", "Yes.", "At 9."))
@@ -160,8 +167,8 @@ def test_tried_again(around: dict[str, Any], server: Loopback, client: Any, sink
     server.script(allowed, error_reply(500), again, done)
     for _ in range(2):
         with context(**around), contextlib.suppress(openai.InternalServerError):
-            ask(client, "Is this allowed?", "When?", "1.", "And on Sundays?")
-            ask(client, "You are the desk.", "When?", "1.", "And on Sundays?")
+            ask(client, "Is this allowed?", *messages[-seen:])
+            ask(client, "You are the desk.", *messages)
     assert brief(sink, 7)[2:] == [
         ("Prompt", "And on Sundays?", "prompt 2", None),
         ("Generation", "Yes.", "prompt 2", None),
@@ -169,6 +176,50 @@ def test_tried_again(around: dict[str, Any], server: Loopback, client: Any, sink
         ("Generation", "Yes.", "prompt 2", None),
         ("Generation", "At 9.", "prompt 2", None),
     ]
+
+
+def test_after_it_was_tried_again(server: Loopback, client: Any, sink: Sink) -> None:
+    """Once it is answered, the same words alone are another question."""
+    server.script(json_reply(chat_completion(Answer("Yes.", usage=None))), error_reply(500))
+    with context(**ADA), contextlib.suppress(openai.InternalServerError):
+        ask(client, "Is this allowed?", "Go on.")
+        ask(client, "You are the desk.", "When?", "At 9.", "Go on.")
+    with context(**ADA):
+        ask(client, "You are the desk.", "When?", "At 9.", "Go on.")
+    with context(**ADA):
+        ask(client, "Is this allowed?", "Go on.")
+    assert [(event, prompt) for event, _, prompt, _ in brief(sink, 6)] == [
+        ("Prompt", "prompt 1"),
+        ("Generation", "prompt 1"),
+        ("Generation failed", "prompt 1"),
+        ("Generation", "prompt 1"),
+        ("Prompt", "prompt 2"),
+        ("Generation", "prompt 2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("around", "assistants"),
+    [(ADA, ["You are the desk."]), ({"user_id": "ada"}, ["Is this allowed?", "You are the desk."])],
+    ids=["one assistant", "no conversation"],
+)
+def test_the_same_words_alone(
+    around: dict[str, Any], assistants: list[str], server: Loopback, client: Any, sink: Sink
+) -> None:
+    """Only of several assistants, and in a known conversation, are they what failed."""
+    allowed = json_reply(chat_completion(Answer("Yes.", usage=None)))
+    with context(**around):
+        ask(client, "You are the desk.", "When?")
+    server.script(*[allowed] * (len(assistants) - 1), error_reply(500))
+    with context(**around), contextlib.suppress(openai.InternalServerError):
+        for one in assistants:
+            ask(client, one, "When?", "1.", "Go on.")
+    with context(**around):
+        ask(client, "Is this allowed?", "Go on.")
+    prompts = [
+        prompt for event, _, prompt, _ in brief(sink, 5 + len(assistants)) if event == "Prompt"
+    ]
+    assert prompts == ["prompt 1", "prompt 2", "prompt 3"]
 
 
 def test_the_same_words_again(client: Any, sink: Sink) -> None:

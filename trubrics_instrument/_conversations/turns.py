@@ -32,12 +32,20 @@ class Told(NamedTuple):
     target: object = None
 
 
+# What a question answers to that opens a conversation: that it does, what was said, which answer.
+ALONE: tuple[bool, tuple[str, ...], str | None] = (True, (), None)
+
+
 class RetryKey(NamedTuple):
     """Under which a failed call is asked again: who asks what, and to what that answers."""
 
     claim: Hashable
     question: int
     before: int
+
+    def alone(self) -> RetryKey:
+        """Return the name that the same question has with nothing before it."""
+        return self._replace(before=hash(ALONE))
 
 
 class Turn:
@@ -50,7 +58,7 @@ class Turn:
         awaited: The names under which a later call goes on with it.
         claim: Who asked, and where, as far as anybody said.
         failed_as: The name under which it may be tried again, if its last call failed.
-        failed_for_all: The name that this has for the other processes, if they may try it too,
+        failed_for_all: The names that this has for the other processes, if they may try it too,
             and the prompt's id there.
         instructed: Numbers of the instructions of its last calls.
         touched_s: When its last call began, or ended, by `monotonic()`.
@@ -73,7 +81,7 @@ class Turn:
         self.instructed: tuple[int, ...] = ()
         self.awaited: frozenset[Hashable] = frozenset()
         self.failed_as: RetryKey | None = None
-        self.failed_for_all: tuple[int, str] | None = None
+        self.failed_for_all: tuple[list[int], str] | None = None
         self.touched_s = 0.0
 
     def touch(self) -> None:
@@ -122,9 +130,10 @@ class Turns:
         turn, failed_s = self._failed.get(asked) or (None, 0)
         return turn if time.monotonic() - failed_s < RETRIES_S else None
 
-    def fail(self, turn: Turn, asked: RetryKey) -> None:
+    def fail(self, turn: Turn, *asked: RetryKey) -> None:
         """Keep a turn whose call failed, for whoever asks the same."""
-        self._failed.put(asked, (turn, time.monotonic()))
+        for key in asked:
+            self._failed.put(key, (turn, time.monotonic()))
 
     def note_failure(self, prompt_id: str) -> None:
         """Note that it was told to the other processes that a prompt failed here."""
@@ -142,9 +151,10 @@ class Turns:
     def recover(self, turn: Turn) -> None:
         """Forget that a turn failed: it was answered after all, or the user has gone on."""
         asked, turn.failed_as = turn.failed_as, None
-        failed = None if asked is None else self._failed.get(asked)
-        if failed is not None and failed[0] is turn:
-            self._failed.pop(asked)
+        for key in (asked, asked.alone()) if asked else ():
+            failed = self._failed.get(key)
+            if failed is not None and failed[0] is turn:
+                self._failed.pop(key)
 
     def answer(self, answer_id: str | None) -> Told | None:
         """Return where an answer was told, if this process has told it."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.uuids import random_uuid
 from trubrics_instrument._context import scope
 from trubrics_instrument._conversations.failures import Failure, Failures
-from trubrics_instrument._conversations.turns import RetryKey, Turn, new_turn
+from trubrics_instrument._conversations.turns import ALONE, RetryKey, Turn, new_turn
 from trubrics_instrument._observing.names import name_of_question
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
     from typing import TypeGuard
 
     from trubrics_instrument._context.identity import Claim
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from trubrics_instrument._conversations.places import Place
     from trubrics_instrument._conversations.trail import Trail
     from trubrics_instrument._observing.reader import Asked
+
+
+_AnsweredTo: TypeAlias = "tuple[bool, tuple[str, ...], str | None]"
 
 
 class Posed(NamedTuple):
@@ -87,9 +90,10 @@ class Retries:
             return key, None
         if failed is not last and (nameless or self._is_at_another_place(failed.thread_id)):
             return key, None
-        known = failed.failed_for_all
-        if known is not None and Failures(self._threads.board).is_overcome(*known):
-            return key, None
+        if failed.failed_for_all is not None:
+            names, prompt_id = failed.failed_for_all
+            if Failures(self._threads.board).is_overcome(names[0], prompt_id):
+                return key, None
         return key, failed
 
     def _is_at_another_place(self, thread_id: str | None) -> bool:
@@ -104,7 +108,7 @@ class Retries:
         Of what failed here, more is known than the name has.
         """
         failures = Failures(self._threads.board)
-        name = self._name_for_all() if failures.any() else None
+        name = self._name_for_all(self._answered_to()) if failures.any() else None
         failure = None if name is None else failures.find(name)
         if name is None or failure is None or self._turns.has_failed(failure.prompt_id):
             return None
@@ -120,17 +124,17 @@ class Retries:
         question = hash((self._text, self._asked.question, self._asked.told))
         return RetryKey(self._claim, question, before)
 
-    def _name_for_all(self) -> int | None:
+    def _name_for_all(self, answered_to: _AnsweredTo) -> int | None:
         """Return the name of this request in every process; None where nobody knows whose it is."""
         if self._given_id:
             return name_of_question(self._claim, ["given", self._given_id])
         if not any(self._claim):
             return None
-        opens, said, previous_id = self._answered_to()
+        opens, said, previous_id = answered_to
         parts = (len(self._text), self._text, self._asked.question, opens, *said, previous_id)
         return name_of_question(self._claim, parts)
 
-    def _answered_to(self) -> tuple[bool, Sequence[str], str | None]:
+    def _answered_to(self) -> _AnsweredTo:
         """Return what the question answers to: to say yes to another thing is another question."""
         return (self._opens(), self._asked.history.tail[-1:], self._asked.previous_id)
 
@@ -154,21 +158,36 @@ class Retries:
         if self._asked.fetched:  # what was asked is known elsewhere
             return
         _overcome(turn)
-        turn.failed_as = self._retry_key()
-        self._turns.fail(turn, turn.failed_as)
+        turn.failed_as = key = self._retry_key()
+        keys = (key, key.alone()) if self._may_be_asked_alone(turn) else (key,)
+        self._turns.fail(turn, *keys)
 
     def failed(self, turn: Turn, thread_id: str) -> None:
         """Keep a turn whose call failed: it may be tried again, here or in another process."""
         self.broke_off(turn)
         # The results of tools find their turn in each process by themselves.
-        name = None if self._goes_on else self._name_for_all()
-        if name is not None:
+        names = [] if self._goes_on else self._names_for_all(turn)
+        if names:
             # No id of the app's own goes there.
             prompt_id = random_uuid() if self._given_id else turn.prompt_id
-            turn.failed_for_all = name, prompt_id
+            turn.failed_for_all = names, prompt_id
             self._turns.note_failure(prompt_id)
             failure = Failure(prompt_id, None if self._claim.thread_id else thread_id)
-            Failures(self._threads.board).note(name, failure)
+            for name in names:
+                Failures(self._threads.board).note(name, failure)
+
+    def _names_for_all(self, turn: Turn) -> list[int]:
+        """Return the names under which another process may ask what failed, its own first."""
+        alone = [ALONE] if self._may_be_asked_alone(turn) else []
+        names = map(self._name_for_all, (self._answered_to(), *alone))
+        return [name for name in names if name is not None]
+
+    def _may_be_asked_alone(self, turn: Turn) -> bool:
+        """Whether an assistant that is asked before may get nothing but the question.
+
+        It is the one that begins to try again, and then only a named thread tells where that is.
+        """
+        return len(turn.instructed) > 1 and self._claim.thread_id is not None
 
 
 def recovered(turn: Turn) -> None:
@@ -180,7 +199,8 @@ def recovered(turn: Turn) -> None:
 
 def _overcome(turn: Turn) -> None:
     if turn.failed_for_all is not None:
-        Failures(_runtime.state().threads.board).overcome(turn.failed_for_all[0])
+        for name in turn.failed_for_all[0]:
+            Failures(_runtime.state().threads.board).overcome(name)
         turn.failed_for_all = None
 
 
