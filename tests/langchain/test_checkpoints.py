@@ -358,6 +358,23 @@ def test_an_instruction_at_an_earlier_checkpoint(events: Events) -> None:
     assert len(events.named("Prompt")) == 1
 
 
+@pytest.mark.parametrize("again", ["One?", "Three?"], ids=["of an earlier turn", "of the last one"])
+def test_another_answer_behind_a_guard(again: str, events: Events) -> None:
+    """The first model of a turn is asked in other words; the app goes back to behind it."""
+
+    def guards(state: Any) -> Any:
+        Scripted(rule=says("Yes.")).invoke(f"Allowed? {state['messages'][-1].content}")
+        return {"messages": []}
+
+    graph = chat(guards, talks)
+    asks(graph, *ASKED)
+    graph.invoke(None, before(graph, node="node-1", last=again))
+    assert told(events)[-1] == ("Generation", f"To {again}")
+    prompts = [event.prompt_id for event in events.named("Prompt")]
+    assert [event.text for event in events.named("Prompt")] == list(ASKED)
+    assert events[-1].prompt_id == prompts[ASKED.index(again)]
+
+
 def test_a_task_at_an_earlier_checkpoint(events: Events) -> None:
     """Nor is what a graph inside is to do."""
     inside = line_of(talks, compiled={"checkpointer": False})

@@ -5,25 +5,43 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.prompts import ChatPromptTemplate
+from openai_wire import Answer, chat_completion
+from typing_extensions import TypedDict
 
 from tests.langchain.chains import WORDS
-from tests.langchain.lines import kept_line
+from tests.langchain.lines import kept_line, line_of
 from tests.langchain.models import Scripted, says
-from trubrics_instrument import context, patch_langchain
+from tests.openai.asking import client_of
+from tests.replies import json_reply
+from trubrics_instrument import context, patch_langchain, patch_openai
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
+    from tests.loopback import Loopback
     from trubrics_instrument.testing import Events
 
 ADA: dict[str, Any] = {"user_id": "ada", "thread_id": "t-1"}
 ONCE = [("Prompt", 0), ("Generation", 0), ("Generation", 0)]
 TWICE = [("Prompt", 0), ("Generation", 0), ("Prompt", 1), ("Generation", 1)]
+
+
+class Talk(TypedDict):
+    """The state of a graph that is told its instructions."""
+
+    told: str
+    input: str
+    output: str
+
+
+def answers(state: Any) -> dict[str, Any]:
+    """Ask a model, as a node of such a graph does."""
+    messages = [("system", state["told"]), ("human", state["input"])]
+    return {"output": Scripted(rule=says("Yes, it is.")).invoke(messages).content}
 
 
 @pytest.fixture(autouse=True)
@@ -82,23 +100,41 @@ def test_call_by_call(kind: str, events: Events) -> None:
     assert brief(events) == TWICE
 
 
+@pytest.mark.parametrize("second", ["chain", "kept graph"])
+@pytest.mark.parametrize("first", ["model", "chain", "graph", "client"])
+def test_classified_in_each_turn(first: str, second: str, server: Loopback, events: Events) -> None:
+    """Who answers may keep what was said, and who is asked first may not, or not be a run."""
+    graphs = {
+        "graph": line_of(answers, state=Talk),
+        "kept graph": kept_line(answers, state=Talk),
+    }
+    patch_openai()
+    server.always(json_reply(chat_completion(Answer("A question.", usage=None))))
+
+    def asks(kind: str, instructions: str, text: str) -> None:
+        if kind in graphs:
+            about = {"configurable": {"thread_id": "t-1"}} if kind == "kept graph" else {}
+            graphs[kind].invoke({"input": text, "told": instructions}, about)
+        elif kind == "client":
+            messages: Any = [{"role": "system", "content": instructions}]
+            messages += [{"role": "user", "content": text}]
+            with client_of(server, "sync") as client:
+                client.chat.completions.create(model="m", messages=messages)
+        else:
+            ask(instructions, kind, text)
+
+    for text in ("When?", "And on Sundays?"):
+        with context(**ADA):
+            asks(first, "Classify.", text)
+            asks(second, "You are the desk.", text)
+    assert brief(events) == [*ONCE, *((event, 1) for event, _ in ONCE)]
+
+
 def test_a_graph_that_keeps_its_messages(events: Events) -> None:
     """The user says the same again, and the time in the instructions is another one."""
-    pytest.importorskip("langgraph.graph")
-    from typing_extensions import TypedDict
-
-    class State(TypedDict):
-        input: str
-        output: str
-
-    clock = count(9)
-
-    def answer(state: Any) -> dict[str, Any]:
-        messages = [("system", f"It is {next(clock)} o'clock."), ("human", state["input"])]
-        return {"output": Scripted(rule=says("Yes, it is.")).invoke(messages).content}
-
-    graph = kept_line(answer, state=State)
+    graph = kept_line(answers, state=Talk)
     with context(**ADA):
-        for _ in range(2):
-            graph.invoke({"input": "Yes"}, {"configurable": {"thread_id": "t-1"}})
+        for told in ("It is 9:00.", "It is 9:01."):
+            given = {"input": "Yes", "told": told}
+            graph.invoke(given, {"configurable": {"thread_id": "t-1"}})
     assert brief(events) == TWICE

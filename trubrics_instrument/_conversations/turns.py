@@ -55,6 +55,7 @@ class Turn:
         again: Whether the question had an answer already, and the user wants another one.
         answer: Where its last answer was told.
         asked_as: The number of what was asked by the last call that asked it.
+        asked_behind: What that call knew to be told before, if it keeps the conversation itself.
         awaited: The names under which a later call goes on with it.
         claim: Who asked, and where, as far as anybody said.
         failed_as: The name under which it may be tried again, if its last call failed.
@@ -65,8 +66,9 @@ class Turn:
     """
 
     __slots__ = (
-        *("again", "answer", "asked_as", "awaited", "claim", "failed_as", "failed_for_all"),
-        *("instructed", "model_calls", "prompt_id", "thread_id", "tool_calls", "touched_s"),
+        *("again", "answer", "asked_as", "asked_behind", "awaited", "claim", "failed_as"),
+        *("failed_for_all", "instructed", "model_calls", "prompt_id", "thread_id", "tool_calls"),
+        "touched_s",
     )
 
     def __init__(self, prompt_id: str) -> None:
@@ -78,6 +80,7 @@ class Turn:
         self.answer: Told | None = None
         self.claim: Hashable = None
         self.asked_as: int | None = None
+        self.asked_behind: tuple[int, ...] = ()
         self.instructed: tuple[int, ...] = ()
         self.awaited: frozenset[Hashable] = frozenset()
         self.failed_as: RetryKey | None = None

@@ -54,7 +54,8 @@ class Asked(NamedTuple):
         resumable: Whether the answer can be fetched later, by its id (background work).
         fetched: The id of the answer, if that is fetched for a question of another process, whose
             `claim` is settled.
-        told: What tells the question from others, and only this process knows.
+        told: The number of what was answered before, if who is asked keeps the conversation: in
+            this process it tells the question from the same words later.
         aside: Whether it asks nothing: it has a cache warmed up, or the context made shorter.
         history: What it resends of its conversation.
         provider: Who serves the model: "openai", "azure", else the host's name.
@@ -77,7 +78,7 @@ class Asked(NamedTuple):
     provider: str | None = None
     resumable: bool = False
     fetched: str | None = None
-    told: Hashable = None
+    told: tuple[int, ...] = ()
     aside: bool = False
     instructions: str | None = None
 

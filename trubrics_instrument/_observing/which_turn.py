@@ -63,7 +63,7 @@ class WhichTurn:
         turn, asks = self._of_question(prompt_id)
         turn.touch()
         if not self._goes_on:
-            turn.asked_as = self._asked_as()
+            turn.asked_as, turn.asked_behind = self._asked_as(), self._asked.told
         instructions = self._instructions()
         if instructions not in turn.instructed:
             turn.instructed = (*turn.instructed, instructions)[-_MOST_ASSISTANTS:]
@@ -175,13 +175,14 @@ class WhichTurn:
             return None
         if turn.asked_as != self._asked_as() or self._instructions() in turn.instructed:
             return None
+        told = self._asked.told  # whoever keeps the conversation may have answered since
+        if told and turn.asked_behind and told != turn.asked_behind:
+            return None
         return turn if time.monotonic() - turn.touched_s < _SOON_S else None
 
     def _asked_as(self) -> int:
         """Return what tells this question from others, whatever it answers to."""
-        asked = self._asked
-        question = (self._trail.question, asked.question, asked.told)
-        return hash((self._target, self._claim, question))
+        return hash((self._target, self._claim, self._trail.question, self._asked.question))
 
     def _instructions(self) -> int:
         return hash(self._asked.instructions)

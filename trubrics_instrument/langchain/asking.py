@@ -126,7 +126,7 @@ class Asking:
                 if wordless
                 else asked.turn_keys()
             ),
-            question=("run", asked.shown),
+            question=asked.shown,
             told=self._stop.last_told,
             claim=claim,
             previous_id=origin.previous_id,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trubrics_instrument.langchain.question import Question
 
 _TOLD_KEPT = 16
+_NOTHING_TOLD = 0
 # The next node, perhaps after a change of the state. A new question takes more steps.
 _SOON = 2
 
@@ -89,9 +90,11 @@ class Stop:
     def last_told(self) -> tuple[int, ...]:
         """What the graph answered last: the question after that is another one, if it is the same.
 
-        Its state has the history, which its first model need not get.
+        Its state has the history, which its first model need not get. Empty where it keeps none.
         """
-        return tuple([one.number for one in self._told[-1:]])
+        if "thread_id" not in self.configurable:
+            return ()
+        return tuple([one.number for one in self._told[-1:]]) or (_NOTHING_TOLD,)
 
     def told_at(self, text: str) -> int | None:
         """Return when that was the answer to an earlier question, if it was; greater is later."""
@@ -139,7 +142,12 @@ class Stop:
         stands = waits or self._stops or not ok
         _last_steps().put(self._place or thread_id, _Last(step, stands))
         here, by_question, last = self._names(thread_id, first.question)
-        return [*here[:1], last] if first.resumed else [*here[:1], by_question, last]
+        if first.resumed:
+            return [*here[:1], last]
+        # A later model of the turn may be the first that is asked with the user's own words.
+        typed = first.question._replace(text=first.asked.text)
+        by_words = self._names(thread_id, typed)[1]
+        return [*here[:1], *dict.fromkeys((by_question, by_words)), last]
 
     def is_put(self, thread_id: str | None, question: Question) -> bool:
         """Whether it is surely a question that the app has put into the state.
