@@ -160,9 +160,10 @@ class Stop:
             return False
         if self._put == number_of(question.text or ""):
             return True
-        ends = [one.number for one in self._told if one.ends]
-        before = question.history.tail[-1:] if question.follows else ()
-        return any(number_of(one) in ends for one in before) and not self._stood(thread_id)
+        if not (question.follows and question.history.tail) or self._stood(thread_id):
+            return False
+        before = number_of(question.history.tail[-1])
+        return any(one.ends and one.number == before for one in self._told)
 
     def turn_keys(
         self, thread_id: str | None, question: Question, *, put: bool
@@ -173,13 +174,10 @@ class Stop:
         is only known by what its first model was asked: as one of an earlier checkpoint is.
         """
         here, by_question, last = self._names(thread_id, question)
-        if put:
-            return *here, by_question
-        if self._stood(thread_id):
-            return last, *here, by_question
-        if self._travels or self._is_near(thread_id):
-            return *here, by_question, last
-        return *here, by_question
+        known = (*here, by_question)
+        if put or not (self._travels or self._is_near(thread_id)):
+            return known
+        return (last, *known) if self._stood(thread_id) else (*known, last)
 
     def _stood(self, thread_id: str | None) -> bool:
         """Whether the last turn stood still, and the graph goes on from there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
@@ -93,8 +92,7 @@ class Written:
             self._anew.add(name)
 
     def _is_as_before(self, name: str, value: Any) -> bool:
-        before, now = self._before.get(name, ()), _parts(value)
-        return len(before) == len(now) and all(map(operator.is_, before, now))
+        return [*map(id, self._before.get(name, ()))] == [*map(id, _parts(value))]
 
     def keep(self, prompt_id: str) -> None:
         """Keep what was written in a turn that may stand still now."""
