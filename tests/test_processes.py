@@ -325,30 +325,6 @@ def test_a_tools_result(
     assert len({(one["$prompt_id"], one["$thread_id"]) for one in events}) == 1
 
 
-@pytest.mark.parametrize(
-    ("prompt_id", "users", "prompts"),
-    [
-        ("message-17", ["ada", "ada"], 1),
-        (ONE, ["ada", "ada"], 1),
-        ("message-17", ["ada", "bob"], 2),
-        ("message-17", [None, None], 2),
-    ],
-    ids=["of one user", "with a UUID", "of two", "of nobody"],
-)
-def test_a_prompt_that_the_app_names(
-    prompt_id: str, users: list[str | None], prompts: int, server: Loopback, sink: Sink
-) -> None:
-    """It is asked once, whichever process answers it, and answers it again."""
-    server.always(json_reply(chat_completion(Answer("At 9.", usage=None))))
-    request = {"messages": [{"role": "user", "content": "When?"}]}
-    for user in users:
-        given = {"user_id": user, "prompt_id": prompt_id}
-        run_alone(server, sink, GOES_ON, endpoint="chat", request=request, given=given)
-    events = told(sink, 2 + prompts)
-    assert [one["event"] for one in events].count("Prompt") == prompts
-    assert [one["event"] for one in events].count("Generation") == 2
-
-
 ADA = {"user_id": "ada"}
 Step = tuple[str, dict[str, str], dict[str, Any]]  # which process, who asks, and what
 

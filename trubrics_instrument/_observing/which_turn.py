@@ -6,11 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from trubrics_instrument import _runtime
-from trubrics_instrument._base.uuids import random_uuid, uuid_bytes
+from trubrics_instrument._base.uuids import uuid_bytes
 from trubrics_instrument._context import scope
 from trubrics_instrument._conversations.turns import Turn, new_turn
 from trubrics_instrument._observing.names import (
-    name_of_question,
     names_by_id,
     names_of,
     names_of_anybody,
@@ -91,18 +90,8 @@ class WhichTurn:
         retried = self._failed_elsewhere()
         turn = retried or new_turn(prompt_id)
         first = self._turns.same(turn, self._given_key(prompt_id))  # another thread may be asking
-        asks = first is turn and retried is None and not self._goes_on
-        return first, asks and not self._is_named_elsewhere(prompt_id)
-
-    def _is_named_elsewhere(self, prompt_id: str) -> bool:
-        """Whether another process has asked it; if not, note that this one does."""
-        if not any(self._claim):  # two strangers may give theirs the same name
-            return False
-        names = [name_of_question(self._claim, ["named", prompt_id])]
-        if self._threads.turn_elsewhere(names):
-            return True
-        self._threads.share_turn(names, random_uuid())  # no id of the app's own goes there
-        return False
+        asks = first is turn and retried is None
+        return first, asks and not self._goes_on
 
     def _around_aside(self) -> Turn | None:
         """Return the turn in which an aside comes: it neither asks, nor tries anything again."""
