@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import sys
 import weakref
@@ -145,6 +146,30 @@ def test_what_failed_keeps_nothing_alive(pool: ThreadPoolExecutor) -> None:
     assert (type(error), kept()) == (KeyError, None)
     # The frames of newer pools keep what the work was called with themselves.
     assert given() is None or sys.version_info >= (3, 14)
+
+
+def test_tried_twice(pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others' code between us and the pool may call the work again after a failure."""
+    submit = ThreadPoolExecutor.submit
+    seen: list[Any] = []
+
+    def fails_first() -> int:
+        seen.append(who())
+        return 1 // (len(seen) - 1)
+
+    def tries_twice(pool: ThreadPoolExecutor, function: Any) -> Any:
+        def tried() -> Any:
+            with contextlib.suppress(ZeroDivisionError):
+                return function()
+            return function()
+
+        return submit(pool, tried)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", tries_twice)
+    patch_threads()
+    with context(user_id="ada"):
+        assert pool.submit(fails_first).result() == 1
+    assert seen[0] == ("ada", None)
 
 
 def test_another_interpreter(pool: ThreadPoolExecutor) -> None:

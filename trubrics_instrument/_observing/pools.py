@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
@@ -70,8 +71,10 @@ class _Work:
         try:
             with self._carried():
                 return self._function(*args, **kwargs)
-        finally:  # of work that failed, the app keeps the exception, and that the frames
-            del self._function, self._carried
+        except BaseException:  # the app may keep it, and that the frames, and they this work
+            self._carried = nullcontext  # it can still be called once more
+            raise
+        finally:
             del self, args, kwargs
 
 
