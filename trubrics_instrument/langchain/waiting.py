@@ -13,7 +13,7 @@ from trubrics_instrument._observing.reader import Asked, TurnKey
 from trubrics_instrument.langchain.origin import claim_in, configured, own_keys, stops_here
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from trubrics_instrument._base.memory import Memory
     from trubrics_instrument._context.identity import Claim
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _TOLD_KEPT = 16
 _NOTHING_TOLD = 0
+_PAUSED = "paused"
 # The next node, perhaps after a change of the state. A new question takes more steps.
 _SOON = 2
 
@@ -141,13 +142,12 @@ class Stop:
         step = -inf if self._step is None else self._step
         stands = waits or self._stops or not ok
         _last_steps().put(self._place or thread_id, _Last(step, stands))
-        here, by_question, last = self._names(thread_id, first.question)
+        here = self._keys_here(thread_id, first.question)[:1]
         if first.resumed:
-            return [*here[:1], last]
+            return [*here, _last_key(thread_id)]
         # A later model of the turn may be the first that is asked with the user's own words.
-        typed = first.question._replace(text=first.asked.text)
-        by_words = self._names(thread_id, typed)[1]
-        return [*here[:1], *dict.fromkeys((by_question, by_words)), last]
+        words = dict.fromkeys((first.question.text, first.asked.text))
+        return [*here, *[_key_of(thread_id, text) for text in words], _last_key(thread_id)]
 
     def is_put(self, thread_id: str | None, question: Question) -> bool:
         """Whether it is surely a question that the app has put into the state.
@@ -173,10 +173,10 @@ class Stop:
         Another process may have begun a turn since; such a turn has gone on by several steps, and
         is only known by what its first model was asked: as one of an earlier checkpoint is.
         """
-        here, by_question, last = self._names(thread_id, question)
-        known = (*here, by_question)
+        known = (*self._keys_here(thread_id, question), _key_of(thread_id, question.text))
         if put or not (self._travels or self._is_near(thread_id)):
             return known
+        last = _last_key(thread_id)
         return (last, *known) if self._stood(thread_id) else (*known, last)
 
     def _stood(self, thread_id: str | None) -> bool:
@@ -195,21 +195,25 @@ class Stop:
         last, step = _last_steps().get(self._place or thread_id), self._began_at
         return last is not None and step is not None and step <= last.step + _SOON
 
-    def _names(
-        self, thread_id: str | None, question: Question
-    ) -> tuple[list[TurnKey], TurnKey, TurnKey]:
-        """Return the names of a turn of a graph.
+    def _keys_here(self, thread_id: str | None, question: Question) -> list[TurnKey]:
+        """Return the names of a turn of a graph by what its first model was asked, and where.
 
-        By what its first model was asked and where, by that alone, and as the last one. To go back
-        to a checkpoint may take a step. Source: langgraph 0.2 to 1.2.
+        To go back to a checkpoint may take a step. Source: langgraph 0.2 to 1.2.
         """
-        last = ("paused", thread_id)
-        asked = (*last, number_of(question.text or ""))
         step = self._first_step
         steps = () if step is None else (step, step - 1)
         places = (question.message_id,) if question.message_id else steps
-        here = [TurnKey((*asked, place), latest=True) for place in places]
-        return here, TurnKey(asked, latest=True), TurnKey(last, latest=True)
+        return [_key_of(thread_id, question.text, place) for place in places]
+
+
+def _last_key(thread_id: str | None) -> TurnKey:
+    """Return the name of the last turn of a graph that stood still."""
+    return TurnKey((_PAUSED, thread_id), latest=True)
+
+
+def _key_of(thread_id: str | None, text: str | None, *where: Hashable) -> TurnKey:
+    """Return the name of a turn of a graph by what its first model was asked."""
+    return TurnKey((_PAUSED, thread_id, number_of(text or ""), *where), latest=True)
 
 
 def _step_in(metadata: Mapping[str, Any], else_step: int | None) -> int | None:
