@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from difflib import get_close_matches
 from functools import lru_cache
 from math import floor
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
@@ -97,6 +98,14 @@ def check_names(name: str, properties: Mapping[str, object] | None) -> None:
             raise ValueError(
                 f"{name}: {key!r} is a name of ours (docs/reference/events.md): choose another"
             )
+
+
+def check_new_names(name: str, new_names: Mapping[str, str | None] | None) -> None:
+    """Raise ValueError if what gets a new name is nearly one of our events, and none of them."""
+    for event in (new_names or {}).keys() - EVENT_NAMES:
+        alike = str(event).replace("_", " ").capitalize()
+        for meant in get_close_matches(alike, EVENT_NAMES, n=1, cutoff=0.9):
+            raise ValueError(f"{name}: {event!r} is no event that is sent: is it {meant!r}?")
 
 
 def _is_ours(key: object) -> bool:

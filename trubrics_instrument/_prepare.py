@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trubrics_instrument._config import Config
     from trubrics_instrument._context.chat_uis import Session
     from trubrics_instrument._context.scope import Said
+    from trubrics_instrument._conversations.turns import Turn
 
 SOURCE = f"trubrics-instrument/{__version__}"
 
@@ -34,14 +35,16 @@ class Origin(Protocol):
     anonymous: str
 
 
-# What `track()` was told: the state, name, properties, user, time, scope and session of its time.
-# A bare tuple, because a named one takes the app's thread four times as long to make.
-Tracked: TypeAlias = "tuple[Origin, str, dict[str, object], str | None, float, Said, Session]"
+# What `track()` was told: the state, name, properties, user and time; then scope, session and turn
+# around it. A bare tuple, because a named one takes the app's thread four times as long to make.
+Tracked: TypeAlias = (
+    "tuple[Origin, str, dict[str, object], str | None, float, Said, Session, Turn | None]"
+)
 
 
 def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:
     """Turn an accepted event into what is sent."""
-    event = _told(cast("Tracked", item)) if type(item) is tuple else cast("Event", item)
+    event = item if isinstance(item, Event) else _told(cast("Tracked", item))
     thread_id = event.thread_id
     user_id = event.user_id or (anonymous_id(thread_id) if thread_id else now.anonymous)
     conversation = thread_id or user_id
@@ -72,14 +75,22 @@ def prepare(now: Origin, item: object, event_id: str) -> Outgoing | Skip:
 
 def _told(tracked: Tracked) -> Event:
     """Return what `track()` was told as an event."""
-    now, name, own, given_id, time_s, said, around = tracked
+    now, name, own, given_id, time_s, said, around, turn = tracked
     # Once more: `track()` leaves a str as it is.
-    user_id = clean_id(given_id) or said.user_id or around.user_id or now.config.user_id
-    thread_id = said.thread_id or around.thread_id
+    user_id = clean_id(given_id) or said.user_id or around.user_id
+    thread_id = clean_id(own.get("$thread_id")) or said.thread_id or around.thread_id
+    if turn is not None and _is_in(turn, user_id, thread_id):
+        user_id, thread_id = turn.user_id, turn.thread_id
+    user_id = user_id or now.config.user_id
     properties = {**said.properties, **own} if said.properties else own
     if user_id is None:
         properties["anonymous"] = True
     return Event(name, user_id, time_s, None, thread_id, None, None, None, properties)
+
+
+def _is_in(turn: Turn, user_id: str | None, thread_id: str | None) -> bool:
+    """Whether what is known of who did something, and where, fits a turn."""
+    return user_id in {None, turn.user_id} and thread_id in {None, turn.thread_id}
 
 
 def _complete(properties: dict[str, object], event: Event, config: Config, event_id: str) -> None:

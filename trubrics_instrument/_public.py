@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
 from trubrics_instrument import _config, _runtime
@@ -16,8 +19,7 @@ from trubrics_instrument._context import scope
 from trubrics_instrument._context.chat_uis import session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
 
     import requests
 
@@ -87,8 +89,8 @@ def configure(
 ) -> None:
     """State the whole configuration; what is not given comes from `TRUBRICS_…`, else the default.
 
-    It may be called again: the new configuration replaces the old one, and events already taken
-    over go where they were meant to go.
+    It may be called again: the new configuration replaces the old one. Events already taken over
+    go where they were meant to go, as the new one wants them.
 
     Args:
         api_key: The project's write-only key. It goes to `host` and nowhere else.
@@ -108,8 +110,8 @@ def configure(
             installed. Or a callable of an event's properties, whose answer is all there is.
         sample_rate: The share of conversations to send, 0 to 1; a conversation stays whole.
         max_text_chars: Longer texts are cut, and marked `text_truncated`.
-        event_names: New names of events, such as `{"Prompt": "Question", "Tool call": None}`;
-            None switches one off (not Prompt and Generation).
+        event_names: New names of events, such as `{"Prompt": "Question", "Tool call": None}`,
+            those that you `track()` too; None switches one off (not Prompt and Generation).
         flush_interval_s: How long an event may wait for company, in seconds.
         max_batch: How many events one request holds, 1 to 100.
         spool: When undelivered events go to disk: "auto" in trouble and at exit, "always" before
@@ -124,7 +126,7 @@ def configure(
     given = {name: value for name, value in locals().items() if value is not UNSET}
     given |= {name: _unobserved(given[name]) for name in ("redact", "before_send") if name in given}
     _runtime.start(_config.build(os.environ, given))
-    _runtime.prepare_sender(None)
+    _runtime.build_sender(None)
 
 
 def _unobserved(option: Any) -> Any:
@@ -146,16 +148,20 @@ def track(
 ) -> bool:
     """Send an event of your own, such as "Sign in" or "Converted", through the same sender.
 
-    The user and the conversation are those of `context()` and `identify()`, if not given.
+    The user and the conversation are those of `context()` and `identify()`, if not given; else
+    those of the last question in the same block or request. Where nothing says either, all such
+    events of the process are one anonymous user's.
 
     Args:
         event: Its name.
-        properties: Its properties: flat, JSON scalars; `$`-properties are those of Trubrics.
+        properties: Its properties: flat, JSON scalars; `$`-properties are those of Trubrics, and
+            `$thread_id` says in which conversation it happened.
         user_id: Who did it.
         timestamp: When it happened (a naive one is local time); now if not given.
 
     Returns:
-        Whether it was accepted for delivery.
+        Whether it was accepted for delivery. A mistake in the arguments is a WARNING line, and
+        counted in `stats().dropped` as "invalid": it raises nothing in a running app.
     """
     try:
         said = scope.said()
@@ -168,9 +174,14 @@ def track(
         time_s = time.time() if timestamp is None else timestamp.timestamp()
         name = event if event and type(event) is str else _named(event)
         now = _runtime._state or _runtime.state()
-        return _runtime.accept(now, name, None, (now, name, own, user_id, time_s, said, session()))
+        item = (now, name, own, user_id, time_s, said, session(), scope.turn_around())
+        return _runtime.accept(now, name, None, item)
     except Exception as error:
-        stopped("tracking an event", error)
+        wrong = _wrong(event, properties, timestamp)
+        if wrong:
+            _runtime.refuse("invalid", f"Trubrics: track() was called in vain: {wrong}.")
+        else:
+            stopped("tracking an event", error)
     return False
 
 
@@ -178,6 +189,17 @@ def _named(event: object) -> str:
     if event is None or event == "":
         raise ValueError("an event has a name")
     return str(event)
+
+
+def _wrong(event: object, properties: object, timestamp: object) -> str | None:
+    """Return what is wrong with what `track()` was given; None if nothing is."""
+    if event is None or event == "":
+        return "an event must have a name"
+    if not isinstance(properties, (Mapping, NoneType)):
+        return f"properties must be a dict, not {type(properties).__name__}"
+    if not isinstance(timestamp, (datetime, NoneType)):
+        return f"timestamp must be a datetime, not {type(timestamp).__name__}"
+    return None
 
 
 def flush(timeout_s: float = 5.0) -> bool:

@@ -151,7 +151,7 @@ def destination(*, api_key: str | None, host: str | None) -> Destination | None:
     return Destination(host or "", api_key)
 
 
-def prepare_sender(target: Destination | None) -> None:
+def build_sender(target: Destination | None) -> None:
     """Build the sender at set-up, so that the first question does not pay for it.
 
     Where nothing says where to, `configure()` may still come: nothing is said of it yet.
@@ -181,6 +181,13 @@ def accept(now: _State, name: str, target: Destination | None, item: object) -> 
     return False
 
 
+def refuse(reason: str, why: str) -> None:
+    """Count an event that is none, and say once why."""
+    now = state()
+    now.refused[reason] += 1
+    _explain(now, logging.WARNING, why)
+
+
 def senders() -> list[Sender]:
     """Return the senders that were built so far."""
     return list(state().senders.values())
@@ -194,6 +201,7 @@ def start(config: Config) -> _State:
         config = replace(config, enabled=True, sample_rate=1.0)
     _cost.check_prices("prices", config.prices)
     _events.check_names("properties", config.properties)
+    _events.check_new_names("event_names", config.event_names)
     fresh = _State(config, _privacy.rules_of(config))
     if _state is not None:
         fresh.senders = {} if _state.closed else _state.senders

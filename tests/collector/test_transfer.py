@@ -144,7 +144,7 @@ def test_a_user_is_deleted_by_command(server: Collector) -> None:
     server.post("publish_events", [event(), event(user_id="bob")])
     asked = "Delete 1 event of bob? This cannot be undone. Type yes:\n"
     assert command(server.db, "delete-user", "bob", typed="no\n") == (
-        2,
+        1,
         asked,
         "Nothing was deleted.\n",
     )

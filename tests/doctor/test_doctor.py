@@ -159,7 +159,8 @@ def test_the_bounds_are_those_of_the_package() -> None:
     ("status", "level", "remedy"),
     [
         (422, "ok", None),
-        (401, "wrong", "the key is not one of this host's: set TRUBRICS_API_KEY anew"),
+        (401, "wrong", "it wants a key: set TRUBRICS_API_KEY"),
+        (429, "wrong", "it has trouble of its own; events wait until it is better"),
         (503, "wrong", "it has trouble of its own; events wait until it is better"),
         (405, "wrong", "give the address before /publish_events as TRUBRICS_HOST"),
         (302, "wrong", "set TRUBRICS_HOST to https://app.trubrics.com/api/ingestion, or remove it"),
@@ -171,6 +172,19 @@ def test_what_a_host_answers(server: Loopback, status: int, level: str, remedy: 
     server.always(json_reply({}, 422), path="/elsewhere")
     host = found(of_host(server.url), "host")
     assert (host.level, host.remedy) == (level, remedy)
+
+
+def test_a_key_that_a_host_refuses(server: Loopback) -> None:
+    """It was given one, so another is wanted."""
+    server.always(json_reply({}, 401))
+    host = found(of_host(server.url, api_key="a-key"), "host")
+    assert host.remedy == "the key is not one of this host's: set TRUBRICS_API_KEY"
+
+
+def test_a_folder_that_cannot_be_written(server: Loopback) -> None:
+    """Not by anybody, whatever the permissions say."""
+    spool = found(of_host(server.url, spool="auto", spool_dir="/proc/nope"), "spool")
+    assert (spool.level, spool.said) == ("wrong", "/proc/nope cannot be written")
 
 
 def test_a_host_that_wants_one_event_a_request(server: Loopback) -> None:
@@ -265,6 +279,41 @@ def test_a_test_event_goes_all_the_way(sink: Sink) -> None:
     assert send_test_event().level == "ok"
     (event,) = sink.wait_for(1)
     assert (event["event"], event["user_id"]) == ("Test event", "trubrics-doctor")
+
+
+def keep_back(_: object) -> None:
+    """Let no event through."""
+
+
+def be_at_fault(_: object) -> None:
+    """Raise something."""
+    raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "told", "sampling"),
+    [
+        ({"sample_rate": 0.05}, "ok", '"Test event" of user "trubrics-doctor" has arrived', "5%"),
+        ({"sample_rate": 0}, "note", "not sent: the configured sample_rate keeps all back", "0%"),
+        ({"before_send": keep_back}, "note", "not sent: your before_send keeps it back", None),
+        ({"before_send": be_at_fault}, "wrong", "not sent: your before_send failed", None),
+    ],
+    ids=["few", "none", "not this one", "a fault"],
+)
+def test_what_the_app_keeps_back(
+    options: dict[str, Any], level: str, told: str, sampling: str | None, sink: Sink
+) -> None:
+    """A test event goes past sampling, and the host is not blamed for what the app decides."""
+    shares = [one.said for one in of_host(sink.host, **options) if one.check == "sampling"]
+    assert shares == ([f"{sampling} of the conversations are sent"] if sampling else [])
+    finding = send_test_event()
+    assert (finding.level, finding.said) == (level, told)
+
+
+def test_an_app_object_is_no_module(tmp_path: Path) -> None:
+    """What a server is started with names an object in a module."""
+    code, _, said = doctor("--import", "app:app", home=tmp_path)
+    assert (code, said) == (2, "--import app:app: give the module alone, app\n")
 
 
 def test_a_test_event_that_does_not_arrive(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,13 @@ def test_impossible_arguments(name: str) -> None:
         TrubricsMiddleware(receive, **{name: receive})  # type: ignore[arg-type] # the same
 
 
+@pytest.mark.parametrize("value", ["", "X User", "X-User:", "Benutzer-Schlüssel"])
+def test_names_that_no_header_has(value: str) -> None:
+    """Nobody would ever be known by one."""
+    with pytest.raises(ValueError, match=f"user_id='{value}' is no name that a header can have"):
+        TrubricsMiddleware(receive, user_id=value)  # type: ignore[arg-type] # as above
+
+
 async def test_a_mounted_app_with_a_middleware_of_its_own() -> None:
     """It is one request: what the app around knows of it holds inside, and the reverse."""
     seen: list[Said] = []

@@ -86,8 +86,9 @@ def _check_mapping(name: str, value: object) -> None:
 
 
 def _check_session(name: str, value: object) -> None:
-    if value is not None and not callable(getattr(value, "send", None)):
-        raise ValueError(f"{name} must be a requests.Session, not {type(value).__name__}")
+    if value is not None and not (hasattr(value, "adapters") and hasattr(value, "send")):
+        what = "a class" if isinstance(value, type) else type(value).__name__
+        raise ValueError(f"{name} must be a requests.Session, not {what}")
 
 
 def _one_of(*allowed: str) -> Callable[[str, object], None]:

@@ -143,6 +143,14 @@ def last_turn() -> Any:
     return next(started, outermost)
 
 
+def turn_around() -> Any:
+    """Return the turn whose model was called last in this block or request; None outside of both.
+
+    It surely is of the user whom the code here works for.
+    """
+    return last_turn() if is_bounded() else None
+
+
 def is_bounded() -> bool:
     """Whether this scope is a block or a request: a task or a thread may go on and on."""
     here = _here.get()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 from weakref import ref
@@ -16,6 +17,8 @@ Properties: TypeAlias = Mapping[str, object] | Callable[[Any], Mapping[str, obje
 Headers: TypeAlias = Callable[[Any, str], object]
 
 _KEY = "trubrics_instrument.request"
+# Source: RFC 9110, section 5.6.2, "token".
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Sources:
@@ -95,3 +98,5 @@ def _check(name: str, value: object, kind: type, wanted: str) -> None:
     check_source(name, value)
     if value is not None and not isinstance(value, kind) and not callable(value):
         raise ValueError(f"{name} must be {wanted} or a callable, not {type(value).__name__}")
+    if isinstance(value, str) and not _HEADER.fullmatch(value):
+        raise ValueError(f"{name}={value!r} is no name that a header can have")

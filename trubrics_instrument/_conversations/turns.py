@@ -62,17 +62,19 @@ class Turn:
         failed_for_all: The names that this has for the other processes, if they may try it too,
             and the prompt's id there.
         instructed: Numbers of the instructions of its last calls.
+        user_id: Who asked; None if nobody is known.
         touched_s: When its last call began, or ended, by `monotonic()`.
     """
 
     __slots__ = (
         *("again", "answer", "asked_as", "asked_behind", "awaited", "claim", "failed_as"),
         *("failed_for_all", "instructed", "model_calls", "prompt_id", "thread_id", "tool_calls"),
-        "touched_s",
+        *("touched_s", "user_id"),
     )
 
     def __init__(self, prompt_id: str) -> None:
         self.prompt_id = prompt_id
+        self.user_id: str | None = None
         self.thread_id: str | None = None
         self.model_calls = 0
         self.tool_calls = 0

@@ -151,6 +151,6 @@ class Maker:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the app's `before_send` may call `sys.exit`
-            text = "An event could not be prepared (%s) and was dropped."
+            text = "An event was dropped, because before_send failed (%s)."
             self._tally.say(logging.WARNING, "prepare_failed", text, type(error).__name__)
             return Skip("prepare_failed")

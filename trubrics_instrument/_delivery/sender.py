@@ -42,6 +42,7 @@ class Sender:
         if self._forks_unseen and run.pid != os.getpid():
             self.begin_in_child()
             run = self._run
+        # There is no room before the first item, either: `admit` starts the threads.
         if self._strict or len(run.queue) >= run.room:
             return run.admit(item)
         run.queue.append(item)

@@ -43,7 +43,9 @@ class Tally:
     def lose(self, reason: str, number: int) -> None:
         """Count events that were given up, and say so."""
         self.skip(reason, number)
-        self.say(logging.WARNING, reason, "Events were dropped: %s. See stats().", reason)
+        self.say(
+            logging.WARNING, reason, "Events were dropped (%s): %d. See stats().", reason, number
+        )
 
     def drop(self, bodies: Iterable[bytes], reason: str) -> None:
         """Count events that were given up, say so, and hand them to `on_drop`."""

@@ -82,7 +82,8 @@ class Conversation:
         self._which = WhichTurn(posed, self._retries)
         self.turn, self.asks = self._which.find(prompt_id)
         self.who: Identity = settle(claim, self._infer_thread)
-        self.turn.thread_id, self.turn.claim = self.who.thread_id, claim
+        self.turn.user_id, self.turn.thread_id, _ = self.who
+        self.turn.claim = claim
         if asked.aside or asked.fetched:  # neither the user nor the code has gone on
             return
         # A turn that began elsewhere takes nobody's place: a stranger's may look the same.

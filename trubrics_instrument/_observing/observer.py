@@ -67,7 +67,7 @@ def observer_of(
     check_source("thread_id", thread_id)
     check_properties(properties)
     target = _runtime.destination(api_key=api_key, host=host)
-    _runtime.prepare_sender(target)
+    _runtime.build_sender(target)
     return Observer(user_id, thread_id, assistant_id, dict(properties or {}), target)
 
 

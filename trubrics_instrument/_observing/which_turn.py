@@ -159,7 +159,7 @@ class WhichTurn:
         may also hold the time, or documents. Where the conversation is not known, the same words
         may be about another thing; so may they, where no block and no request holds them together.
         """
-        turn: Turn | None = scope.last_turn() if scope.is_bounded() else None
+        turn: Turn | None = scope.turn_around()
         if turn is None or not (self._claim.thread_id or self._place):
             return None
         if turn.asked_as != self._asked_as() or self._instructions() in turn.instructed:

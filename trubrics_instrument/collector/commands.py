@@ -107,7 +107,7 @@ def delete_events(args: argparse.Namespace) -> int:
                 f"Delete {counted(count, 'event')} of {args.user}? This cannot be undone. Type yes:"
             )
             if sys.stdin.readline().strip() != "yes":
-                return fail("Nothing was deleted.")
+                return fail("Nothing was deleted.", _FAILED)
         say(f"{counted(delete_user(store, args.user), 'event')} deleted.")
     return 0
 

@@ -41,6 +41,9 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the findings, and return the exit code."""
     if args.module:
+        module, colon, _ = args.module.partition(":")
+        if colon:
+            return fail(f"--import {args.module}: give the module alone, {module}")
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
         try:
             importlib.import_module(args.module)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+import tempfile
+from collections import Counter
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 
-from trubrics_instrument import _config, _public
+from trubrics_instrument import _config, _privacy, _public, _runtime
 from trubrics_instrument._base.folders import is_there
 from trubrics_instrument._base.hosts import TRUBRICS_HOST, is_loopback, is_page, proxies_to
 from trubrics_instrument._delivery.leftovers import leftovers, own_path
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 5.0
 _FLUSH_S = 15.0
-_OK, _CLIENT_ERROR, _SERVER_ERROR = 200, 400, 500
+_MOST_NAMES = 10_000
+_OK, _BUSY, _SERVER_ERROR = 200, 429, 500
 _UNAUTHORIZED = (401, 403)
 _WANTS_EVENTS = (400, 422)  # what an empty body deserves
 _NO_SUCH_ENDPOINT = (404, 405)
@@ -41,6 +44,8 @@ def delivery(config: Config) -> Iterator[Finding]:
         return
     target = config.destination(api_key=None, host=None)
     yield _key(config)
+    if config.sample_rate < 1:
+        yield note("sampling", f"{config.sample_rate:.0%} of the conversations are sent")
     if target is not None:
         yield _host(target, config.session)
         yield from _spools(config, target)
@@ -48,16 +53,30 @@ def delivery(config: Config) -> Iterator[Finding]:
 
 def send_test_event() -> Finding:
     """Send one event as the app's would go, and wait until it has arrived."""
-    before = _public.stats().delivered
-    accepted = _public.track(TEST_EVENT, {"$text": "A test of the delivery"}, user_id=TEST_USER)
-    if not accepted:
+    thread_id = _sampled_thread(_runtime.config().sample_rate)
+    if thread_id is None:
+        return note("test event", "not sent: the configured sample_rate keeps all back")
+    before = _public.stats()
+    about = {"$text": "A test of the delivery", "$thread_id": thread_id}
+    if not _public.track(TEST_EVENT, about, user_id=TEST_USER):
         return wrong("test event", "not accepted", "see the lines on key, host and enabled")
     _public.flush(_FLUSH_S)
     stats = _public.stats()
-    if stats.delivered > before:
+    if stats.delivered > before.delivered:
         return ok("test event", f'"{TEST_EVENT}" of user "{TEST_USER}" has arrived')
-    why = stats.last_error or ", ".join(stats.dropped) or f"no answer within {_FLUSH_S:.0f} s"
+    dropped = Counter(stats.dropped) - Counter(before.dropped)
+    if "before_send" in dropped:
+        return note("test event", "not sent: your before_send keeps it back")
+    if "prepare_failed" in dropped:
+        return wrong("test event", "not sent: your before_send failed", "mend it: see the log")
+    why = stats.last_error or ", ".join(dropped) or f"no answer within {_FLUSH_S:.0f} s"
     return wrong("test event", f"not delivered: {why}", "see the line on the host")
+
+
+def _sampled_thread(rate: float) -> str | None:
+    """Return a conversation that sampling lets through, if there is one."""
+    names = (f"{TEST_USER}-{number}" for number in range(_MOST_NAMES))
+    return next((name for name in names if _privacy.sampled(name, rate)), None)
 
 
 def _why_off() -> Finding:
@@ -75,7 +94,7 @@ def _key(config: Config) -> Finding:
     if config.api_key:
         return ok("key", "set (it is not shown)")
     if local:
-        return ok("key", "none, and a host on this machine needs none")
+        return ok("key", "none, and a host on this machine mostly needs none")
     if config.host:
         return wrong("key", "none, and a host on another machine needs one", "set TRUBRICS_API_KEY")
     return wrong(
@@ -125,8 +144,9 @@ def _unreachable(target: Destination, error: requests.RequestException) -> Findi
 def _answered(target: Destination, status: int) -> Finding:
     said = f"{target.host} answers {status}"
     if status in _UNAUTHORIZED:
-        return wrong("host", said, "the key is not one of this host's: set TRUBRICS_API_KEY anew")
-    if status >= _SERVER_ERROR:
+        why = "the key is not one of this host's" if target.api_key else "it wants a key"
+        return wrong("host", said, f"{why}: set TRUBRICS_API_KEY")
+    if status == _BUSY or status >= _SERVER_ERROR:
         return wrong("host", said, "it has trouble of its own; events wait until it is better")
     if status in _NO_SUCH_ENDPOINT:
         return wrong("host", said, "give the address before /publish_events as TRUBRICS_HOST")
@@ -178,4 +198,7 @@ def _waiting(config: Config, target: Destination) -> tuple[int, int]:
 def _is_writable(folder: Path) -> bool:
     """Whether it can be written, or made."""
     existing = next(path for path in (folder, *folder.parents) if is_there(path))
-    return os.access(existing, os.W_OK | os.X_OK)
+    # To ask for the permission alone says yes to root, of whatever file system.
+    with suppress(OSError), tempfile.TemporaryFile(dir=existing):
+        return True
+    return False

@@ -48,7 +48,7 @@ def patch_openai(
     """Observe every question that goes through the OpenAI client, in the whole process.
 
     It works before and after `import openai`, for clients that exist and for those to come. Called
-    again it changes what it was told, and still observes each question once.
+    again it replaces all that it was told, and still observes each question once.
 
     Args:
         user_id: Who asks, or a callable that knows it at the time of a call.

@@ -49,6 +49,9 @@ _LONGER = re.compile("/.+?(" + "|".join(READERS) + ")")
 class Request(WatchedCall):
     """One request, between the app and the SDK.
 
+    Its answer comes in by one of three doors: by `parse`, on its way to the app's own parser; else
+    by `returned`, as the SDK returns it; a raw response by `leave`, once the app lets go of it.
+
     One that asks for an answer to an earlier request begins nothing, and its failure ends nothing:
     the app may ask again.
     """
