@@ -47,6 +47,28 @@ client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "conte
 client.responses.retrieve("resp_9")
 trubrics_instrument.feedback(None, 1)
 """
+ASK_WITH = """
+asked = {"model": "gpt-4o", "input": "Do the trams run?", "background": True}
+with trubrics_instrument.context(**claim):
+    client.responses.create(**asked, extra_body=fields)
+"""
+ASYNC = """
+import asyncio
+async def fetch():
+    async with openai.AsyncOpenAI(max_retries=0) as client:
+        {}
+asyncio.run(fetch())
+"""
+WAYS = {
+    "whole": "client.responses.retrieve('resp_9')",
+    "in pieces": "list(client.responses.retrieve('resp_9', stream=True))",
+    "raw": "client.responses.with_raw_response.retrieve('resp_9')",
+    "async": ASYNC.format("await client.responses.retrieve('resp_9')"),
+    "async, in pieces": ASYNC.format(
+        "[one async for one in await client.responses.retrieve('resp_9', stream=True)]"
+    ),
+    "async and raw": ASYNC.format("await client.responses.with_raw_response.retrieve('resp_9')"),
+}
 FETCH_PIECES = """
 with trubrics_instrument.context(**claim):
     for piece in client.responses.retrieve("resp_9", stream=True):
@@ -62,6 +84,9 @@ QUEUED = json_reply(response_object(ANSWER, status="queued"))
 WHOLE = json_reply(response_object(ANSWER))
 ADA = {"user_id": "ada"}
 IN_TALK = {"user_id": "ada", "thread_id": "talk-1"}
+USUAL: dict[str, Any] = {"metadata": {**IN_TALK, "team": "trams"}}
+OWN: dict[str, Any] = {"metadata": {f"trubrics_{name}": one for name, one in IN_TALK.items()}}
+IN_CONVERSATION = {"conversation": "talk-1"}
 
 
 def brief(sink: Sink) -> list[tuple[Any, ...]]:
@@ -168,6 +193,101 @@ def test_ids_of_the_app(
         one.run(ASK, claim=asker)
         other.run(FETCH, claim=claim)
     assert brief(sink) == [prompt("ada"), ("Generation", "ada", None, "incomplete")]
+
+
+def who_and_where(sink: Sink) -> list[tuple[Any, ...]]:
+    """Return event, user (None if anonymous), thread and team of all events."""
+    told = [(event, event["properties"]) for event in sink.events]
+    return [
+        (
+            event["event"],
+            None if own.get("anonymous") else event["user_id"],
+            own["$thread_id"],
+            own.get("team"),
+        )
+        for event, own in told
+    ]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_answer_repeats_who_asked(way: str, server: Loopback, sink: Sink) -> None:
+    """Who asked is read from the answer, however it is fetched, with what else the request said."""
+    queued = json_reply(response_object(ANSWER, status="queued", **USUAL))
+    pieces = response_stream(response_events(ANSWER, **USUAL))
+    whole = json_reply(response_object(ANSWER, **USUAL))
+    server.script(queued, queued, pieces if "pieces" in way else whole)
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK_WITH, claim={}, fields=USUAL)
+        other.run(WAYS["whole"])
+        other.run(WAYS[way])
+    assert brief(sink) == [prompt("ada"), generation("ada")]
+    assert who_and_where(sink) == [
+        ("Prompt", "ada", "talk-1", "trams"),
+        ("Generation", "ada", "talk-1", "trams"),
+    ]
+    own = sink.events[1]["properties"]
+    assert (own["model_calls"], "time_to_first_token" in own) == (1, "pieces" in way)
+
+
+@pytest.mark.parametrize(
+    ("fields", "asker", "fetcher", "user"),
+    [
+        (OWN, {}, {}, "ada"),
+        (OWN, {"user_id": "bob", "thread_id": "bobs"}, {"user_id": "bob"}, "ada"),
+        ({"user": "ada", **IN_CONVERSATION}, {}, {}, "ada"),
+        ({"safety_identifier": "ada", **IN_CONVERSATION}, {}, {}, "ada"),
+        ({"safety_identifier": "ada", **IN_CONVERSATION}, {}, {"user_id": "bob"}, "ada"),
+        ({"user": "a-number", "metadata": {"thread_id": "bobs"}}, IN_TALK, IN_TALK, "ada"),
+        ({"user": "a-number", **IN_CONVERSATION}, ADA, {}, None),
+        ({"prompt_cache_key": "ada", **IN_CONVERSATION}, {}, {}, None),
+        ({"prompt_cache_key": "ada", **IN_CONVERSATION}, {}, ADA, "ada"),
+    ],
+    ids=[
+        *("our keys", "our keys first", "a user", "a safe one", "an admin fetches"),
+        *("the code here", "the code there", "no user", "who is known by now"),
+    ],
+)
+def test_which_fields_say_who_asked(
+    fields: dict[str, Any],
+    asker: dict[str, str],
+    fetcher: dict[str, str],
+    user: str | None,
+    server: Loopback,
+    sink: Sink,
+) -> None:
+    """The answer is told under who asked, whether the code or the answer says so."""
+    said = fields | ({"conversation": {"id": "talk-1"}} if "conversation" in fields else {})
+    queued = json_reply(response_object(ANSWER, status="queued", **said))
+    server.script(queued, json_reply(response_object(ANSWER, **said)))
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK_WITH, claim=asker, fields=fields)
+        other.run(FETCH, claim=fetcher)
+    assert brief(sink)[1][2:] == generation("")[2:]
+    assert who_and_where(sink)[1] == ("Generation", user, "talk-1", None)
+
+
+def test_a_stream_that_fails(server: Loopback, sink: Sink) -> None:
+    """The beginning of a stream has said who asked."""
+    queued = json_reply(response_object(ANSWER, status="queued", **USUAL))
+    begun = response_events(ANSWER, **USUAL)[:2]
+    failed = {"type": "error", "code": "server_error", "message": "No.", "sequence_number": 2}
+    server.script(queued, response_stream([*begun, failed]))
+    fetch = """
+try:
+    list(client.responses.retrieve("resp_9", stream=True))
+except openai.APIError:
+    pass
+"""
+    around = environ(server, sink)
+    with Worker(around, SET_UP) as one, Worker(around, SET_UP) as other:
+        one.run(ASK_WITH, claim={}, fields=USUAL)
+        other.run(fetch)
+    assert who_and_where(sink) == [
+        ("Prompt", "ada", "talk-1", "trams"),
+        ("Generation failed", "ada", "talk-1", "trams"),
+    ]
 
 
 def test_never_fetched(server: Loopback, sink: Sink) -> None:

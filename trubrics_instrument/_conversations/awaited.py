@@ -31,7 +31,7 @@ class Question(NamedTuple):
 class Awaited:
     """One answer that is fetched by its id, under names that are the same in every process.
 
-    Of who asked, and where, there are numbers only: who fetches says that again, and is compared.
+    Of who asked, and where, there are numbers only: what is said of it again is compared.
 
     Args:
         board: What the processes know together; None if this one is alone.
@@ -63,6 +63,10 @@ class Awaited:
         if prompt_id is None or prompt_id == _TOLD or since is None:
             return None
         return Question(prompt_id, number_in(since) / 1e6)
+
+    def asker_of(self, *somebody: str | None) -> str | None:
+        """Return which of these is who asked, or where; None if none of them is."""
+        return next((one for one in somebody if one and self.is_asked_by(one)), None)
 
     def is_asked_by(self, somebody: str | None) -> bool:
         """Whether this is who asked, or where; None is nobody who is known."""

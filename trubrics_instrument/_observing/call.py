@@ -10,6 +10,7 @@ from trubrics_instrument._base.exit import end_at_exit
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._conversations.awaited import Awaited, Question
 from trubrics_instrument._observing.conversation import Conversation
+from trubrics_instrument._observing.fetched import who_asked
 from trubrics_instrument._observing.observer import start_now, who_asks
 from trubrics_instrument._observing.reader import Answer
 from trubrics_instrument._observing.telling import Telling
@@ -17,7 +18,7 @@ from trubrics_instrument._observing.telling import Telling
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trubrics_instrument._context.identity import Identity
+    from trubrics_instrument._context.identity import Claim, Identity
     from trubrics_instrument._conversations.turns import Turn
     from trubrics_instrument._observing.observer import Observer, Start
     from trubrics_instrument._observing.reader import (
@@ -32,23 +33,19 @@ if TYPE_CHECKING:
 class ModelCall:
     """One call of a model, from what was asked to its one end.
 
-    Who asks and where is settled here, at the start: at the end, the context may be gone. A
-    framework that shows a whole turn (several models, tools) tells it as one long call, whose
-    `start` lies before the first model's.
+    Who asks and where is settled here, at the start: at the end, the context may be gone. What is
+    fetched for another process says more of it then. A framework that shows a whole turn (several
+    models, tools) tells it as one long call, whose `start` lies before the first model's.
     """
 
     def __init__(
         self, reader: AnswerReader, asked: Asked, observer: Observer, start: Start | None = None
     ) -> None:
         self._reader = reader
-        self._asked = asked
-        start = start or start_now()
-        claim = asked.claim if asked.fetched else who_asks(asked, observer, start.said)
-        self._start = start
-        self._conversation = Conversation(
-            asked, start.said, claim, start.prompt_id, observer.target
-        )
-        self._turn = self._conversation.turn
+        self._observer = observer
+        self._start = start = start or start_now()
+        self._claim = who_asks(asked, observer, start.said)
+        self._belong(asked, self._claim)
         self._telling = Telling(reader, asked, observer, start, self._conversation)
         self._so_far: Answer | None = None
         self._pid = 0
@@ -57,6 +54,13 @@ class ModelCall:
         self._gathering: Gathering | None = None
         self._tool_uses = 0
         self._open = [True]
+
+    def _belong(self, asked: Asked, claim: Claim) -> None:
+        """Belong where this is asked, by whom the claim names."""
+        said, prompt_id = self._start.said, self._start.prompt_id
+        self._asked = asked
+        self._conversation = Conversation(asked, said, claim, prompt_id, self._observer.target)
+        self._turn = self._conversation.turn
 
     @property
     def closed(self) -> bool:
@@ -150,7 +154,7 @@ class ModelCall:
             return
         if answer.id:
             _runtime.state().pending.pop(answer.id)
-        if not self._close():
+        if not self._close(answer):
             return
         if answer.status == "error":
             self._failed(answer, answer.error_type)
@@ -162,7 +166,7 @@ class ModelCall:
         answer = so_far or Answer()
         if not isinstance(error, Exception):
             self.end(answer._replace(status="incomplete"))
-        elif self._close():
+        elif self._close(answer):
             self._failed(answer, type(error).__name__)
         else:  # it was told, and then refused by the app's own parser
             self._conversation.broke_off()
@@ -193,15 +197,27 @@ class ModelCall:
                 if not self._may_be_told_elsewhere():
                     self.end(self._so_far._replace(pending=False, status="incomplete"))
 
-    def _close(self) -> bool:
+    def _close(self, answer: Answer) -> bool:
         """Return True to the first who asks: `list.pop` is atomic, and takes no lock."""
         try:
             self._open.pop()
         except IndexError:
             return False
+        if self._asked.fetched and not self._find_asker(self._asked.fetched, answer):
+            return False  # left to the process that asked
         self._turn.touch()
         awaited_id = self._awaited_id
         return awaited_id is None or Awaited(_runtime.state().threads.board, awaited_id).take()
+
+    def _find_asker(self, answer_id: str, answer: Answer) -> bool:
+        """Belong to who asked in another process; return False if nobody knows where that is."""
+        claim = who_asked(answer_id, self._claim, answer)
+        if claim is None:
+            return False
+        self._belong(self._asked._replace(metadata=answer.metadata), claim)
+        self._telling.belong(self._asked, self._conversation)
+        self.begin()
+        return True
 
     @property
     def _awaited_id(self) -> str | None:

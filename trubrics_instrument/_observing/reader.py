@@ -52,8 +52,7 @@ class Asked(NamedTuple):
         previous_id: The id of the answer that this request goes on from.
         chained: Whether a later request may go on from its answer by id alone.
         resumable: Whether the answer can be fetched later, by its id (background work).
-        fetched: The id of the answer, if that is fetched for a question of another process, whose
-            `claim` is settled.
+        fetched: The id of the answer, if that is fetched for a question of another process.
         told: The number of what was answered before, if who is asked keeps the conversation: in
             this process it tells the question from the same words later.
         aside: Whether it asks nothing: it has a cache warmed up, or the context made shorter.
@@ -136,6 +135,8 @@ class Answer(NamedTuple):
         status: "incomplete" if the answer was cut short.
         error_type: The class or code of a failure that came inside an answer.
         pending: The answer is not there yet: it will come under this id (background work).
+        claim: Who asked, and where, if an answer that can be fetched repeats it.
+        metadata: The app's own data of the request, likewise.
     """
 
     id: str | None = None
@@ -145,6 +146,8 @@ class Answer(NamedTuple):
     status: Status = "ok"
     error_type: str | None = None
     pending: bool = False
+    claim: Claim = NO_CLAIM
+    metadata: Mapping[str, object] = {}
 
 
 class Gathering(Protocol):

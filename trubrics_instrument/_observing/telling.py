@@ -33,19 +33,25 @@ class Telling:
         conversation: Conversation,
     ) -> None:
         said = start.said
-        self._target = observer.target
+        self._reader = reader
+        self._observer = observer
         self._start = start
-        self._conversation = conversation
-        self._turn = conversation.turn
-        self._who = conversation.who
         self._named_assistant = said.assistant_id or observer.assistant_id
         self._assistant_id = self._named_assistant or asked.model
         self._generation_id = said.generation_id
         self._text = said.prompt or asked.text
         self._attachments = asked.attachments
-        self._common = common(reader, asked, observer, said, conversation.who)
         self._first_piece_s: float | None = None
         self._over: tuple[float, float] | None = None
+        self.belong(asked, conversation)
+
+    def belong(self, asked: Asked, conversation: Conversation) -> None:
+        """Tell what is still to come as a part of this conversation, where this is asked."""
+        self._conversation = conversation
+        self._turn = conversation.turn
+        self._who = conversation.who
+        said = self._start.said
+        self._common = common(self._reader, asked, self._observer, said, conversation.who)
 
     def note(self, properties: Mapping[str, object], assistant_id: str | None = None) -> None:
         """Add properties to the events still to come, and name the assistant that tells them."""
@@ -162,7 +168,7 @@ class Telling:
             generation_id=generation_id,
             properties={**self._common, **properties},
         )
-        _runtime.emit(event, self._target)
+        _runtime.emit(event, self._observer.target)
 
 
 def _called(use: ToolUse, *, whole: bool) -> dict[str, object]:

@@ -207,7 +207,7 @@ def stream_status(finish_reasons: list[str | None], *, ended: bool) -> Status:
     return "ok" if finish_reasons and all(finish_reasons) else "incomplete"
 
 
-def claim(request: Mapping[str, Any], thread_id: object = None) -> Claim:
+def claim(request: Fields, thread_id: object = None) -> Claim:
     """Return who asks, and where, in the fields that a request has for it."""
     known = claimed_by_keys(mapping(request.get("metadata")))
     user_id = known.user_id or clean_id(request.get("safety_identifier"))

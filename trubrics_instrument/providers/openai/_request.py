@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.exit import end_at_exit
 from trubrics_instrument._base.shield import shield, stopped
-from trubrics_instrument._observing.fetched import fetching
+from trubrics_instrument._observing.call import ModelCall
+from trubrics_instrument._observing.fetched import asked_elsewhere
 from trubrics_instrument._observing.reader import Answer
 from trubrics_instrument._observing.watched import WatchedCall, new_call
 from trubrics_instrument.providers.openai._chat import ChatReader
@@ -30,7 +31,6 @@ from trubrics_instrument.providers.openai._responses import CompactReader, Respo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trubrics_instrument._observing.call import ModelCall
     from trubrics_instrument._observing.reader import Asked, Reader
 
 RESPONSES = ResponsesReader()
@@ -187,11 +187,12 @@ def _fetching(client: Any, answer_id: str, host: str | None) -> ModelCall | None
     """Return the call whose answer is asked for; None if that is told, or nobody's here."""
     now = _runtime.state()
     call: ModelCall | None = now.pending.get(answer_id)
-    if call is not None:
+    start = None if call else asked_elsewhere(answer_id)
+    if start is None:
         return call
     asked = RESPONSES.asked({"background": True}, stream=False)
     asked = asked._replace(continues=True, fetched=answer_id, provider=_provider(client, host))
-    return fetching(RESPONSES, asked, now.patches["openai"].observer)
+    return ModelCall(RESPONSES, asked, now.patches["openai"].observer, start)
 
 
 def _reader_of(path: str, options: Any) -> Reader | None:

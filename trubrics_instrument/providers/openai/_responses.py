@@ -32,6 +32,9 @@ from trubrics_instrument.providers.openai._history import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trubrics_instrument._context.identity import Claim
+    from trubrics_instrument.providers.openai._fields import Fields
+
 _SHORTEN = "compaction_trigger"
 # What may stand behind the results of tools, and says nothing to the user: kinds, and roles.
 _SAY_NOTHING = frozenset({_SHORTEN, SHORTENED, "configuration_update", "system", "developer"})
@@ -72,7 +75,6 @@ class ResponsesReader:
         previous = text_or_none(request.get("previous_response_id"))
         begun = () if previous else begun_answer(items, text)
         stands_for_it = [TurnKey(get_text(items[-1], "id"), text)] if end == SHORTENED else []
-        conversation = request.get("conversation")
         return Asked(
             operation="responses",
             model=text_or_none(request.get("model")),
@@ -83,7 +85,7 @@ class ResponsesReader:
             brings=bool(results),
             turn_keys=(*[TurnKey(_call_id(one), text) for one in results], *stands_for_it, *begun),
             question=shown(parts),
-            claim=claim(request, get(conversation, "id") or text_or_none(conversation)),
+            claim=_claim(request),
             metadata=mapping(request.get("metadata")),
             previous_id=previous,
             chained=True,
@@ -105,9 +107,7 @@ class ResponsesReader:
         output = said("output")
         reason = get_text(said("incomplete_details"), "reason")
         readable = isinstance(output, (list, tuple)) or status in _PENDING or status == "failed"
-        return Answer(
-            id=text_or_none(said("id")),
-            model=text_or_none(said("model")),
+        return _begun(body)._replace(
             choices=(_choice(each(output), reason),),
             usage=usage(said("usage")),
             # As with chat completions: what is cut short for a reason has come all the same.
@@ -146,8 +146,7 @@ class ResponsesGathering:
 
     def __init__(self, reader: ResponsesReader) -> None:
         self._reader = reader
-        self._id: str | None = None
-        self._model: str | None = None
+        self._begun = Answer()
         self._parts: dict[str, list[str]] = {}
         self._commentary: set[str | None] = set()
         self._tool_uses: list[ToolUse] = []
@@ -171,9 +170,9 @@ class ResponsesGathering:
         elif kind == "response.created":
             # An app that comes back to a background stream may have it from its beginning.
             self._parts, self._tool_uses, self._commentary = {}, [], set()
-            self._begin(get(piece, "response"))
+            self._begun = _begun(get(piece, "response"))
         elif kind == "response.in_progress":
-            self._begin(get(piece, "response"))
+            self._begun = _begun(get(piece, "response"))
         elif kind == "response.output_item.added":
             item = get(piece, "item")
             if get(item, "phase") == _COMMENTARY:
@@ -185,10 +184,6 @@ class ResponsesGathering:
             code = error_code(get(piece, "error") or piece)
             self._end = self._so_far()._replace(status="error", error_type=code, pending=False)
         return self._end is not None
-
-    def _begin(self, response: Any) -> None:
-        self._id = get_text(response, "id")
-        self._model = get_text(response, "model")
 
     def over(self) -> bool:
         """Whether the last event has come: it has the tokens, too."""
@@ -215,9 +210,24 @@ class ResponsesGathering:
         if not text and all(use.hosted for use in self._tool_uses):
             text = before or None
         choice = Choice(text=text, tool_uses=tuple(self._tool_uses), resent_as=resent_as)
-        return Answer(
-            id=self._id, model=self._model, choices=(choice,), status="incomplete", pending=True
-        )
+        return self._begun._replace(choices=(choice,), status="incomplete", pending=True)
+
+
+def _begun(response: Any) -> Answer:
+    """Return what a `Response` says from its beginning: it repeats what the request says."""
+    fields = fields_of(response)
+    return Answer(
+        id=text_or_none(fields.get("id")),
+        model=text_or_none(fields.get("model")),
+        claim=_claim(fields),
+        metadata=dict(mapping(fields.get("metadata"))),
+    )
+
+
+def _claim(fields: Fields) -> Claim:
+    """Return who asks, and where, in the fields of a request, or of a `Response`."""
+    conversation = fields.get("conversation")
+    return claim(fields, get(conversation, "id") or text_or_none(conversation))
 
 
 def _choice(output: list[Any], cut_short_by: str | None) -> Choice:
