@@ -66,6 +66,12 @@ def test_it_says_where_it_is_and_how_to_send_to_it(tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (0, "", "")
 
 
+def test_a_host_that_nobody_knows(tmp_path: Path) -> None:
+    """Another port would be of no help."""
+    told = fails("--host", "host.invalid", "--api-key", "k", "--db", str(tmp_path / "db"))
+    assert told == "Cannot listen on host.invalid: no address of that name is known here.\n"
+
+
 def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
     """No traceback, exit code 2, and the way out."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -8,6 +8,7 @@ import secrets
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from socket import gaierror
 from typing import TYPE_CHECKING, Protocol
 
 from trubrics_instrument._base.console import fail, say
@@ -222,6 +223,8 @@ def _announce(url: str, args: argparse.Namespace, password: str) -> None:
 def _explain(error: OSError, args: argparse.Namespace) -> str:
     if error.filename is not None:
         return f"Cannot open {error.filename}: {error.strerror}"
+    if isinstance(error, gaierror):
+        return f"Cannot listen on {args.host}: no address of that name is known here."
     return (
         f"Cannot listen on {args.host} port {args.port}: {error.strerror}. "
         "Another collector may be running; --port 0 picks a free port."
