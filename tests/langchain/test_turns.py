@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -191,6 +192,22 @@ async def test_retry_by_the_app(sink: Sink) -> None:
     model().invoke(QUESTION, handler())
     [turn] = turns_told(sink)
     assert [one["event"] for one in turn] == ["Prompt", "Generation failed", "Generation"]
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["left", "failed"])
+async def test_retry_of_a_stream(left: bool, sink: Sink) -> None:
+    """What was streamed, whose question comes late, is the same prompt when it is asked whole."""
+    history = [("user", "Hello."), ("assistant", ANSWER)]
+    given = {**GIVEN, "chat_history": history}
+    TEMPLATE.pipe(model()).invoke({"question": "Hello."}, handler())
+    first = TEMPLATE | (model() if left else refusing())
+    with nullcontext() if left else pytest.raises(Refused):
+        next(first.stream(given, handler()))
+    await let_go()
+    TEMPLATE.pipe(model()).invoke(given, handler())
+    [_, turn] = turns_told(sink)
+    ended = "Generation" if left else "Generation failed"
+    assert [one["event"] for one in turn] == ["Prompt", ended, "Generation"]
 
 
 async def test_broken_stream(sink: Sink) -> None:

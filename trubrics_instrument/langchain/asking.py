@@ -81,16 +81,15 @@ class Asking:
             question = ask()
             told = claim_of(self._stop.configurable, self._metadata, metadata)
             claim = first_of([told, origin.claim])
-            self.first = self._first(origin, question, claim, metadata)
+            own = own_properties(self._metadata) | own_keys(self._metadata, metadata)
+            self.first = self._first(origin, question, claim, own)
 
     def came(self, given: Any) -> None:
         """Take note of an input that came late."""
         if self.late and given is not None and self.first is not None:
-            self.typed = typed = question_of(given, self._input_key)
-            if typed is not None:
-                asked = self.first.asked
-                asked = asked._replace(text=typed.text, attachments=typed.attachments)
-                self.first = self.first._replace(asked=asked)
+            self.typed = question_of(given, self._input_key)
+            asked, origin, question, _ = self.first
+            self.first = self._first(origin, question, asked.claim, asked.metadata)
 
     def known(self, texts: Sequence[str | None], names: Names) -> Known:
         """Return what is known where the answer is looked for, with what the models have said."""
@@ -105,7 +104,7 @@ class Asking:
         )
 
     def _first(
-        self, origin: Origin, question: Question, claim: Claim, metadata: Mapping[str, Any]
+        self, origin: Origin, question: Question, claim: Claim, own: Mapping[str, object]
     ) -> First:
         """Return what is asked, with the first model's question where the root shows none."""
         typed = self.typed or (self._stop.question if self._goes_on else None)
@@ -130,7 +129,7 @@ class Asking:
             told=self._stop.last_told,
             claim=claim,
             previous_id=origin.previous_id,
-            metadata=own_properties(self._metadata) | own_keys(self._metadata, metadata),
+            metadata=own,
             history=question.history if asked.history is NO_HISTORY else asked.history,
             instructions=question.instructions,
         )
