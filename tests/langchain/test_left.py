@@ -19,7 +19,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig, RunnableGenerator, RunnableLambda
 from langchain_core.tools import tool
 
-from tests.langchain.chains import GIVEN, MESSAGE, QUESTION, TEMPLATE, WORDS, model
+from tests.langchain.chains import GIVEN, MESSAGE, QUESTION, TEMPLATE, WORDS, model, refusing
 from tests.langchain.driving import (
     FULL_REPORTS,
     GRAPH,
@@ -33,7 +33,7 @@ from tests.langchain.driving import (
     tokens,
     turns_told,
 )
-from tests.langchain.lines import line_of
+from tests.langchain.lines import graph_around, line_of
 from tests.langchain.models import Scripted, says
 from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument.langchain import runs
@@ -52,6 +52,11 @@ pytestmark = [
 
 LONG = "One two three four"
 GRANULARITIES = ("turn", "call")
+
+
+def known(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event without what is unknown."""
+    return {name: value for name, value in event.items() if value is not None}
 
 
 def fitting(pieces: Iterator[Any]) -> Iterator[Any]:
@@ -82,10 +87,7 @@ def test_left_after_two_words(name: str, how: str, sink: Sink) -> None:
     del stream
     about = {"status": "incomplete", "stream": True, **MESSAGE}
     told: dict[str, Any] = {"$text": LONG, **about, **so_far}
-    expected = {**generation(None), **told}
-    assert turns_told(sink) == [
-        [prompt(QUESTION), {name: value for name, value in expected.items() if value is not None}]
-    ]
+    assert turns_told(sink) == [[prompt(QUESTION), known({**generation(None), **told})]]
     assert_nothing_left()
 
 
@@ -115,6 +117,44 @@ async def test_the_id_of_what_is_left(talker: Any, granularity: str, sink: Sink)
     await let_go()
     [[_, answered]] = turns_told(sink, as_they_are=True)
     assert answered["$generation_id"] == piece.id
+    assert_nothing_left()
+
+
+@FULL_REPORTS
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+async def test_left_after_a_failure(sync: bool, sink: Sink) -> None:
+    """A fallback that is left half way has its words, though an error holds its stream."""
+    fallback: Any = TEMPLATE | refusing().with_fallbacks([model(LONG)])
+    if sync:
+        stream = fallback.stream(GIVEN, config())
+        next(stream)
+        next(stream)
+        stream.close()
+    else:
+        stream = fallback.astream(GIVEN, config())
+        await anext(stream)
+        await anext(stream)
+        await stream.aclose()
+    del stream
+    await let_go()
+    about = {"stream": True, **MESSAGE, "model_calls": 2}
+    answered = generation("One two ", status="incomplete", **about, **tokens(0))
+    assert turns_told(sink) == [[prompt(QUESTION), known(answered)]]
+    assert_nothing_left()
+
+
+async def test_stopped_below_two_handlers(sink: Sink) -> None:
+    """What a model in a graph said before it was stopped is told once, whoever tells of it."""
+    graph = graph_around(Begun(rule=says(LONG)))
+    two: Any = {"callbacks": [*config()["callbacks"], *config()["callbacks"]]}
+    stream = graph.astream({"messages": [("user", QUESTION)]}, two, stream_mode="messages")
+    await anext(stream)
+    await stream.aclose()
+    del stream
+    await let_go()
+    about = {"stream": True, **MESSAGE, **GRAPH}
+    answered = generation("One ", status="incomplete", **about, **tokens(0))
+    assert turns_told(sink) == [[prompt(QUESTION, **GRAPH), known(answered)]]
     assert_nothing_left()
 
 

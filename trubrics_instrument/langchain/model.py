@@ -50,6 +50,7 @@ class ModelRun:
         self._first_piece_s: float | None = None
         self._pieces: list[Any] = []
         self._pieces_id: str | None = None
+        self._last: Any = None
         observed.opened(self.key)
         awaiting[self.key] = self
 
@@ -57,12 +58,18 @@ class ModelRun:
         """Take note that the answer has begun to come, and of what comes, if LangChain does not.
 
         It shows what came by a failure where the app streams a model, and nothing where a graph
-        streams what a node asks for as a whole: there, each piece is kept.
+        streams what a node asks for as a whole: there, each piece is kept. So it is where a model
+        has failed before: its error may hold this one's stream in a circle, of which the garbage
+        collector says that it goes before it ends the stream.
         """
+        if chunk is not None and chunk is self._last:  # another handler has told of it
+            return
+        self._last = chunk
         if self._first_piece_s is None:
             self._first_piece_s = time.perf_counter()
             with shield("reading the first piece of an answer"):
-                if observed.in_stream():
+                after_failure = self.turn is not None and self.turn.has_failed
+                if not after_failure and observed.in_stream():
                     awaiting.pop(self.key, None)
                     return
                 self._pieces_id = first_text([field(field(chunk, "message"), "id")])

@@ -25,10 +25,12 @@ class Models:
 
     Attributes:
         answers: What they answered, the latest last.
+        have_failed: Whether one of them failed without a word.
     """
 
     def __init__(self) -> None:
         self.answers: deque[ModelAnswer] = deque(maxlen=_ANSWERS_KEPT)
+        self.have_failed = False
         self._usages: deque[Usage] = deque()
         self._asked: deque[int] = deque()
         self._names: set[str | None] = set()
@@ -51,9 +53,11 @@ class Models:
         self._names.add(name)
 
     def answered(self, usage: Usage, answer: ModelAnswer | None) -> None:
-        """Take note of what is known of an answer."""
+        """Take note of what is known of an answer; None for a failure without a word."""
         _add(self._usages, usage, sum_of)
-        if answer is not None:
+        if answer is None:
+            self.have_failed = True
+        else:
             self.answers.append(answer)
 
     def ended(self, key: Hashable) -> None:

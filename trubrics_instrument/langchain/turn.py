@@ -70,6 +70,11 @@ class RunTurn:
         return self._models.at_work
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a model of it has failed without a word."""
+        return self._models.have_failed
+
+    @property
     def late(self) -> runs.Late | None:
         """What is asked after its end belongs to; None as long as it is not over."""
         call = self._call if self.over else None
