@@ -74,7 +74,8 @@ class Models:
 
     def words(self) -> list[str | None]:
         """Return what they said, the latest first; None for an answer without words."""
-        return [answer.choice.text for answer in reversed(self.answers)]
+        answers = list(self.answers)  # at once: another thread may add one
+        return [answer.choice.text for answer in reversed(answers)]
 
 
 def _add(numbers: deque[N], number: N, total: Callable[[Sequence[N]], N]) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from trubrics_instrument.langchain.origin import Origin
+    from trubrics_instrument.langchain.parts import Part
     from trubrics_instrument.langchain.reply import Reply
 
 INTERRUPTED = "interrupt"
@@ -24,6 +25,7 @@ class ModelAnswer(NamedTuple):
     choice: Choice
     response_model: str | None = None
     first_piece_s: float | None = None
+    part: Part | None = None
 
     def assistant(self) -> str:
         """Return the assistant's name: the model's, else what kind of model it is."""

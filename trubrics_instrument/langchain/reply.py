@@ -94,6 +94,12 @@ def reply_of(output: Any, turn: Known, key: Key = None) -> Reply | None:
     return None
 
 
+def new_reply_in(given: Mapping[str, Any], turn: Known) -> Reply | None:
+    """Return the words in what a step returns that are an answer to this question."""
+    new = (one for one in _replies_in(given) if one.text and _is_new(one, turn))
+    return next((one._replace(tool_uses=()) for one in new), None)
+
+
 def _of_this_turn(output: Any, turn: Known) -> Any:
     """Return an output without the answers that are left over from earlier turns."""
     if not turn.names.left:

@@ -90,6 +90,7 @@ def start_step(started: Started, given: Any) -> None:
     turn = _turn_of(started, given)
     if turn is not None:
         runs.enter(started.key, turn)
+        turn.part_started(started.key, started.parent, started.about)
         turn.step_started(started.key, started.parent, given, started.metadata)
         if resumes(given):
             turn.went_on()
@@ -141,6 +142,7 @@ def start_model(started: Started, ask: Callable[[], Question], operation: str) -
     if turn is not None:
         run = ModelRun(started.key, started.run_id, origin, turn=turn)
         runs.enter_mortal(started.key, run, life)
+        turn.part_started(started.key, started.parent, started.about)
         turn.model_started(started.key, origin, ask, started.metadata)
     elif started.may_open:
         late = around if isinstance(around, runs.Late) else None

@@ -11,20 +11,22 @@ from trubrics_instrument.langchain.asking import Asking
 from trubrics_instrument.langchain.interrupts import Interrupts, is_bubble
 from trubrics_instrument.langchain.models import Models
 from trubrics_instrument.langchain.outcome import Outcome, answer_of, failure, the_answering
+from trubrics_instrument.langchain.parts import Parts
 from trubrics_instrument.langchain.reader import ResultReader
-from trubrics_instrument.langchain.reply import Reply, reply_of
+from trubrics_instrument.langchain.reply import Names, Reply, reply_of
 from trubrics_instrument.langchain.tools import Tools
 from trubrics_instrument.langchain.waiting import Stop
 from trubrics_instrument.langchain.written import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from trubrics_instrument._observing.reader import Usage
     from trubrics_instrument.langchain.asking import Root
     from trubrics_instrument.langchain.origin import Origin
     from trubrics_instrument.langchain.outcome import ModelAnswer
     from trubrics_instrument.langchain.question import Question
+    from trubrics_instrument.langchain.reply import Known
     from trubrics_instrument.langchain.settings import Settings
     from trubrics_instrument.langchain.tools import ToolRun
 
@@ -46,6 +48,7 @@ class RunTurn:
         self._untold = [True]
         self._call: ModelCall | None = None
         self._models = Models()
+        self._parts = Parts(settings.output_key)
         self._tools = Tools(self._models.answers)
         self._documents: list[int] = []
         self.steps: dict[Hashable, None] = {}
@@ -80,6 +83,10 @@ class RunTurn:
         call = self._call if self.over else None
         return None if call is None else runs.Late(call.who, call.turn.prompt_id)
 
+    def part_started(self, key: Hashable, parent: Hashable, about: Mapping[str, Any]) -> None:
+        """Take note of where a step or a model runs."""
+        self._parts.started(key, parent, about)
+
     def model_started(
         self,
         key: Hashable,
@@ -99,6 +106,7 @@ class RunTurn:
         self, key: Hashable, usage: Usage, answer: ModelAnswer, *, failed: bool
     ) -> None:
         """Take note of a model's end; one that failed without a word has answered nothing."""
+        answer = answer._replace(part=self._parts.left(key))
         self._models.answered(usage, None if failed else answer)
         if self._call is not None:
             self._call.note(answer.properties(), answer.assistant())
@@ -134,11 +142,13 @@ class RunTurn:
         """Take note of an interrupt: a human is to be asked, and nothing has failed."""
         self._interrupts.failed(error, key, parent)
         self._written.failed(key, error)
+        self._parts.left(key)
 
     def step_ended(self, key: Hashable, output: Any) -> None:
         """Take note that a step has ended well, whatever failed in it."""
         self._interrupts.ended(key)
         self._written.ended(key, output)
+        self._parts.ended(key, output, lambda: self._known(Names()))
 
     def went_on(self) -> None:
         """Take note that a graph inside goes on past what it stopped for."""
@@ -173,8 +183,10 @@ class RunTurn:
 
     def _reply(self, output: Any) -> Reply | None:
         names = self._written.names(output, self._call.turn.prompt_id if self._call else None)
-        known = self._asking.known(self._models.words(), names)
-        return reply_of(output, known, self._settings.output_key)
+        return reply_of(output, self._known(names), self._settings.output_key)
+
+    def _known(self, names: Names) -> Known:
+        return self._asking.known(self._models.words(), names)
 
     def _tell_prompt(self) -> None:
         try:
@@ -228,7 +240,11 @@ class RunTurn:
         runs.outlive(self)
 
     def _finish(self, call: ModelCall, outcome: Outcome) -> None:
-        answering = the_answering(self._models.answers, outcome)
+        answers: Sequence[ModelAnswer] = self._models.answers
+        if outcome.reply is None and outcome.status in {"incomplete", "error"}:
+            answers, reply = self._parts.so_far(answers)
+            outcome = outcome._replace(reply=reply)
+        answering = the_answering(answers, outcome)
         self._note(call, answering)
         interrupts, ran = self._interrupts.shown(), self._tools.ran
         answer = answer_of(outcome, answering, self._models.usage(), interrupts, ran)

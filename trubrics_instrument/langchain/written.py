@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trubrics_instrument.langchain.asking import Root
 
 # Where langgraph 0.2 writes what the app brings.
-_BEGINNING = "__start__"
+BEGINNING = "__start__"
 # What starts a node that another one has sent something. Source: langgraph 0.2 to 1.2.
 _SENT = "__pregel_"
 _NO_GRAPH = object()
@@ -53,7 +53,7 @@ class Written:
 
         Each may be given another part of the state. What one is sent need not be from there.
         """
-        if parent != self._graph or metadata.get("langgraph_node") == _BEGINNING:
+        if parent != self._graph or metadata.get("langgraph_node") == BEGINNING:
             return
         self._at_work.add(key)
         if str(next(iter(metadata.get("langgraph_triggers") or ()), "")).startswith(_SENT):
@@ -66,7 +66,7 @@ class Written:
         """Take note of its end."""
         if key not in self._at_work:
             return
-        for update in _updates(output):
+        for update in updates_in(output):
             for name in NAMED_ANSWERS.intersection(update):
                 self._wrote(name, update[name])
         self._at_work.discard(key)
@@ -121,7 +121,7 @@ class Written:
         return name in self._before and not self._is_as_before(name, value)
 
 
-def _updates(output: Any) -> Iterator[Mapping[str, Any]]:
+def updates_in(output: Any) -> Iterator[Mapping[str, Any]]:
     """Return what a node writes. Source: langgraph 0.2 to 1.2, `CompiledStateGraph.attach_node`."""
     for one in each(output)[:_MOST] or (output,):
         update = field(one, "update") if is_command(one) else one
