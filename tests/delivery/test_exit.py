@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -144,6 +146,35 @@ def test_always_survives_a_kill_but_for_the_last_50_ms(tmp_path: Path) -> None:
         server.mood = take
         restart(server, "always", tmp_path, COUNT + 1)
         assert Counter(server.numbers()) == WITH_NEXT
+
+
+def test_what_waits_for_a_silent_host_survives_a_kill(tmp_path: Path) -> None:
+    """A request that gets no answer for a second is enough; only what it carries is lost."""
+    with FaultyServer(hang) as server:
+        with Child("announce_and_wait", server, "auto", tmp_path) as child:
+            child.wait_for_line()
+            server.wait_until(lambda: bool(server.requests))
+            wait_until(lambda: _on_disk(tmp_path) == COUNT - _asked(server), 5.0)
+            child.signal(signal.SIGKILL)
+            child.end()
+        lost = Counter(event["n"] for request in server.requests for event in request.events)
+        server.mood = take
+        restart(server, "auto", tmp_path, COUNT - _asked(server) + 1)
+        assert Counter(server.numbers()) == WITH_NEXT - lost
+
+
+def _on_disk(folder: Path) -> int:
+    """Return how many events are in the spool there."""
+    rows = 0
+    for path in folder.glob("*.sqlite"):
+        with closing(sqlite3.connect(path)) as db, suppress(sqlite3.OperationalError):
+            rows += db.execute("SELECT count(*) FROM event").fetchone()[0]
+    return rows
+
+
+def _asked(server: FaultyServer) -> int:
+    """Return how many events came with requests."""
+    return sum(len(request.events) for request in server.requests)
 
 
 def test_always_waits_for_no_company(tmp_path: Path) -> None:

@@ -57,6 +57,33 @@ def test_trouble_is_as_old_as_its_first_failure() -> None:
     assert [*ages, gate.in_trouble_for_s()] == [0.0, 2.0, 4.0, 0.0]
 
 
+def test_silence_is_as_old_as_the_oldest_request() -> None:
+    """Whatever the others get; and once it has failed, trouble is as old as it was."""
+    clock = Clock()
+    gate = gate_at(clock)
+    gate.asks("one")
+    clock.now_s += 2.0
+    gate.asks("other")
+    ages = [gate.silent_for_s()]
+    gate.passed()
+    gate.rests("other")
+    ages.append(gate.silent_for_s())
+    clock.now_s += 2.0
+    gate.failed(Action.RETRY, Answer(None))
+    gate.rests("one")
+    assert [*ages, gate.silent_for_s(), gate.in_trouble_for_s()] == [2.0, 2.0, 0.0, 4.0]
+
+
+def test_each_request_of_a_batch_has_a_time_of_its_own() -> None:
+    """A host that takes one event a request is not silent, though a batch takes long."""
+    clock = Clock()
+    gate = gate_at(clock)
+    for _ in range(3):
+        gate.asks("one")
+        clock.now_s += 1.0
+    assert gate.silent_for_s() == 1.0
+
+
 @pytest.mark.parametrize(
     ("action", "answer", "after_s", "expected"),
     [

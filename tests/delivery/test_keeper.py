@@ -111,6 +111,30 @@ def test_what_waits_in_memory_leaves_it_only_where_that_makes_room(one: Process)
     assert (kept, one.outbox.waiting(), one.keeper.parked()) == (1, 0, 2)
 
 
+def test_what_waits_for_a_silent_host_is_in_memory_and_on_disk(one: Process) -> None:
+    """A kill loses only what is in flight; a host that is merely slow takes it from memory."""
+    one.outbox.gate.asks("lane")
+    one.outbox.add([Encoded(0, "old", b"{}")])
+    seen: list[tuple[int, int, int]] = []
+    for one.now_s, key in ((1.0, "a"), (1.1, "b"), (1.2, "c")):
+        one.keeper.place([Encoded(1, key, b"{}")])
+        one.keeper.tend()
+        rows = one.ask("SELECT count(*) FROM event") if one.spool.file.is_open() else 0
+        seen.append((rows, one.outbox.waiting(), one.keeper.parked()))
+    assert seen == [(0, 2, 0), (3, 3, 0), (4, 4, 0)]
+    assert [one.sent_at(1.3) for _ in range(4)] == [["old"], ["a"], ["b"], ["c"]]
+    assert one.ask("SELECT count(*) FROM event") == 0
+
+
+def test_what_is_too_much_for_memory_waits_on_disk_for_a_silent_host(one: Process) -> None:
+    """Once the lanes have eight batches to do, so that the queue does not hold the rest."""
+    one.outbox.gate.asks("lane")
+    one.now_s = 1.1
+    for key in "abcdefghij":
+        one.keeper.place([Encoded(0, key, b"{}")])
+    assert (one.outbox.waiting(), one.keeper.parked()) == (8, 2)
+
+
 def test_where_too_many_keys_wait_on_disk_all_that_is_new_goes_there(
     one: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,12 +268,15 @@ def test_the_worker_sleeps_until_something_is_due(one: Process) -> None:
     naps.append(one.keeper.nap_s())
     assert one.outbox.take(0.0)
     naps.append(one.keeper.nap_s())
+    one.outbox.add([Encoded(1, "a", b"{}")])
+    naps.append(one.keeper.nap_s())
+    assert len(one.outbox.seize(in_flight=False)) == 1
     one.outbox.gate.failed(Action.RETRY, Answer(503))
     naps.append(one.keeper.nap_s())
     one.outbox.gate.passed()
     one.park("b")
     naps.append(one.keeper.nap_s())
-    assert naps == [FOREVER_S, 60.0, 2.0, 2.0, 0.1, 0.1]
+    assert naps == [FOREVER_S, 60.0, 2.0, 2.0, 0.1, 0.1, 0.1]
 
 
 @pytest.mark.parametrize(

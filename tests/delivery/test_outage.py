@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -84,6 +86,27 @@ def test_trouble_of_over_a_second_brings_events_to_disk(tmp_path: Path) -> None:
         assert sender.stats().spooled == 0
         assert Counter(server.numbers()) == Counter(range(500))
         assert set(server.taken.values()) == {1}
+
+
+def test_a_host_that_is_merely_slow_gets_everything_at_its_full_rate(tmp_path: Path) -> None:
+    """Over all connections, in order, and each event once, though much of it is on disk as well."""
+    spool = {"spool": "auto", "spool_dir": str(tmp_path)}
+    with (
+        FaultyServer(lambda _: Reply(pause_s=1.2)) as server,
+        sending(server, _many_keys, max_batch=20, **spool) as sender,
+    ):
+        started = time.monotonic()
+        for n in range(400):
+            sender.put(n)
+        assert sender.flush(30)
+        took_s = time.monotonic() - started
+        assert took_s < 20 * 1.2 / 2, "two connections would take as long"
+        assert set(server.taken.values()) == {1}
+        for key in range(100):
+            assert [n for n in server.numbers() if n % 100 == key] == list(range(key, 400, 100))
+        stats = sender.stats()
+        assert (stats.delivered, stats.retries, stats.dropped) == (400, 0, {})
+        assert _rows(tmp_path) == 0
 
 
 def test_replay_after_an_outage_is_no_storm_and_starves_nobody(tmp_path: Path) -> None:
@@ -215,6 +238,7 @@ def test_a_burst_far_beyond_the_pace_of_the_worker_is_taken_whole(
 def test_memory_that_fills_up_spills_to_disk(tmp_path: Path) -> None:
     """A host that only hangs is not in trouble yet, but memory is: nothing is refused."""
     at_once_s = 5.0  # and not after 10 s, when the host's silence becomes trouble
+    slow_clock = {"clock": lambda: time.monotonic() / 10}
     with (
         FaultyServer(hang) as server,
         sending(
@@ -223,6 +247,7 @@ def test_memory_that_fills_up_spills_to_disk(tmp_path: Path) -> None:
             spool="auto",
             spool_dir=str(tmp_path),
             max_memory_bytes=8 * 1024 * 1024,
+            **slow_clock,
         ) as sender,
     ):
         for n in range(600):
@@ -252,6 +277,17 @@ def test_a_minute_without_any_success_is_said_once(caplog: pytest.LogCaptureFixt
 
 def _own_key(item: object, event_id: str) -> Outgoing:
     return Outgoing(str(item), {"event_id": event_id, "n": item})
+
+
+def _many_keys(item: int, event_id: str) -> Outgoing:
+    return Outgoing(str(item % 100), {"event_id": event_id, "n": item})
+
+
+def _rows(folder: Path) -> int:
+    (path,) = folder.glob("*.sqlite")
+    with closing(sqlite3.connect(path)) as db:
+        count: int = db.execute("SELECT count(*) FROM event").fetchone()[0]
+    return count
 
 
 def _big(item: object, event_id: str) -> Outgoing:

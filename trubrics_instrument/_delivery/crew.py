@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CORE = 2
 CHUNK = 100
-READY_BATCHES = 8
 TICK_S = 0.02
 # A look that finds nothing costs the app more than the worker: it takes the interpreter away.
 GLANCE_S = 0.1
@@ -63,11 +62,8 @@ class Crew:
 
     def is_ready(self) -> bool:
         """Tell whether the next step takes events: the outbox, or the disk."""
-        run = self._run
         self._measure()
-        outbox, most = run.outbox, READY_BATCHES * self._options.max_batch
-        has_room = outbox.waiting() < most and outbox.bytes < self._options.max_memory_bytes / 4
-        return has_room or run.keeper.is_diverting()
+        return self._run.outbox.has_room() or self._run.keeper.is_diverting()
 
     def step(self, wait_s: float, timeout_s: float) -> None:
         """Do a piece of the work on the calling thread, because the threads are gone."""
@@ -101,14 +97,14 @@ class Crew:
         self._thread(lambda: self._drive(lane, forever=forever), "trubrics-lane")
 
     def _hire(self) -> None:
-        """Open one more connection when the host is well, but slower than the app."""
+        """Open one more connection when no request failed, but the host is slower than the app."""
         run = self._run
         # None are left when a sender closes while the worker is still at it.
         if not 0 < len(self._lanes) < self._options.max_connections or run.outbox.gate.failures:
             return
         if run.outbox.waiting() < self._options.max_batch:
             return
-        if self._lanes[0].last_post_s > SLOW_S:
+        if run.outbox.gate.silent_for_s() > SLOW_S:
             self._add_lane(forever=False)
 
     def _new_lane(self) -> Lane:
@@ -149,7 +145,6 @@ class Crew:
         self._linger()
         while run.queue and self.is_ready():
             run.encoder.move(CHUNK)
-            self._hire()
             self._tend()
         if run.queue:
             run.bell.sleep(TICK_S)
@@ -159,6 +154,7 @@ class Crew:
         self._measure()
         with run.encoder.lock:
             run.keeper.tend()
+        self._hire()
         run.make_room()
         run.own_up()
         held = bool(run.queue or run.outbox.waiting() or run.outbox.in_flight())

@@ -21,7 +21,7 @@ class Gate:
     Attributes:
         failures: Failed requests in a row.
         open_at_s: No request before this moment of the options' clock.
-        failing_since_s: When the present trouble began; None when all is well.
+        failing_since_s: When the first request that failed began; None when all is well.
         last_trouble_s: When a request last failed; None before the first failure.
         passed_at_s: When a request last passed; before the first one, the start.
         endpoint: `publish_events`, or `publish_event` once the host turned out to lack the former.
@@ -35,6 +35,7 @@ class Gate:
         self.failing_since_s: float | None = None
         self.last_trouble_s: float | None = None
         self.passed_at_s = options.clock()
+        self._asked_at_s: dict[object, float] = {}
         self._may_hurry = False
         self._isolating_since_s = 0.0
         self._isolating = 0
@@ -46,6 +47,14 @@ class Gate:
         if self.failures and in_flight:
             return None
         return max(0.0, self.open_at_s - self._options.clock())
+
+    def asks(self, who: object) -> None:
+        """Note that a request begins; its answer is due until this one asks again, or rests."""
+        self._asked_at_s[who] = self._options.clock()
+
+    def rests(self, who: object) -> None:
+        """Note that this one waits for no answer any longer."""
+        self._asked_at_s.pop(who, None)
 
     def passed(self) -> None:
         """Note that the host took a request, or refused it for the events' sake."""
@@ -60,7 +69,7 @@ class Gate:
         self.failures += 1
         self.last_trouble_s = now
         if self.failing_since_s is None:
-            self.failing_since_s = now
+            self.failing_since_s = now - self.silent_for_s()
         wait = delay_s(
             action, answer, self.failures, self._options.chance(), self._options.wall_clock()
         )
@@ -86,6 +95,14 @@ class Gate:
         """Return how long the host has been failing; 0 when it is well."""
         since = self.failing_since_s
         return 0.0 if since is None else self._options.clock() - since
+
+    def silent_for_s(self) -> float:
+        """Return how long the oldest request has been waiting for its answer; 0 without any.
+
+        Looks at a copy: who calls this may be in a finaliser, and takes no lock.
+        """
+        now = self._options.clock()
+        return now - min([*self._asked_at_s.values()], default=now)
 
     def use_singles(self) -> None:
         """Send one event a request from now on."""

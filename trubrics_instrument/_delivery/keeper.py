@@ -13,7 +13,7 @@ from .outbox import NOT_OURS, Encoded
 from .spool_file import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .options import SenderOptions
     from .outbox import Outbox
@@ -73,7 +73,7 @@ class Keeper:
         if parked:
             self.park([event for event in events if event.key in parked])
             events = [event for event in events if event.key not in parked]
-        if self._options.spool == "always" and events:
+        if events and (self._options.spool == "always" or self._is_silent()):
             self._store(events)
         self._outbox.add(events)
 
@@ -82,7 +82,9 @@ class Keeper:
         if not self._spool.file.is_usable():
             return False
         in_trouble = self._gate.in_trouble_for_s() > TROUBLE_S
-        return in_trouble or self._overflowing or self.closing or len(self._parked) > MAX_KEYS
+        is_stuck = self._is_silent() and not self._outbox.has_room()
+        many = len(self._parked) > MAX_KEYS
+        return in_trouble or is_stuck or self._overflowing or self.closing or many
 
     def park(self, events: Sequence[Encoded]) -> None:
         """Leave events on disk for whoever comes; in memory where the disk fails."""
@@ -123,6 +125,7 @@ class Keeper:
         if not self._spool.file.is_usable():
             return
         self._spill()
+        self._save()
         try:
             self._replay(now)
             self._keep_house(now)
@@ -141,6 +144,8 @@ class Keeper:
         """Return how long nothing will be due."""
         if self._parked or self._leftover_rows or self._gate.failures:
             return SOON_S
+        if self._outbox.waiting() and self._outbox.in_flight():
+            return SOON_S  # the host may owe an answer for too long
         if self._outbox.waiting() or self._outbox.in_flight():
             return min(CHECK_S, self._options.lease_s / 3)
         if self._spool.file.is_usable() and is_there(self._spool.file.path):
@@ -176,6 +181,10 @@ class Keeper:
         except Unavailable:
             return
 
+    def _is_silent(self) -> bool:
+        """Tell whether an answer is so long due that it may never come; a slow host is well."""
+        return self._gate.silent_for_s() > TROUBLE_S
+
     def _spill(self) -> None:
         """Bring to disk what waits in memory for a host that is in trouble, or fills it."""
         filled = self._overflowing and self._outbox.bytes > self._options.max_memory_bytes / 4
@@ -184,11 +193,24 @@ class Keeper:
         with self._outbox.changed:
             may_go = self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
         if not may_go and self._outbox.waiting():
-            self._spilling = True
-            try:
-                self.park(self._outbox.seize(in_flight=False))
-            finally:
-                self._spilling = False
+            self._take_over(self.park)
+
+    def _save(self) -> None:
+        """Have what waits for a silent host on disk as well, should the process be killed."""
+        if self._is_silent() and self._outbox.risks_any():
+            self._take_over(self._keep)
+
+    def _take_over(self, act: Callable[[Sequence[Encoded]], None]) -> None:
+        """Do something with all that waits, while no lane can take it."""
+        self._spilling = True
+        try:
+            act(self._outbox.seize(in_flight=False))
+        finally:
+            self._spilling = False
+
+    def _keep(self, events: Sequence[Encoded]) -> None:
+        self._store(events)
+        self._outbox.add(events)
 
     def _replay(self, now: float) -> None:
         if now < self._replay_at_s or self._overflowing or self.closing:

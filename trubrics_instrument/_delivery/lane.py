@@ -38,11 +38,7 @@ class Part(NamedTuple):
 
 
 class Lane:
-    """Delivers batches over one transport, from whichever thread calls `step`.
-
-    Attributes:
-        last_post_s: How long the last request took.
-    """
+    """Delivers batches over one transport, from whichever thread calls `step`."""
 
     def __init__(
         self,
@@ -58,7 +54,6 @@ class Lane:
         self._tally = tally
         self._transport = transport
         self._settled = settled
-        self.last_post_s = 0.0
 
     def step(self, wait_s: float, timeout_s: float | None = None) -> bool:
         """Deliver one batch, if there is one within `wait_s`; return whether there was.
@@ -74,6 +69,8 @@ class Lane:
             self._deliver(batch, timeout_s)
         finally:
             self._outbox.give_back(batch)  # whatever was not settled
+            with self._outbox.changed:
+                self._gate.rests(self)
         return True
 
     def close(self) -> None:
@@ -116,11 +113,11 @@ class Lane:
         return False
 
     def _post(self, bodies: Sequence[bytes], endpoint: str, timeout_s: float | None) -> Answer:
-        started = self._options.clock()
+        with self._outbox.changed:
+            self._gate.asks(self)
         try:
             return self._transport.post(bodies, endpoint, self._timeouts(timeout_s))
         finally:
-            self.last_post_s = self._options.clock() - started
             self._tally.count("requests")
 
     def _delivered(self, part: Part, stack: list[Part]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .options import SenderOptions
 
+READY_BATCHES = 8
 LOOK_AHEAD = 400
 EVENT_OVERHEAD_BYTES = 300
 
@@ -128,6 +129,16 @@ class Outbox:
     def in_flight(self) -> int:
         """Return how many events are in a request now."""
         return len(self._flying)
+
+    def has_room(self) -> bool:
+        """Tell whether it takes more for the lanes to have something to do."""
+        most = READY_BATCHES * self._options.max_batch
+        return len(self._waiting) < most and self.bytes < self._options.max_memory_bytes / 4
+
+    def risks_any(self) -> bool:
+        """Tell whether some of what waits is in memory alone."""
+        with self.changed:
+            return any(event.row is None for event in self._waiting)
 
     def oldest(self) -> int:
         """Return the lowest ordinal held; the lock must be held."""
