@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.delivery.faulty_server import FaultyServer
 from trubrics_instrument._delivery import SenderOptions
 from trubrics_instrument._delivery.gate import ISOLATING_PER_MINUTE, Gate
+from trubrics_instrument._delivery.lane import Lane
+from trubrics_instrument._delivery.outbox import Encoded, Outbox
 from trubrics_instrument._delivery.retry import Action, Answer
+from trubrics_instrument._delivery.tally import Tally
+from trubrics_instrument._delivery.transport import Transport
 
 
 class Clock:
@@ -82,6 +87,20 @@ def test_each_request_of_a_batch_has_a_time_of_its_own() -> None:
         gate.asks("one")
         clock.now_s += 1.0
     assert gate.silent_for_s() == 1.0
+
+
+def test_nobody_is_silent_who_was_asked_nothing() -> None:
+    """After an answer, however long no event comes."""
+    clock = Clock()
+    with FaultyServer() as server:
+        options = SenderOptions(server.url, None, clock=clock)
+        outbox, transport = Outbox(options), Transport(options)
+        lane = Lane(options, outbox, Tally(options), transport, lambda _: None)
+        outbox.add([Encoded(0, "key", b'{"event_id": "1"}')])
+        assert lane.step(0.0)
+        lane.close()
+    clock.now_s += 10.0
+    assert outbox.gate.silent_for_s() == 0.0
 
 
 @pytest.mark.parametrize(

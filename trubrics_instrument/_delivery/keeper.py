@@ -73,7 +73,7 @@ class Keeper:
         if parked:
             self.park([event for event in events if event.key in parked])
             events = [event for event in events if event.key not in parked]
-        if events and (self._options.spool == "always" or self._is_silent()):
+        if self._options.spool == "always" and events:
             self._store(events)
         self._outbox.add(events)
 
