@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sqlite3
 import threading
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,6 +100,58 @@ def test_a_flush_does_the_work_where_no_thread_can_be_had(monkeypatch: pytest.Mo
                 sender.put(n)
         assert sender.flush(10)
         assert server.numbers() == list(range(COUNT))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_threads_that_could_not_be_started_are_tried_again(
+    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first lane, or the worker: with an event a second later, and that is said once."""
+    shift, start, tries = [0.0], threading.Thread.start, count(1)
+
+    def start_few(thread: threading.Thread) -> None:
+        if thread.name.startswith("trubrics-") and next(tries) >= number:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with (
+        FaultyServer() as server,
+        sending(server, clock=lambda: time.monotonic() / 100 + shift[0]) as sender,
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start_few)
+            for n in range(10):
+                assert sender.put(n)
+            shift[0] += 1.0
+            assert sender.put(10)
+        assert (next(tries), sender.stats().last_error) == (number + 2, "no thread can be started")
+        assert sender.put(11)
+        assert server.numbers() == []
+        shift[0] += 1.0
+        assert sender.put(12)
+        server.wait_for(13)
+        assert server.numbers() == list(range(13))
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert sender.put(13)
+        server.wait_for(14)
+
+
+def test_a_flush_tries_again_to_start_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits need not wait for another event."""
+    shift = [0.0]
+
+    def refuse_to_start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = _ours()
+    clock = {"clock": lambda: time.monotonic() + shift[0]}
+    with FaultyServer() as server, sending(server, **clock) as sender:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse_to_start)
+            sender.put(1)
+        shift[0] += 1.0
+        assert sender.flush(10)
+        assert (server.numbers(), len(_ours() - before)) == ([1], 2)
 
 
 def test_sigterm_with_a_handler_delivers_everything(tmp_path: Path) -> None:

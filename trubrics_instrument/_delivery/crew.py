@@ -42,13 +42,19 @@ class Crew:
         # `always` promises that all but the last 50 ms are on disk, should the process be killed.
         most_s = ALWAYS_LINGER_S if options.spool == "always" else options.flush_interval_s
         self._linger_s = min(options.flush_interval_s, most_s)
-        self._threads: list[threading.Thread] = []  # the worker, the first lane, more lanes
+        self._threads: list[threading.Thread] = []  # the first lane, the worker, more lanes
         self._lanes: list[Lane] = []
 
-    def start(self) -> None:
-        """Start the worker and the first lane; at the end of a process it may be too late."""
-        self._thread(self._work, "trubrics-worker")
-        self._add_lane(forever=True)
+    def start(self) -> bool:
+        """Start the first lane and the worker, if they are not there; return whether they are.
+
+        The worker comes last: what it finds in the queue it can bring on.
+        """
+        if not self._threads:
+            self._add_lane(forever=True)
+        if len(self._threads) == 1:
+            self._thread(self._work, "trubrics-worker")
+        return len(self._threads) >= CORE
 
     def is_alive(self) -> bool:
         """Tell whether the threads that a run cannot do without are at work."""
@@ -83,18 +89,20 @@ class Crew:
         for thread in self._threads:
             thread.join(max(0.0, deadline - self._options.clock()))
 
-    def _thread(self, target: Callable[[], None], name: str) -> None:
+    def _thread(self, target: Callable[[], None], name: str) -> bool:
         try:
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
-        except RuntimeError:  # at the end of an interpreter, and in one that forbids daemons
-            return
+        except RuntimeError:  # no room for one, or the end of an interpreter, or it forbids daemons
+            return False
         self._threads = [*self._threads[:CORE], *_alive(self._threads[CORE:]), thread]
+        return True
 
     def _add_lane(self, *, forever: bool) -> None:
         lane = self._new_lane()
         self._lanes.append(lane)
-        self._thread(lambda: self._drive(lane, forever=forever), "trubrics-lane")
+        if not self._thread(lambda: self._drive(lane, forever=forever), "trubrics-lane"):
+            self._lanes.remove(lane)
 
     def _hire(self) -> None:
         """Open one more connection when no request failed, but the host is slower than the app."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -30,6 +31,11 @@ PAUSES = 1000
 PAUSE_S = 0.0002
 GLANCE_S = 0.1
 LAST_WORDS_S = 0.1
+AGAIN_S = 1.0
+_NO_THREAD = (
+    "No thread can be started. Events are kept, and delivered by flush(), by the end of the "
+    "process, or by threads once there can be some."
+)
 
 
 class Run:
@@ -39,7 +45,7 @@ class Run:
         pid: The process that it belongs to.
         run_id: 12 hex digits, the first part of each event id.
         queue: Accepted items.
-        room: How long the queue may get; negative before the first item and after the end, so
+        room: How long the queue may get; negative before the threads run and after the end, so
             that `put` has a single comparison to make.
         asleep: Whether the worker waits for the bell.
     """
@@ -77,19 +83,21 @@ class Run:
         self._owned_up = 0
         self._closing = threading.Lock()
         self._all_arrived: bool | None = None
-        self._unstarted = [True]
+        self._unstarted = [
+            -math.inf
+        ]  # when the threads may be started; empty once somebody is at it
         self._securing: list[bool] = []
 
     def admit(self, item: object) -> bool:
-        """Decide on an item that found no room, the first of all or one too many, or is strict."""
+        """Decide on an item that found no room, or no threads, or is strict."""
         if self.closed:
             self._latecomers = next(self._late)
             return False
         if self.room < 0:
             self.start()
-        if len(self.queue) >= self.room:
+        if self._is_full():
             self._give_way()
-        if len(self.queue) + len(self._securing) >= self.room:
+        if self._is_full(len(self._securing)):
             self._refusals = next(self._refused)  # no lock: this may run in a finaliser
             return False
         if self._options.spool == "strict":
@@ -123,16 +131,24 @@ class Run:
             if not self._crew.is_ready():
                 return
             time.sleep(PAUSE_S)
-            if len(self.queue) < self.room:
+            if not self._is_full():
                 return
         self._in_vain_at = drained
+
+    def _is_full(self, more: int = 0) -> bool:
+        """Tell whether the queue takes no item, beside so many that are on their way to it."""
+        room = self._room() if self.room < 0 and not self.closed else self.room
+        return len(self.queue) + more >= room
+
+    def _room(self) -> int:
+        left = self._options.max_memory_bytes - self.outbox.bytes
+        return max(0, int(left / self.encoder.mean_bytes))
 
     def make_room(self) -> None:
         """Set the queue's bound to what is left of the memory bound."""
         if self.closed:
             return
-        left = self._options.max_memory_bytes - self.outbox.bytes
-        self.room = max(0, int(left / self.encoder.mean_bytes))
+        self.room = self._room()
         if self.closed:  # meanwhile
             self.room = -1
 
@@ -145,6 +161,8 @@ class Run:
             barrier = self.encoder.drained + len(self.queue)
         finally:
             self.encoder.lock.release()
+        if self.queue:
+            self.start()
         with self._lock:
             self.hurrying += 1
         self.keeper.hurry()
@@ -197,16 +215,23 @@ class Run:
         )
 
     def start(self) -> None:
-        """Start the threads, once."""
+        """Start the threads; where none can be had, try again, at most once a second."""
         if self.closed:
             return
-        self.make_room()
         try:
-            self._unstarted.pop()  # no lock: a finaliser may come in between
+            due_s = self._unstarted.pop()  # no lock: a finaliser may come in between
         except IndexError:
             return
-        lifecycle.hook_exit()
-        self._crew.start()
+        now = self._options.clock()
+        if now >= due_s:
+            lifecycle.hook_exit()
+            if self._crew.start():
+                self.make_room()
+                return
+            self.tally.fail("no thread can be started")
+            self.tally.say(logging.WARNING, "threads", _NO_THREAD)
+            due_s = now + AGAIN_S
+        self._unstarted.append(due_s)
 
     def _secure(self, item: object) -> object:
         """Return the item as an event that is on disk already, if the disk takes it."""
