@@ -29,12 +29,12 @@ from tests.delivery.faulty_server import (
 from tests.delivery.processes import Child, restart, run
 from tests.delivery.senders import sending, wait_until
 from tests.interleaving import meanwhile
+from trubrics_instrument._delivery import Outgoing
 from trubrics_instrument._delivery import run as run_room
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trubrics_instrument._delivery import Outgoing
 
 ALL = Counter(range(COUNT))
 WITH_NEXT = Counter(range(COUNT + 1))
@@ -144,14 +144,38 @@ def test_a_flush_tries_again_to_start_the_threads(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("can't start new thread")
 
     before = _ours()
-    clock = {"clock": lambda: time.monotonic() + shift[0]}
-    with FaultyServer() as server, sending(server, **clock) as sender:
+    with (
+        FaultyServer() as server,
+        sending(server, clock=lambda: time.monotonic() + shift[0]) as sender,
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse_to_start)
             sender.put(1)
         shift[0] += 1.0
         assert sender.flush(10)
         assert (server.numbers(), len(_ours() - before)) == ([1], 2)
+
+
+def test_a_connection_that_found_no_thread_is_opened_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not count among those that there may be."""
+    start, tries = threading.Thread.start, count(1)
+
+    def start_all_but_one(thread: threading.Thread) -> None:
+        if thread.name == "trubrics-lane" and next(tries) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def own_key(item: object, event_id: str) -> Outgoing:
+        return Outgoing(event_id, {"event_id": event_id, "n": item})
+
+    monkeypatch.setattr(threading.Thread, "start", start_all_but_one)
+    with (
+        FaultyServer(lambda _: Reply(pause_s=0.1)) as server,
+        sending(server, own_key, max_batch=10, max_connections=2) as sender,
+    ):
+        for n in range(200):
+            sender.put(n)
+        server.wait_until(lambda: len({one.connection for one in server.requests}) == 2)
 
 
 def test_sigterm_with_a_handler_delivers_everything(tmp_path: Path) -> None:

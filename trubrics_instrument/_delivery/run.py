@@ -83,9 +83,7 @@ class Run:
         self._owned_up = 0
         self._closing = threading.Lock()
         self._all_arrived: bool | None = None
-        self._unstarted = [
-            -math.inf
-        ]  # when the threads may be started; empty once somebody is at it
+        self._unstarted = [-math.inf]  # when threads may be tried; empty while somebody does
         self._securing: list[bool] = []
 
     def admit(self, item: object) -> bool:

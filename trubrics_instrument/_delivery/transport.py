@@ -50,7 +50,8 @@ class Transport:
         Args:
             bodies: Each event as JSON; `publish_event` takes exactly one.
             endpoint: `publish_events` or `publish_event`.
-            timeout_s: To connect, and between bytes of the answer.
+            timeout_s: To connect, and to the answer's end, of which the headers may take as long
+                for each piece.
         """
         payload = bodies[0] if endpoint == SINGLE_ENDPOINT else _array(bodies)
         try:
