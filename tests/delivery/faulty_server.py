@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 HANG_S = 60.0
+ENDLESS = 1_000_000
 PORT_TAKEN_S = 10.0
 
 
@@ -53,6 +54,7 @@ class Reply:
         takes: Whether the host keeps the events.
         hangs: Whether no answer comes before the server is closed.
         pause_s: The latency of the answer.
+        drips: Whether a byte of the body comes each 50 ms, and no end.
     """
 
     status: int | None = 200
@@ -62,6 +64,7 @@ class Reply:
     takes: bool = True
     hangs: bool = False
     pause_s: float = 0.0
+    drips: bool = False
 
 
 Mood: TypeAlias = "Callable[[Request], Reply]"
@@ -233,9 +236,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if reply.page is None:
             self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
+        self.send_header("Content-Length", str(ENDLESS if reply.drips else len(payload)))
         self.end_headers()
+        if reply.drips:
+            self._drip()
         self.wfile.write(payload)
+
+    def _drip(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self.owner.closing.wait(0.05):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+        self.close_connection = True
 
     def _cut(self) -> None:
         self.close_connection = True

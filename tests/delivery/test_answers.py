@@ -309,6 +309,25 @@ def test_accepted_and_then_cut_gives_duplicates_with_the_same_id() -> None:
         assert sender.stats().duplicates_possible == 1
 
 
+@pytest.mark.parametrize("status", [200, 503])
+def test_an_answer_that_does_not_end_is_not_waited_for(status: int) -> None:
+    """However steadily it drips: its status counts, and what comes next has a new connection."""
+    replies = [Reply(status, takes=status == 200, drips=True)]
+
+    def mood(request: Request) -> Reply:
+        return replies.pop() if replies else take(request)
+
+    with FaultyServer(mood) as server, sending(server, read_timeout_s=0.5) as sender:
+        sender.put(1)
+        server.wait_until(lambda: len(server.requests) == 1)
+        sender.put(2)
+        assert sender.flush(10)
+        stats = sender.stats()
+        assert (stats.delivered, stats.last_error) == (2, f"HTTP {status}, an answer without end")
+        assert server.numbers() == [1, 2]
+        assert len({request.connection for request in server.requests}) == 2
+
+
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [

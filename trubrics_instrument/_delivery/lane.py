@@ -95,10 +95,11 @@ class Lane:
         bodies = [event.body for event in part.events]
         answer = self._post(bodies, endpoint, timeout_s)
         action = decide(answer, endpoint)
+        if answer.error or action is not Action.DONE:
+            self._tally.fail(str(answer))
         if action is Action.DONE:
             self._delivered(part, stack)
             return True
-        self._tally.fail(str(answer))
         if action is Action.SINGLES:
             self._use_singles()
             stack.append(part)

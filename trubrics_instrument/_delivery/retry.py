@@ -40,7 +40,7 @@ class Answer:
 
     Attributes:
         status: The HTTP status, or None when no answer came.
-        error: The class of the failure when no answer came.
+        error: The class of the failure when no answer came; what was wrong with one that did.
         retry_after: The header, as sent.
         content_type: The header, as sent.
         body: The first kilobytes of the answer, read for `detail`, and to tell a page.
@@ -64,7 +64,7 @@ class Answer:
             return self.error
         if self.status // 100 == SUCCESS and self.is_page:
             return f"HTTP {self.status} with a web page"
-        return f"HTTP {self.status}"
+        return f"HTTP {self.status}, {self.error}" if self.error else f"HTTP {self.status}"
 
 
 _BY_STATUS = {

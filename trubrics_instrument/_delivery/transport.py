@@ -30,6 +30,7 @@ class Transport:
 
     def __init__(self, options: SenderOptions) -> None:
         self._session = own_session(options.session)
+        self._clock = options.clock
         self._is_foreign = options.session is not None
         self._prepared: dict[str, requests.PreparedRequest] = {}
         self._settings: dict[str, Any] = {}
@@ -50,9 +51,10 @@ class Transport:
         Args:
             bodies: Each event as JSON; `publish_event` takes exactly one.
             endpoint: `publish_events` or `publish_event`.
-            timeout_s: To connect, and to the answer's end, of which the headers may take as long
-                for each piece.
+            timeout_s: To connect, and between bytes of the answer; its body may go on for no
+                longer than that after the start of the request.
         """
+        until_s = self._clock() + timeout_s[1]
         payload = bodies[0] if endpoint == SINGLE_ENDPOINT else _array(bodies)
         try:
             # A redirected POST becomes a GET: it would look delivered, and be lost.
@@ -60,7 +62,7 @@ class Transport:
             with self._session.send(
                 request, timeout=timeout_s, allow_redirects=False, **self._settings
             ) as response:
-                return _read(response)
+                return self._read(response, until_s)
         except requests.exceptions.ConnectTimeout as error:
             return Answer(None, type(error).__name__)
         except Exception as error:
@@ -82,6 +84,31 @@ class Transport:
         prepared.headers["Content-Length"] = str(len(payload))
         return prepared
 
+    def _read(self, response: requests.Response, until_s: float) -> Answer:
+        """Read the answer to its end, if that is near, so that the connection can be kept.
+
+        Where that does not come in time, the status counts: who gave it has the events.
+        """
+        body, error = b"", ""
+        read = getattr(response.raw, "read1", response.raw.read)  # read1: urllib3 2
+        with suppress(Exception):
+            while len(body) < MAX_ANSWER_BYTES:
+                more: bytes = read(MAX_ANSWER_BYTES, decode_content=True)
+                if not more:
+                    break
+                body += more
+                if self._clock() > until_s:
+                    error = "an answer without end"
+                    break
+        headers = response.headers
+        return Answer(
+            response.status_code,
+            error,
+            retry_after=headers.get("Retry-After"),
+            content_type=headers.get("Content-Type", ""),
+            body=body,
+        )
+
     def close(self) -> None:
         """Close the connection."""
         self._session.close()
@@ -94,24 +121,6 @@ def _array(bodies: Sequence[bytes]) -> bytes:
         pieces += (body, b",")
     pieces[-1] = b"]"
     return b"".join(pieces)
-
-
-def _read(response: requests.Response) -> Answer:
-    """Read the answer to its end, if that is near, so that the connection can be kept."""
-    body = b""
-    with suppress(Exception):
-        while len(body) < MAX_ANSWER_BYTES:
-            more: bytes = response.raw.read(MAX_ANSWER_BYTES, decode_content=True)
-            if not more:
-                break
-            body += more
-    headers = response.headers
-    return Answer(
-        response.status_code,
-        retry_after=headers.get("Retry-After"),
-        content_type=headers.get("Content-Type", ""),
-        body=body,
-    )
 
 
 def _never_sent(error: BaseException) -> bool:
