@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 import pytest
+import trio
 
 from tests.delivery.children import prepare
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, refuse, take
@@ -19,7 +22,7 @@ from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
 from trubrics_instrument._delivery.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
 HUNDRED = Counter(range(100))
 
@@ -71,6 +74,44 @@ async def test_a_flush_leaves_the_event_loop_alone() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(open_later)
             assert await sender.aflush(5)
+        assert server.numbers() == [0]
+
+
+async def _on_the_only_thread_of_asyncio(work: Callable[[], None]) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    await asyncio.to_thread(work)
+
+
+async def _on_the_only_thread_of_trio(work: Callable[[], None]) -> None:
+    trio.to_thread.current_default_thread_limiter().total_tokens = 1
+    await trio.to_thread.run_sync(work)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("anyio_backend", "occupy"),
+    [("asyncio", _on_the_only_thread_of_asyncio), ("trio", _on_the_only_thread_of_trio)],
+)
+async def test_a_flush_needs_none_of_the_apps_threads(
+    occupy: Callable[[Callable[[], None]], Coroutine[None, None, None]],
+) -> None:
+    """It would wait for what the app does in them, and that for the host."""
+    begun, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        done.wait(5)
+
+    with FaultyServer() as server, sending(server) as sender:
+        sender.put(0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(occupy, work)
+            while not begun.is_set():  # noqa: ASYNC110 - a thread sets it
+                await anyio.sleep(0.001)
+            began_s = time.monotonic()
+            assert await sender.aflush(5)
+            assert time.monotonic() - began_s < 4
+            done.set()
         assert server.numbers() == [0]
 
 

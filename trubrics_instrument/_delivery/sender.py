@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from . import lifecycle
@@ -60,11 +61,20 @@ class Sender:
         return self._current().flush(timeout_s)
 
     async def aflush(self, timeout_s: float) -> bool:
-        """Wait as `flush` does, without blocking the event loop."""
+        """Wait as `flush` does, without blocking the event loop.
+
+        On a thread of its own: those that the loop lends may all be at work for the app.
+        """
         if asyncio._get_running_loop() is None and "trio" in sys.modules:
-            done: bool = await sys.modules["trio"].to_thread.run_sync(self.flush, timeout_s)
+            trio = sys.modules["trio"]
+            alone = trio.CapacityLimiter(1)
+            done: bool = await trio.to_thread.run_sync(self.flush, timeout_s, limiter=alone)
             return done
-        return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout_s)
+        pool = ThreadPoolExecutor(1, "trubrics-flush")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, self.flush, timeout_s)
+        finally:
+            pool.shutdown(wait=False)
 
     def shutdown(self, timeout_s: float) -> bool:
         """Deliver what is left, within the time; return whether all of it arrived."""
