@@ -28,7 +28,7 @@ class Process:
         chosen: dict[str, Any] = {"max_batch": 1, "replay_spread_s": 0.0, **options}
         chosen |= {"clock": lambda: self.now_s, "wall_clock": lambda: 1000.0 + self.now_s}
         settings = SenderOptions("http://127.0.0.1:9", None, spool_dir=str(folder), **chosen)
-        tally = Tally(settings)
+        self.tally = tally = Tally(settings)
         self.outbox = Outbox(settings)
         self.spool = Spool(settings, tally)
         self.keeper = Keeper(settings, self.outbox, self.spool, tally)
@@ -211,6 +211,32 @@ def test_only_its_own_event_from_disk_ends_the_wait_of_a_key(
     row = one.spool.owner + writer
     one.keeper.settled([Encoded(0, "a", b"{}", row=row, replayed=replayed)])
     assert (one.keeper.parked(), one.sent_at(0), one.keeper.parked()) == (1, ["a"], 0)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_file_that_goes_while_it_is_open(one: Process, damaged: bool) -> None:
+    """A new one takes what memory still has, and what waited in the old one is counted."""
+    in_hand = Encoded(0, "a", b"{}")
+    one.spool.write([in_hand], keep=True)
+    one.park("b", "c")
+    path = one.spool.file.path
+    if damaged:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        path.write_bytes(b"this is no database" * 1000)
+    else:
+        path.unlink()
+    one.keeper.park([in_hand])
+    assert (one.ask("SELECT count(*) FROM event"), one.keeper.parked()) == (1, 1)
+    assert one.tally.read()[1] == {"spool_gone": 2}
+
+
+def test_a_file_that_goes_before_anything_is_replayed(one: Process) -> None:
+    """What is not there was not delivered by another process."""
+    one.park("a")
+    one.spool.file.path.unlink()
+    assert (one.sent_at(2.0), one.keeper.parked()) == ([], 0)
+    assert one.tally.read()[1] == {"spool_gone": 1}
 
 
 def test_what_was_delivered_leaves_a_disk_that_was_locked(one: Process) -> None:

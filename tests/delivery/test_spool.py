@@ -320,7 +320,7 @@ def test_what_a_process_gives_back_is_anybody_s(tmp_path: Path) -> None:
     one, two = (_spool(tmp_path) for _ in range(2))
     one.write([Encoded(n, "key", b"%d" % n) for n in range(3)], keep=False)
     mine = one.claim(2)
-    one.write([], keep=False, release=[row.id for row in mine])
+    one.write([Encoded(0, row.key, row.body, row=row.id, file=1) for row in mine], keep=False)
     assert [row.body for row in two.claim(3)] == [b"0", b"1", b"2"]
     one.close()
     two.close()
@@ -384,6 +384,46 @@ def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
     spool.file.path.unlink()
     spool.renew()
     assert _rows(spool, "owner") == 1
+    spool.close()
+
+
+def test_a_file_that_is_gone_is_not_begun_anew_for_the_end(tmp_path: Path) -> None:
+    """Whoever removed the folder finds it removed."""
+    spool = _spool(tmp_path / "folder")
+    spool.renew()
+    for path in (tmp_path / "folder").iterdir():
+        path.unlink()
+    (tmp_path / "folder").rmdir()
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    """Not the new one that another process has begun in the meantime."""
+    spool, tries = _spool(tmp_path), []
+    spool.renew()
+
+    def work(db: sqlite3.Connection) -> int:
+        tries.append(db)
+        if len(tries) == 1:
+            spool.file.path.rename(tmp_path / "set aside by another")
+            connect(spool.file.path, "http://127.0.0.1:9").close()
+            raise sqlite3.DatabaseError
+        return int(db.execute("SELECT count(*) FROM owner").fetchone()[0])
+
+    assert (spool.file.transact(work), list(tmp_path.glob("*.corrupt-*"))) == (0, [])
+    spool.close()
+
+
+def test_what_is_set_aside_stays(tmp_path: Path) -> None:
+    """Also when there are two in a second."""
+    spool = _spool(tmp_path, wall_clock=lambda: 1000.0)
+    for text in (b"no database", b"none either"):
+        spool.file.path.write_bytes(text * 1000)
+        spool.renew()
+        spool.file.close()
+    aside = sorted(path.read_bytes()[:11] for path in tmp_path.glob("*.corrupt-1000-*"))
+    assert aside == [b"no database", b"none either"]
     spool.close()
 
 

@@ -54,6 +54,7 @@ class Keeper:
         self._overflowing = False
         self._lock = threading.Lock()
         self._parked: Counter[str] = Counter()
+        self._file = 0
         self._spilling = False
         self._leftover_rows: list[int] = []
         self._replay_at_s = now + spread_s
@@ -88,13 +89,12 @@ class Keeper:
 
     def park(self, events: Sequence[Encoded]) -> None:
         """Leave events on disk for whoever comes; in memory where the disk fails."""
-        fresh = [event for event in events if event.row is None]
-        stored = [event.row for event in events if event.row is not None]
         try:
-            self._spool.write(fresh, keep=False, release=stored)
+            self._spool.write(events, keep=False)
         except Unavailable:
             self._outbox.add(events)
             return
+        self._count_gone()
         if not self._parked:
             self._replay_at_s = min(self._replay_at_s, self._options.clock())
         with self._lock:
@@ -177,7 +177,7 @@ class Keeper:
 
     def _store(self, events: Sequence[Encoded]) -> None:
         try:
-            self._spool.write([event for event in events if event.row is None], keep=True)
+            self._spool.write(events, keep=True)
         except Unavailable:
             return
 
@@ -226,7 +226,10 @@ class Keeper:
         if not rows:
             self._spool.file.tidy()
         self._replay_at_s = now + self._pause_after(rows, now)
-        self._outbox.add([Encoded(NOT_OURS, key, body, 0, row, True) for row, key, body in rows])
+        file = self._spool.file.number
+        self._outbox.add(
+            [Encoded(NOT_OURS, key, body, 0, row, True, file) for row, key, body in rows]
+        )
 
     def _pause_after(self, rows: Sequence[Row], now: float) -> float:
         """Return the pause before the next rows: after an outage, nobody storms the host."""
@@ -251,9 +254,22 @@ class Keeper:
             self._spool.renew()
         if self._parked and now >= self._check_at_s:
             self._check_at_s = now + CHECK_S
-            if not self._spool.has_mine():  # another process has replayed them
+            has_mine = self._spool.has_mine()
+            self._count_gone()
+            if not has_mine:  # another process has replayed them
                 with self._lock:
                     self._parked.clear()
+
+    def _count_gone(self) -> None:
+        """Count what waited in a file that somebody has removed, or that was set aside."""
+        with self._lock:
+            if self._file == self._spool.file.number:
+                return
+            self._file = self._spool.file.number
+            gone = sum(self._parked.values())
+            self._parked.clear()
+        if gone:
+            self._tally.lose("spool_gone", gone)
 
     def _unpark(self, key: str) -> None:
         self._parked[key] -= 1

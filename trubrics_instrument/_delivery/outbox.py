@@ -30,6 +30,7 @@ class Encoded:
         body: The event as JSON.
         place: When it was encoded, in microseconds since the epoch, later than any before it.
         row: Its row in the spool, if it has one.
+        file: The number of the spool's file that has this row.
         replayed: Whether it was claimed from the spool.
     """
 
@@ -39,6 +40,7 @@ class Encoded:
     place: int = 0
     row: int | None = None
     replayed: bool = False
+    file: int = 0
 
 
 NOT_OURS = 1 << 62

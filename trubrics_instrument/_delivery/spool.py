@@ -49,36 +49,36 @@ class Spool:
         self._last_place = 0
         self._in_hand: set[int] = set()  # rows that were claimed, and not settled yet
 
-    def write(self, events: Sequence[Encoded], *, keep: bool, release: Iterable[int] = ()) -> None:
-        """Store events that have no row yet, in hand (`keep`) or for whoever comes.
+    def write(self, events: Sequence[Encoded], *, keep: bool) -> None:
+        """Store events that are not stored yet, in hand (`keep`) or for whoever comes.
 
-        Rows to release are left to whoever comes, in the same transaction.
+        Those that are stored already are left to whoever comes, too, in the same transaction.
         """
-        free = [(row,) for row in release]
-        still_in_hand = self._in_hand.difference(row for (row,) in free)
 
-        def insert(db: sqlite3.Connection) -> list[bytes]:
+        def insert(db: sqlite3.Connection) -> tuple[list[bytes], list[tuple[Encoded, int]], int]:
             self._keep_lease(db)
-            lost = self._make_room(db, sum(len(event.body) for event in events))
+            fresh = [event for event in events if not self.holds(event)]
+            lost = self._make_room(db, sum(len(event.body) for event in fresh))
             owner = self.owner if keep else None
-            rows = [(self._new_row(event), owner, event.key, event.body) for event in events]
+            rows = [(self._new_row(event), owner, event.key, event.body) for event in fresh]
             db.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
             if not keep:
+                free = [(event.row,) for event in events if self.holds(event)]
                 db.executemany("UPDATE event SET owner = NULL WHERE id = ?", free)
-            if not (keep or still_in_hand):
-                db.execute("DELETE FROM replay WHERE owner = ?", (self.owner,))
-            for event, row in zip(events, rows):  # noqa: B905 - made from each other
-                event.row = row[0]
-            return lost
+                if self._in_hand.issubset(event.row for event in events):
+                    db.execute("DELETE FROM replay WHERE owner = ?", (self.owner,))
+            stored = [(event, row[0]) for event, row in zip(fresh, rows)]  # noqa: B905 - made from each other
+            return lost, stored, self.file.number
 
-        try:
-            lost = self.file.transact(insert)
-        except Unavailable:
-            for event in events:
-                event.row = None
-            raise
-        self._in_hand.difference_update(row for (row,) in free)
+        lost, stored, number = self.file.transact(insert)
+        self._in_hand.difference_update([event.row for event in events if event.row is not None])
+        for event, row in stored:
+            event.row, event.file = row, number
         self._tally.drop(lost, "spool_full")
+
+    def holds(self, event: Encoded) -> bool:
+        """Tell whether an event is on disk: it was stored, and in the file that is there."""
+        return event.row is not None and event.file == self.file.number
 
     def remove(self, rows: Iterable[int]) -> None:
         """Delete rows whose events are settled."""
@@ -135,7 +135,7 @@ class Spool:
         if self.file.is_open():
             with contextlib.suppress(Unavailable):
                 self.file.transact(leave)
-            self.file.close()
+        self.file.close()
 
     def _new_row(self, event: Encoded) -> int:
         """Return the event's row id: microseconds << 12 | the writer, so that rows sort by time."""

@@ -82,17 +82,21 @@ class SpoolFile:
     Attributes:
         path: The SQLite file.
         openings: How often it was opened; what was written before may be gone since.
+        number: How many files there have been under this path: what was written into an earlier
+            one is gone, removed by somebody or set aside.
     """
 
     def __init__(self, options: SenderOptions, tally: Tally, *, usable: bool) -> None:
         own = spool_path(options.spool_dir, options.host, options.api_key)
         self.path = options.spool_path or own
         self.openings = 0
+        self.number = 0
         self._options = options
         self._tally = tally
         self._lock = threading.Lock()
         self._holder: int | None = None
         self._db: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         self._sulking_until_s = 0.0 if usable else float("inf")
 
     def is_usable(self) -> bool:
@@ -100,8 +104,8 @@ class SpoolFile:
         return self._options.clock() >= self._sulking_until_s
 
     def is_open(self) -> bool:
-        """Tell whether there is a connection."""
-        return self._db is not None
+        """Tell whether there is a connection, to a file that is still there."""
+        return self._db is not None and _identity(self.path) == self._identity
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do the work in one transaction.
@@ -113,12 +117,16 @@ class SpoolFile:
             raise Unavailable
         with self._held():
             try:
+                there = _identity(self.path)
+                if self._db is not None and there != self._identity:
+                    self._disconnect()  # SQLite would write on into a file without a name
+                    self._identity = None  # the next one may get its inode
                 try:
                     return self._attempt(work)
                 except sqlite3.DatabaseError as error:
                     if type(error) is not sqlite3.DatabaseError:
                         raise
-                    self._set_aside()
+                    self._set_aside(there)
                     return self._attempt(work)
             except Exception as error:  # also what no disk says: an id or a name it cannot hold
                 self._sulk(error)
@@ -165,7 +173,10 @@ class SpoolFile:
             self._lock.release()
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        db = self._db = self._db or self._connect()
+        if self._db is None:
+            self._db = self._connect()
+            self._recognise()
+        db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
             result = work(db)
@@ -195,16 +206,25 @@ class SpoolFile:
                 return None
             raise
 
+    def _recognise(self) -> None:
+        before, self._identity = self._identity, _identity(self.path)
+        if self._identity != before:
+            self.number += 1
+
     def _disconnect(self) -> None:
         db, self._db = self._db, None
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
 
-    def _set_aside(self) -> None:
+    def _set_aside(self, damaged: tuple[int, int] | None) -> None:
         """Move a file that is no database out of the way, for a human to look at."""
         self._disconnect()
-        aside = self.path.with_name(f"{self.path.name}.corrupt-{int(self._options.wall_clock())}")
+        if damaged is None or _identity(self.path) != damaged:
+            return  # another process has done so, and begun a new one
+        # With the inode: no two files that are there have the same.
+        name = f"{self.path.name}.corrupt-{int(self._options.wall_clock())}-{damaged[1]}"
+        aside = self.path.with_name(name)
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         self.path.replace(aside)
@@ -220,3 +240,12 @@ class SpoolFile:
             "TRUBRICS_SPOOL_DIR can name another folder."
         )
         self._tally.say(logging.WARNING, "spool", text, type(error).__name__, error)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another one under the same path; None if there is none."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
