@@ -219,11 +219,10 @@ async def aflush(timeout_s: float = 5.0) -> bool:
 
 def shutdown(timeout_s: float = 3.0) -> bool:
     """Deliver what is left, and accept nothing more until `configure()` is called again."""
-    now = _runtime.state()
-    now.closed = True
+    senders = _runtime.state().senders  # and not those of a `configure()` that comes in between
+    senders.closed = True
     deadline = time.monotonic() + timeout_s
-    senders = _runtime.senders()
-    done = [sender.shutdown(max(0.0, deadline - time.monotonic())) for sender in senders]
+    done = [one.shutdown(max(0.0, deadline - time.monotonic())) for one in senders.every()]
     return all(done)
 
 

@@ -22,7 +22,7 @@ from trubrics_instrument._context.identity import anonymous_id
 from trubrics_instrument._conversations.board import shared_board
 from trubrics_instrument._conversations.threads import Threads
 from trubrics_instrument._conversations.turns import Turns
-from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions, Skip
+from trubrics_instrument._delivery import Outgoing, SenderOptions, Senders, Skip
 from trubrics_instrument._prepare import prepare
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from trubrics_instrument._config import Config
     from trubrics_instrument._conversations.board import Board
+    from trubrics_instrument._delivery import Sender
     from trubrics_instrument._events import Event
 
 # Background work holds its question until its answer is fetched, so fewer than elsewhere.
@@ -69,7 +70,7 @@ class _State:
 
     config: Config
     rules: _privacy.Rules
-    senders: dict[SenderOptions, Sender] = field(default_factory=dict[SenderOptions, Sender])
+    senders: Senders = field(default_factory=Senders)
     takers: dict[Destination | None, Taker] = field(default_factory=dict[Destination | None, Taker])
     refused: Counter[str] = field(default_factory=Counter[str])
     observers: dict[str, Callable[[], bool]] = field(
@@ -83,7 +84,6 @@ class _State:
     anonymous: str = field(default_factory=lambda: anonymous_id(random_uuid()))
     stand_in: Taker | None = None
     explained: set[str] = field(default_factory=set[str])
-    closed: bool = False
 
     def __post_init__(self) -> None:
         names = self.config.event_names or {}
@@ -174,10 +174,10 @@ def accept(now: _State, name: str, target: Destination | None, item: object) -> 
     if taker is not None and taker.put(item):
         return True
     if now.config.enabled:
-        if now.closed and name not in _ENDS:
+        if now.senders.closed and name not in _ENDS:
             _explain(now, logging.WARNING, _CLOSED)
         if taker is None:
-            now.refused["closed" if now.closed else "not_configured"] += 1
+            now.refused["closed" if now.senders.closed else "not_configured"] += 1
     return False
 
 
@@ -190,7 +190,7 @@ def refuse(reason: str, why: str) -> None:
 
 def senders() -> list[Sender]:
     """Return the senders that were built so far."""
-    return list(state().senders.values())
+    return state().senders.every()
 
 
 def start(config: Config) -> _State:
@@ -204,7 +204,7 @@ def start(config: Config) -> _State:
     _events.check_new_names("event_names", config.event_names)
     fresh = _State(config, _privacy.rules_of(config))
     if _state is not None:
-        fresh.senders = {} if _state.closed else _state.senders
+        fresh.senders = Senders() if _state.senders.closed else _state.senders
         for kept in _KEPT:
             setattr(fresh, kept, getattr(_state, kept))
     # What is tested is no news for other processes, and they tell it nothing.
@@ -293,21 +293,24 @@ def _sender(now: _State, wanted: Destination | None) -> Taker | None:
     if target is None:
         _explain(now, logging.INFO, _NOT_CONFIGURED)
         return None
-    sender = now.takers.get(target)
-    if sender is None and not now.closed:
-        options = SenderOptions(
-            host=target.host,
-            api_key=target.api_key,
-            flush_interval_s=now.config.flush_interval_s,
-            max_batch=now.config.max_batch,
-            spool=now.config.spool,
-            spool_dir=now.config.spool_dir,
-            on_drop=now.config.on_drop,
-            session=now.config.session,
-        )
-        sender = now.senders.setdefault(options, Sender(options, partial(_prepared_by, now)))
+    sender = now.senders.get(_options(now.config, target), partial(_prepared_by, now))
+    if sender is not None:
         now.takers[target] = now.takers[wanted] = sender
     return sender
+
+
+def _options(config: Config, target: Destination) -> SenderOptions:
+    """Return how a configuration wants it delivered there."""
+    return SenderOptions(
+        host=target.host,
+        api_key=target.api_key,
+        flush_interval_s=config.flush_interval_s,
+        max_batch=config.max_batch,
+        spool=config.spool,
+        spool_dir=config.spool_dir,
+        on_drop=config.on_drop,
+        session=config.session,
+    )
 
 
 def _explain(now: _State, level: int, why: str) -> None:

@@ -2,5 +2,6 @@
 
 from .options import Outgoing, Prepare, SenderOptions, SenderStats, Skip
 from .sender import Sender
+from .senders import Senders
 
-__all__ = ["Outgoing", "Prepare", "Sender", "SenderOptions", "SenderStats", "Skip"]
+__all__ = ["Outgoing", "Prepare", "Sender", "SenderOptions", "SenderStats", "Senders", "Skip"]
