@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import lifecycle
@@ -70,11 +71,19 @@ class Sender:
             alone = trio.CapacityLimiter(1)
             done: bool = await trio.to_thread.run_sync(self.flush, timeout_s, limiter=alone)
             return done
-        pool = ThreadPoolExecutor(1, "trubrics-flush")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(pool, self.flush, timeout_s)
-        finally:
-            pool.shutdown(wait=False)
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[bool] = loop.create_future()
+
+        def wait() -> None:
+            all_arrived = False
+            try:
+                all_arrived = self.flush(timeout_s)
+            finally:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(_settle, arrived, all_arrived)
+
+        threading.Thread(target=wait, name="trubrics-flush", daemon=True).start()
+        return await arrived
 
     def shutdown(self, timeout_s: float) -> bool:
         """Deliver what is left, within the time; return whether all of it arrived."""
@@ -113,3 +122,9 @@ class Sender:
         from .run import Run  # noqa: PLC0415
 
         return Run(self._options, self._prepare, disk=disk)
+
+
+def _settle(future: asyncio.Future[bool], result: bool) -> None:
+    """Set a result that somebody still waits for."""
+    if not future.done():
+        future.set_result(result)
