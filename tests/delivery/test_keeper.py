@@ -124,8 +124,12 @@ def test_what_waits_for_a_silent_host_is_in_memory_and_on_disk(
         rows = one.ask("SELECT count(*) FROM event") if one.spool.file.is_open() else 0
         seen.append((rows, one.outbox.waiting(), one.keeper.parked()))
     assert seen == [(0, 2, 0), (3, 3, 0), (4, 4, 0)]
+
+    def written_again(*_: object, **__: object) -> None:
+        pytest.fail("written again")
+
     with monkeypatch.context() as patch:
-        patch.setattr(one.spool, "write", lambda *_, **__: pytest.fail("written again"))
+        patch.setattr(one.spool, "write", written_again)
         one.keeper.tend()
     assert [one.sent_at(1.3) for _ in range(4)] == [["old"], ["a"], ["b"], ["c"]]
     assert one.ask("SELECT count(*) FROM event") == 0

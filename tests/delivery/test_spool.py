@@ -400,7 +400,8 @@ def test_a_file_that_is_gone_is_not_begun_anew_for_the_end(tmp_path: Path) -> No
 
 def test_only_the_damaged_file_is_set_aside(tmp_path: Path) -> None:
     """Not the new one that another process has begun in the meantime."""
-    spool, tries = _spool(tmp_path), []
+    spool = _spool(tmp_path)
+    tries: list[object] = []
     spool.renew()
 
     def work(db: sqlite3.Connection) -> int:
