@@ -376,6 +376,30 @@ def test_a_disk_that_is_full_in_the_end_has_taken_nothing(tmp_path: Path) -> Non
     spool.close()
 
 
+def test_a_disk_that_is_full_in_the_end_keeps_what_it_has(tmp_path: Path) -> None:
+    """The next run delivers that, so only the rest is given up."""
+    lost: list[object] = []
+
+    def sized(item: object, event_id: str) -> Outgoing:
+        return Outgoing("key", {"event_id": event_id, "n": item, "text": "x" * int(str(item))})
+
+    def on_drop(events: list[dict[str, object]], reason: str) -> None:
+        lost.extend((event["n"], reason) for event in events)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    strict: dict[str, Any] = {"spool": "strict", "spool_dir": str(tmp_path), "on_drop": on_drop}
+    with FaultyServer(hang) as server, sending(server, sized, **strict) as sender:
+        assert sender.put(1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+        try:
+            assert sender.put(300_000)
+            assert not sender.shutdown(0.2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert lost == [(300_000, "undelivered_at_exit")]
+        assert (sender.stats().spooled, _on_disk(server, tmp_path)) == (1, 1)
+
+
 def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
     """With the process among its owners: else others would take what it has in hand."""
     spool = _spool(tmp_path)

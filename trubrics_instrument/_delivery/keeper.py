@@ -97,6 +97,10 @@ class Keeper:
         self._count_gone()
         if not self._parked:
             self._replay_at_s = min(self._replay_at_s, self._options.clock())
+        self.note(events)
+
+    def note(self, events: Sequence[Encoded]) -> None:
+        """Take note that events are on disk, for whoever comes."""
         with self._lock:
             self._parked.update(event.key for event in events if not event.replayed)
 

@@ -273,7 +273,9 @@ class Run:
         while self.encoder.move(CHUNK):
             pass
         self.keeper.park(self.outbox.seize(in_flight=True))
-        lost = self.outbox.seize(in_flight=True)
+        left = self.outbox.seize(in_flight=True)
+        self.keeper.note([event for event in left if self.spool.holds(event)])
+        lost = [event for event in left if not self.spool.holds(event)]
         self.tally.drop([event.body for event in lost], "undelivered_at_exit")
         if self.queue:
             self.tally.lose("stuck_at_exit", len(self.queue))
