@@ -172,6 +172,7 @@ class Run:
 
     def close(self, timeout_s: float) -> bool:
         """Deliver what is left within the time, leave the rest on disk, end the threads."""
+        deadline = self._options.clock() + timeout_s
         self.closed = True
         self.room = -1
         # Somebody else may be at it; who was interrupted, by Ctrl-C, has left it undone.
@@ -180,6 +181,7 @@ class Run:
         try:
             if self._all_arrived is None:
                 all_arrived = self.flush(timeout_s)
+                self.spool.file.hurry(deadline)
                 if not all_arrived:
                     self._leave_rest()
                 self._crew.stop(LAST_WORDS_S)

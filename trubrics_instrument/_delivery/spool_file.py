@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUSY_S = 1.0
-LOCK_S = 2.0
+FORK_S = 0.2
+LAST_S = 0.5
 SULK_S = 60.0
 TRY_AGAIN_S = 0.05
 # owner.node: where the pid means something; owner.until_s: the lease's end.
@@ -58,11 +59,11 @@ def spool_path(spool_dir: str | None, host: str, api_key: str | None) -> Path:
     return directory(spool_dir) / f"{name}.sqlite"
 
 
-def connect(path: Path, host: str) -> sqlite3.Connection:
+def connect(path: Path, host: str, timeout_s: float = BUSY_S) -> sqlite3.Connection:
     """Open the spool, made if need be, readable for this user only."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
@@ -98,6 +99,7 @@ class SpoolFile:
         self._db: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._sulking_until_s = 0.0 if usable else float("inf")
+        self._give_up_at_s: float | None = None
 
     def is_usable(self) -> bool:
         """Tell whether the disk is worth a try now."""
@@ -107,27 +109,32 @@ class SpoolFile:
         """Tell whether there is a connection, to a file that is still there."""
         return self._db is not None and _identity(self.path) == self._identity
 
+    def hurry(self, deadline_s: float) -> None:
+        """Wait for others until the process ends, and for a moment if that is now."""
+        self._give_up_at_s = max(deadline_s, self._options.clock() + LAST_S)
+
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do the work in one transaction.
+        """Do the work in one transaction; others that are at it are waited for a second in all.
 
         Raises:
             Unavailable: The disk failed; it is left alone for a minute, with one line in the log.
         """
         if not self.is_usable():
             raise Unavailable
-        with self._held():
+        until_s = self._give_up_at_s or self._options.clock() + BUSY_S
+        with self._held(self._left_s(until_s)):
             try:
                 there = _identity(self.path)
                 if self._db is not None and there != self._identity:
                     self._disconnect()  # SQLite would write on into a file without a name
                     self._identity = None  # the next one may get its inode
                 try:
-                    return self._attempt(work)
+                    return self._attempt(work, until_s)
                 except sqlite3.DatabaseError as error:
                     if type(error) is not sqlite3.DatabaseError:
                         raise
                     self._set_aside(there)
-                    return self._attempt(work)
+                    return self._attempt(work, until_s)
             except Exception as error:  # also what no disk says: an id or a name it cannot hold
                 self._sulk(error)
         raise Unavailable
@@ -150,7 +157,7 @@ class SpoolFile:
         A child that inherits an open connection inherits SQLite's idea of the file's locks.
         Source: sqlite.org, "How To Corrupt An SQLite Database File", 2.6.
         """
-        if self._holder == threading.get_ident() or not self._lock.acquire(timeout=LOCK_S):
+        if self._holder == threading.get_ident() or not self._lock.acquire(timeout=FORK_S):
             return False
         self._disconnect()
         return True
@@ -160,10 +167,10 @@ class SpoolFile:
         self._lock.release()
 
     @contextlib.contextmanager
-    def _held(self) -> Generator[None]:
+    def _held(self, timeout_s: float = BUSY_S) -> Generator[None]:
         me = threading.get_ident()
         # A finaliser that tracks can run in the middle of a transaction of its own thread.
-        if self._holder == me or not self._lock.acquire(timeout=LOCK_S):
+        if self._holder == me or not self._lock.acquire(timeout=timeout_s):
             raise Unavailable
         self._holder = me
         try:
@@ -172,11 +179,12 @@ class SpoolFile:
             self._holder = None
             self._lock.release()
 
-    def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], until_s: float) -> T:
         if self._db is None:
-            self._db = self._connect()
+            self._db = self._connect(until_s)
             self._recognise()
         db = self._db
+        db.execute(f"PRAGMA busy_timeout = {int(self._left_s(until_s) * 1000)}")
         db.execute("BEGIN IMMEDIATE")
         try:
             result = work(db)
@@ -187,24 +195,19 @@ class SpoolFile:
             raise
         return result
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, until_s: float) -> sqlite3.Connection:
         """Connect, patiently: the first ones to come switch to WAL under an exclusive lock."""
         self.openings += 1
-        until_s = self._options.clock() + BUSY_S  # each try may take as long: the worker waits
-        while self._options.clock() < until_s:
-            db = self._try_to_connect()
-            if db is not None:
-                return db
+        while True:
+            try:
+                return connect(self.path, self._options.host, self._left_s(until_s))
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or self._left_s(until_s) <= TRY_AGAIN_S:
+                    raise
             time.sleep(TRY_AGAIN_S)
-        return connect(self.path, self._options.host)
 
-    def _try_to_connect(self) -> sqlite3.Connection | None:
-        try:
-            return connect(self.path, self._options.host)
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                return None
-            raise
+    def _left_s(self, until_s: float) -> float:
+        return max(0.0, until_s - self._options.clock())
 
     def _recognise(self) -> None:
         before, self._identity = self._identity, _identity(self.path)
