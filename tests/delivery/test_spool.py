@@ -675,6 +675,36 @@ def test_a_locked_file_does_not_put_the_end_off(tmp_path: Path) -> None:
             assert sender.stats().dropped == {"undelivered_at_exit": 1}
 
 
+def test_a_file_that_is_locked_for_a_while_takes_what_is_left(tmp_path: Path) -> None:
+    """An end that has time does not give up after a second."""
+    with FaultyServer(refuse(503)) as server:
+        path = spool_path(str(tmp_path), server.url, "secret-key")
+        with (
+            closing(connect(path, server.url)) as other,
+            sending(server, spool="auto", spool_dir=str(tmp_path)) as sender,
+        ):
+            other.execute("BEGIN IMMEDIATE")
+            sender.put(1)
+            wait_until(lambda: sender.stats().retries > 0)
+            unlocking = threading.Timer(1.5, other.execute, ["ROLLBACK"])
+            unlocking.start()
+            assert not sender.shutdown(20)
+            unlocking.join()
+            assert (sender.stats().spooled, sender.stats().dropped) == (1, {})
+
+
+def test_an_end_without_time_opens_no_file_for_long(tmp_path: Path) -> None:
+    """Nor does it wait the usual second where the file is locked."""
+    took_s: list[float] = []
+    with closing(connect(_spool(tmp_path).file.path, "http://127.0.0.1:9")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):  # the machine may be busy
+            file = _spool(tmp_path).file
+            file.hurry(0.0)
+            took_s.append(_takes_s(lambda: _be_refused(file)))  # noqa: B023 - called at once
+    assert min(took_s) < 0.9
+
+
 def _takes_s(work: Callable[[], object]) -> float:
     began_s = time.monotonic()
     work()
