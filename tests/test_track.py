@@ -76,7 +76,7 @@ def test_of_somebody(
 ) -> None:
     """What is given says more than the question, which only completes what fits to it."""
     with patch_openai(), context():
-        ask(server, user="ada", metadata={"thread_id": "talk-1"})
+        ask(server, user="ada", extra_body={"metadata": {"thread_id": "talk-1"}})
         track("Escalated", **given)
     escalated = sink.wait_for(3)[-1]
     known = where == "talk-1" or "user_id" in given
