@@ -64,7 +64,8 @@ class Sender:
     async def aflush(self, timeout_s: float) -> bool:
         """Wait as `flush` does, without blocking the event loop.
 
-        On a thread of its own: those that the loop lends may all be at work for the app.
+        On a thread of its own: those that the loop lends may all be at work for the app. No daemon:
+        a subinterpreter may have none.
         """
         if asyncio._get_running_loop() is None and "trio" in sys.modules:
             trio = sys.modules["trio"]
@@ -82,7 +83,7 @@ class Sender:
                 with suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(_settle, arrived, all_arrived)
 
-        threading.Thread(target=wait, name="trubrics-flush", daemon=True).start()
+        threading.Thread(target=wait, name="trubrics-flush").start()
         return await arrived
 
     def shutdown(self, timeout_s: float) -> bool:
