@@ -9,12 +9,13 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 import pytest
 import trio
-import urllib3
 
 from tests.delivery.children import prepare
 from tests.delivery.faulty_server import FaultyServer, Reply, Request, refuse, take
@@ -223,6 +224,29 @@ def test_no_request_is_made_inside_a_retry_after_window() -> None:
         assert Counter(server.numbers()) == Counter(range(200))
 
 
+@pytest.mark.parametrize("endpoint", ["publish_events", "publish_event"])
+def test_a_retry_after_holds_for_all_connections(endpoint: str) -> None:
+    """Also for what they have in hand, and though requests on their way are taken meanwhile."""
+    numbers = count()
+
+    def mood(request: Request) -> Reply:
+        if request.endpoint != endpoint:
+            return refuse(404)(request)
+        if next(numbers) == 12:
+            return refuse(429, {"Retry-After": "1"})(request)
+        return Reply(pause_s=0.1)
+
+    with FaultyServer(mood) as server, sending(server, max_batch=5) as sender:
+        for n in range(100):
+            sender.put(n)
+        server.wait_for(100, 20)
+        times = [request.at_s for request in server.requests if request.endpoint == endpoint]
+        assert len({request.connection for request in server.requests}) > 1
+        told_s = times[12]
+        assert [at_s for at_s in times if told_s + 0.2 < at_s < told_s + 1.0] == []
+        assert Counter(server.numbers()) == Counter(range(100))
+
+
 def _rejecting(poison: int, *, named: bool) -> Any:
     def mood(request: Request) -> Reply:
         numbers = [event["n"] for event in request.events]
@@ -351,7 +375,9 @@ def test_accepted_and_then_cut_gives_duplicates_with_the_same_id() -> None:
         assert sender.stats().duplicates_possible == 1
 
 
-@pytest.mark.skipif(urllib3.__version__ < "2", reason="it reads on until it has what it is asked")
+@pytest.mark.skipif(
+    version("urllib3") < "2", reason="urllib3 1 reads on until it has all that it is asked for"
+)
 @pytest.mark.parametrize("status", [200, 503])
 def test_an_answer_that_does_not_end_is_not_waited_for(status: int) -> None:
     """However steadily it drips: its status counts, and what comes next has a new connection."""

@@ -39,6 +39,30 @@ def test_a_second_failure_takes_nothing_from_the_wait_that_the_first_asked_for()
     assert gate.wait_s(in_flight=False) == 22.0
 
 
+def test_a_success_on_its_way_takes_nothing_from_the_wait_that_the_host_asked_for() -> None:
+    """Until then the host counts as in trouble; the next success is the end of it."""
+    clock = Clock()
+    gate = gate_at(clock)
+    gate.failed(Action.RETRY, Answer(429, retry_after="20"))
+    gate.passed()
+    told = [(gate.wait_s(in_flight=False), gate.failures)]
+    clock.now_s += 22.0
+    gate.passed()
+    told.append((gate.wait_s(in_flight=False), gate.failures))
+    assert told == [(22.0, 1), (0.0, 0)]
+
+
+def test_who_waits_shortens_no_wait_that_the_host_asked_for_before() -> None:
+    """Another request, which got no answer, has failed since."""
+    clock = Clock()
+    gate = gate_at(clock)
+    gate.failed(Action.RETRY, Answer(429, retry_after="20"))
+    gate.failed(Action.RETRY, Answer(None))
+    clock.now_s += 1.5
+    gate.hurry()
+    assert gate.wait_s(in_flight=False) == 20.5
+
+
 def test_one_request_at_a_time_finds_out_whether_a_failing_host_is_back() -> None:
     """Others wait for how it fares; with a host that is well nobody waits."""
     clock = Clock()
@@ -109,6 +133,7 @@ def test_nobody_is_silent_who_was_asked_nothing() -> None:
         (Action.RETRY, Answer(503), 1.0, 3.0),
         (Action.RETRY, Answer(503), 1.5, 0.0),
         (Action.RETRY, Answer(503, retry_after="20"), 1.5, 20.5),
+        (Action.RETRY, Answer(503, retry_after="0"), 1.5, 0.0),
         (Action.PROBE, Answer(401), 1.5, 478.5),
     ],
 )

@@ -101,8 +101,18 @@ def test_a_retry_after_is_kept_to_the_second_then_jittered() -> None:
     asked = Answer(429, retry_after="20")
     assert delay_s(Action.RETRY, asked, 1, 0.0, NOW_S) == 20.0
     assert delay_s(Action.RETRY, asked, 1, 1.0, NOW_S) == 22.0
-    assert delay_s(Action.RETRY, Answer(429, retry_after="0"), 1, 1.0, NOW_S) == 0.1
     assert delay_s(Action.RETRY, Answer(503, retry_after="86400"), 1, 0.0, NOW_S) == 900.0
+
+
+@pytest.mark.parametrize("retry_after", ["0", "1", email.utils.formatdate(NOW_S - 30, usegmt=True)])
+def test_a_retry_after_makes_no_wait_shorter(retry_after: str) -> None:
+    """A host may say so with each answer, or have a clock that is wrong."""
+    asked = [Answer(status, retry_after=retry_after) for status in (503, 401)]
+    waits = [
+        [delay_s(action, answer, failures, 1.0, NOW_S) for failures in (3, 4)]
+        for action, answer in zip((Action.RETRY, Action.PROBE), asked, strict=True)
+    ]
+    assert waits == [[2.0, 4.0], [240.0, 480.0]]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .retry import BATCH_ENDPOINT, SINGLE_ENDPOINT, Action, delay_s
+from .retry import BATCH_ENDPOINT, SINGLE_ENDPOINT, Action, asked_s, delay_s
 
 if TYPE_CHECKING:
     from .options import SenderOptions
@@ -37,6 +37,7 @@ class Gate:
         self.passed_at_s = options.clock()
         self._asked_at_s: dict[object, float] = {}
         self._may_hurry = False
+        self._asked_until_s = 0.0
         self._isolating_since_s = 0.0
         self._isolating = 0
         self.endpoint = BATCH_ENDPOINT
@@ -58,10 +59,12 @@ class Gate:
 
     def passed(self) -> None:
         """Note that the host took a request, or refused it for the events' sake."""
+        self.passed_at_s = self._options.clock()
+        if self.passed_at_s < self._asked_until_s:
+            return  # it was on its way when the host asked for a pause
         self.failures = 0
         self.open_at_s = 0.0
         self.failing_since_s = None
-        self.passed_at_s = self._options.clock()
 
     def failed(self, action: Action, answer: Answer) -> float:
         """Note a failure that is the host's; return how long the gate stays shut."""
@@ -70,18 +73,18 @@ class Gate:
         self.last_trouble_s = now
         if self.failing_since_s is None:
             self.failing_since_s = now - self.silent_for_s()
-        wait = delay_s(
-            action, answer, self.failures, self._options.chance(), self._options.wall_clock()
-        )
+        chance, wall_s = self._options.chance(), self._options.wall_clock()
+        wait = delay_s(action, answer, self.failures, chance, wall_s)
         self.open_at_s = max(self.open_at_s, now + wait)
-        self._may_hurry = action is Action.RETRY and answer.retry_after is None
+        self._asked_until_s = max(self._asked_until_s, now + asked_s(answer, chance, wall_s))
+        self._may_hurry = action is Action.RETRY
         return wait
 
     def hurry(self) -> None:
         """Try again now, because somebody waits; never against the host's own word."""
         trouble = self.last_trouble_s
         if self._may_hurry and trouble is not None and self._options.clock() - trouble > HURRY_S:
-            self.open_at_s = 0.0
+            self.open_at_s = self._asked_until_s
 
     def may_isolate(self) -> bool:
         """Keep a host that refuses everything from being asked about each event at once."""

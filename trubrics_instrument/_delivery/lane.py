@@ -80,7 +80,7 @@ class Lane:
     def _deliver(self, batch: Sequence[Encoded], timeout_s: float | None) -> None:
         """Work the batch off as a stack of parts, the leftmost on top, so that order is kept."""
         stack = [Part(batch)]
-        while stack:
+        while stack and self._may_go_on():
             part = stack.pop()
             if self._gate.endpoint == SINGLE_ENDPOINT and len(part.events) > 1:
                 stack.extend(Part([event]) for event in reversed(part.events))
@@ -151,6 +151,11 @@ class Lane:
         self._drop(refused, "rejected")
         if others:
             stack.append(Part(others))
+
+    def _may_go_on(self) -> bool:
+        """Tell whether no other lane has got an answer meanwhile that shuts the gate."""
+        with self._outbox.changed:
+            return self._gate.wait_s(in_flight=False) == 0.0
 
     def _may_isolate(self) -> bool:
         with self._outbox.changed:

@@ -95,20 +95,26 @@ def delay_s(action: Action, answer: Answer, failures: int, chance: float, now_s:
 
     Args:
         action: `RETRY` or `PROBE`.
-        answer: What came back; its Retry-After, within 15 minutes, is kept to the second.
+        answer: What came back; its Retry-After may make the wait longer, never shorter.
         failures: Failed requests in a row, this one included.
         chance: A random number from 0 to 1.
         now_s: Seconds since the epoch, for a Retry-After that is a date.
     """
-    asked = retry_after_s(answer.retry_after, now_s)
-    if asked is not None:
-        wait = min(asked, MAX_RETRY_AFTER_S)
-        return wait + chance * max(0.1 * wait, 0.1)
+    asked = asked_s(answer, chance, now_s)
     doubled = 2.0 ** min(failures - 1, 16)
     if action is Action.PROBE:
-        return min(PROBE_DELAY_S * doubled, MAX_PROBE_DELAY_S)
+        return max(asked, min(PROBE_DELAY_S * doubled, MAX_PROBE_DELAY_S))
     # Full jitter, but never no wait at all: a host in trouble is not to be hammered.
-    return max(0.05, chance * min(FIRST_DELAY_S * doubled, MAX_DELAY_S))
+    return max(asked, 0.05, chance * min(FIRST_DELAY_S * doubled, MAX_DELAY_S))
+
+
+def asked_s(answer: Answer, chance: float, now_s: float) -> float:
+    """Return for how long the host asks for no request: to the second, then jittered."""
+    asked = retry_after_s(answer.retry_after, now_s)
+    if not asked:
+        return 0.0
+    wait = min(asked, MAX_RETRY_AFTER_S)
+    return wait + chance * max(0.1 * wait, 0.1)
 
 
 def retry_after_s(value: str | None, now_s: float) -> float | None:
