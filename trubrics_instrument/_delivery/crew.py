@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .run import Run
 
 CORE = 2
+# Source: CPython 3.10 to 3.14, `_threadmodule.c`.
+_NO_ROOM = "can't start new thread"
 CHUNK = 100
 TICK_S = 0.02
 # A look that finds nothing costs the app more than the worker: it takes the interpreter away.
@@ -33,6 +35,9 @@ class Crew:
     """Starts the threads, and does their work in line where none can be had.
 
     The worker never waits for the host, and the app never waits for the worker.
+
+    Attributes:
+        lacks_room: Whether the system had no room for the last thread that was to start.
     """
 
     def __init__(self, run: Run, options: SenderOptions) -> None:
@@ -42,6 +47,7 @@ class Crew:
         # `always` promises that all but the last 50 ms are on disk, should the process be killed.
         most_s = ALWAYS_LINGER_S if options.spool == "always" else options.flush_interval_s
         self._linger_s = min(options.flush_interval_s, most_s)
+        self.lacks_room = False
         self._threads: list[threading.Thread] = []  # the first lane, the worker, more lanes
         self._lanes: list[Lane] = []
 
@@ -93,7 +99,9 @@ class Crew:
         try:
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
-        except RuntimeError:  # no room for one, or the end of an interpreter, or it forbids daemons
+        except RuntimeError as error:
+            # Not news: an interpreter that ends, or that is a subinterpreter and has no daemons.
+            self.lacks_room = _NO_ROOM in str(error)
             return False
         self._threads = [*self._threads[:CORE], *_alive(self._threads[CORE:]), thread]
         return True

@@ -229,7 +229,8 @@ class Run:
                 self.make_room()
                 return
             self.tally.fail("no thread can be started")
-            self.tally.say(logging.WARNING, "threads", _NO_THREAD)
+            if self._crew.lacks_room:
+                self.tally.say(logging.WARNING, "threads", _NO_THREAD)
             due_s = now + AGAIN_S
         self._unstarted.append(due_s)
 
