@@ -11,7 +11,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import count
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -29,7 +30,7 @@ from tests.delivery.faulty_server import (
 from tests.delivery.processes import Child, restart, run
 from tests.delivery.senders import sending, wait_until
 from tests.interleaving import meanwhile
-from trubrics_instrument._delivery import Outgoing
+from trubrics_instrument._delivery import Outgoing, lifecycle
 from trubrics_instrument._delivery import run as run_room
 
 if TYPE_CHECKING:
@@ -54,6 +55,39 @@ def test_the_last_events_go_over_the_connection_that_is_there(tmp_path: Path) ->
         ended = run("exit_after_a_flush", server, "auto", tmp_path)
         assert (ended.code, ended.errors, Counter(server.numbers())) == (0, "", WITH_NEXT)
         assert len({one.connection for one in server.requests}) == 1
+
+
+class Impatient:
+    """A sender at whose end somebody presses Ctrl-C, until there is nothing to wait for."""
+
+    def __init__(self) -> None:
+        self.spent: list[float] = []
+
+    def close_at_exit(self, spent_s: float) -> None:
+        """Be interrupted."""
+        self.spent.append(spent_s)
+        if spent_s != inf:
+            raise KeyboardInterrupt
+
+
+def test_a_second_interrupt_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a host any more, but each sender brings what it has to disk."""
+    senders = [Impatient(), Impatient()]
+    monkeypatch.setattr(lifecycle, "_all", cast("list[lifecycle.Mortal]", senders))
+    with pytest.raises(KeyboardInterrupt):
+        lifecycle._close_all()
+    assert [one.spent[1:] or one.spent for one in senders] == [[inf], [inf]]
+    assert senders[0].spent[0] < inf
+
+
+def test_who_waits_for_ever() -> None:
+    """It is as long as Python can wait."""
+    with FaultyServer() as server, sending(server) as sender:
+        sender.put(1)
+        assert sender.flush(inf)
+        sender.put(2)
+        assert sender.shutdown(inf)
+        assert server.numbers() == [1, 2]
 
 
 def test_sys_exit_in_a_thread_delivers_everything(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import weakref
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trubrics_instrument._base.shield import shield
@@ -93,9 +94,16 @@ def _hook_celery() -> None:
 
 def _close_all(*_: object, **__: object) -> None:
     started = time.monotonic()
+    interrupted: KeyboardInterrupt | None = None
     for mortal in _all[:]:
         with shield("closing at exit"):
-            mortal.close_at_exit(time.monotonic() - started)
+            try:
+                mortal.close_at_exit(inf if interrupted else time.monotonic() - started)
+            except KeyboardInterrupt as error:  # a second Ctrl-C: nobody waits for a host any more
+                interrupted = error
+                mortal.close_at_exit(inf)
+    if interrupted is not None:
+        raise interrupted
 
 
 def _before_fork() -> None:

@@ -152,6 +152,7 @@ class Run:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything that was accepted before the call is settled."""
+        timeout_s = min(timeout_s, threading.TIMEOUT_MAX)
         deadline = self._options.clock() + timeout_s
         if self._crew.is_me() or not self.encoder.lock.acquire(timeout=timeout_s):
             return False  # a callback on the worker would wait for itself
@@ -172,6 +173,7 @@ class Run:
 
     def close(self, timeout_s: float) -> bool:
         """Deliver what is left within the time, leave the rest on disk, end the threads."""
+        timeout_s = min(timeout_s, threading.TIMEOUT_MAX)
         deadline = self._options.clock() + timeout_s
         self.closed = True
         self.room = -1
