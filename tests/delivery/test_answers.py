@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
@@ -227,24 +226,27 @@ def test_no_request_is_made_inside_a_retry_after_window() -> None:
 @pytest.mark.parametrize("endpoint", ["publish_events", "publish_event"])
 def test_a_retry_after_holds_for_all_connections(endpoint: str) -> None:
     """Also for what they have in hand, and though requests on their way are taken meanwhile."""
-    numbers = count()
+    told: list[float] = []
 
     def mood(request: Request) -> Reply:
         if request.endpoint != endpoint:
             return refuse(404)(request)
-        if next(numbers) == 12:
+        if not told and len({one.connection for one in server.requests}) > 1:
+            told.append(request.at_s)
             return refuse(429, {"Retry-After": "1"})(request)
-        return Reply(pause_s=0.1)
+        return Reply(pause_s=0.03)
 
-    with FaultyServer(mood) as server, sending(server, max_batch=5) as sender:
-        for n in range(100):
+    with (
+        FaultyServer(mood) as server,
+        sending(server, prepare=_many_keys, max_batch=20) as sender,
+    ):
+        for n in range(400):
             sender.put(n)
-        server.wait_for(100, 20)
-        times = [request.at_s for request in server.requests if request.endpoint == endpoint]
-        assert len({request.connection for request in server.requests}) > 1
-        told_s = times[12]
-        assert [at_s for at_s in times if told_s + 0.2 < at_s < told_s + 1.0] == []
-        assert Counter(server.numbers()) == Counter(range(100))
+        server.wait_for(400, 20)
+        (told_s,) = told
+        times = [request.at_s - told_s for request in server.requests]
+        assert [after_s for after_s in times if 0.2 < after_s < 1.0] == []
+        assert Counter(server.numbers()) == Counter(range(400))
 
 
 def _rejecting(poison: int, *, named: bool) -> Any:
