@@ -116,6 +116,24 @@ async def test_a_flush_needs_none_of_the_apps_threads(
         assert server.numbers() == [0]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_flush_that_gets_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It raises nothing, and does not say that all is delivered; later it is."""
+    with FaultyServer() as server, sending(server) as sender:
+        sender.put(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", _no_room)
+            patch.setattr(trio.to_thread, "run_sync", _no_room)
+            assert not await sender.aflush(5)
+        assert await sender.aflush(5)
+        assert server.numbers() == [0]
+
+
+def _no_room(*_: object, **__: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_no_proxy_comes_between_this_machine_and_itself(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from trubrics_instrument._delivery.spool_file import SpoolFile, Unavailable, con
 from trubrics_instrument._delivery.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 SPOOLING = pytest.mark.parametrize("spool", ["auto", "always", "strict"])
 
@@ -660,37 +660,41 @@ def test_the_end_waits_for_a_locked_file_as_long_as_it_may(tmp_path: Path) -> No
     file.close()
 
 
+@contextmanager
+def _locked_by_another(folder: Path, server: FaultyServer) -> Generator[sqlite3.Connection]:
+    path = spool_path(str(folder), server.url, "secret-key")
+    with closing(connect(path, server.url)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
 def test_a_locked_file_does_not_put_the_end_off(tmp_path: Path) -> None:
     """What nobody takes by then is given up, and counted."""
-    with FaultyServer(hang) as server:
-        path = spool_path(str(tmp_path), server.url, "secret-key")
-        with (
-            closing(connect(path, server.url)) as other,
-            sending(server, spool="auto", spool_dir=str(tmp_path)) as sender,
-        ):
-            other.execute("BEGIN IMMEDIATE")
-            sender.put(1)
-            server.wait_until(lambda: bool(server.requests))
-            assert _takes_s(lambda: sender.shutdown(0.1)) < 1.5
-            assert sender.stats().dropped == {"undelivered_at_exit": 1}
+    with (
+        FaultyServer(hang) as server,
+        _locked_by_another(tmp_path, server),
+        sending(server, spool="auto", spool_dir=str(tmp_path)) as sender,
+    ):
+        sender.put(1)
+        server.wait_until(lambda: bool(server.requests))
+        assert _takes_s(lambda: sender.shutdown(0.1)) < 1.5
+        assert sender.stats().dropped == {"undelivered_at_exit": 1}
 
 
 def test_a_file_that_is_locked_for_a_while_takes_what_is_left(tmp_path: Path) -> None:
     """An end that has time does not give up after a second."""
-    with FaultyServer(refuse(503)) as server:
-        path = spool_path(str(tmp_path), server.url, "secret-key")
-        with (
-            closing(connect(path, server.url)) as other,
-            sending(server, spool="auto", spool_dir=str(tmp_path)) as sender,
-        ):
-            other.execute("BEGIN IMMEDIATE")
-            sender.put(1)
-            wait_until(lambda: sender.stats().retries > 0)
-            unlocking = threading.Timer(1.5, other.execute, ["ROLLBACK"])
-            unlocking.start()
-            assert not sender.shutdown(20)
-            unlocking.join()
-            assert (sender.stats().spooled, sender.stats().dropped) == (1, {})
+    with (
+        FaultyServer(refuse(503)) as server,
+        _locked_by_another(tmp_path, server) as other,
+        sending(server, spool="auto", spool_dir=str(tmp_path)) as sender,
+    ):
+        sender.put(1)
+        wait_until(lambda: sender.stats().retries > 0)
+        unlocking = threading.Timer(1.5, other.execute, ["ROLLBACK"])
+        unlocking.start()
+        assert not sender.shutdown(20)
+        unlocking.join()
+        assert (sender.stats().spooled, sender.stats().dropped) == (1, {})
 
 
 def test_an_end_without_time_opens_no_file_for_long(tmp_path: Path) -> None:

@@ -64,15 +64,20 @@ class Sender:
     async def aflush(self, timeout_s: float) -> bool:
         """Wait as `flush` does, without blocking the event loop.
 
-        On a thread of its own: those that the loop lends may all be at work for the app. No daemon:
-        a subinterpreter may have none.
+        On a thread of its own: those that the loop lends may all be at work for the app. Where
+        there is no room for one, nobody can wait, and nobody knows that all is delivered.
         """
-        if asyncio._get_running_loop() is None and "trio" in sys.modules:
-            trio = sys.modules["trio"]
-            alone = trio.CapacityLimiter(1)
-            done: bool = await trio.to_thread.run_sync(self.flush, timeout_s, limiter=alone)
-            return done
-        loop = asyncio.get_running_loop()
+        with suppress(RuntimeError):
+            if asyncio._get_running_loop() is None and "trio" in sys.modules:
+                trio = sys.modules["trio"]
+                alone = trio.CapacityLimiter(1)
+                done: bool = await trio.to_thread.run_sync(self.flush, timeout_s, limiter=alone)
+                return done
+            return await self._flushed(asyncio.get_running_loop(), timeout_s)
+        return False
+
+    async def _flushed(self, loop: asyncio.AbstractEventLoop, timeout_s: float) -> bool:
+        """Flush on a thread that is no daemon: a subinterpreter may have none."""
         arrived: asyncio.Future[bool] = loop.create_future()
 
         def wait() -> None:
