@@ -1,7 +1,9 @@
-"""`configure()` and `shutdown()`, again and again and beside each other."""
+"""`configure()`, `shutdown()` and `stats()`, again and again and beside each other."""
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,15 @@ import pytest
 from tests.delivery.children import prepare
 from tests.interleaving import meanwhile
 from trubrics_instrument import _public, _runtime, configure, flush, shutdown, track
-from trubrics_instrument._delivery import Sender, SenderOptions, Senders, lifecycle, senders
+from trubrics_instrument._delivery import (
+    Sender,
+    SenderOptions,
+    Senders,
+    Skip,
+    lifecycle,
+    run,
+    senders,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +70,44 @@ def test_the_end_comes_while_a_sender_is_built(step: int) -> None:
     if not all_senders.closed:  # it is built in fewer steps
         end()
     assert len(lifecycle._all) - others == 0
+
+
+@pytest.mark.parametrize("step", range(20))
+def test_stats_beside_the_worker(step: int) -> None:
+    """What moves on at that moment is counted once."""
+    moving = run.Run(OPTIONS, prepare)
+    moving.queue.append(1)
+    worker = threading.Thread(target=moving.encoder.move, args=(1,))
+
+    def move() -> None:
+        worker.start()
+        worker.join(0.05)  # it may have to wait for a lock
+
+    with meanwhile(run, step, move):
+        assert moving.stats().accepted == 1
+    if worker.ident is not None:  # there are as many steps
+        worker.join(5)
+    moving.close(0)
+
+
+def test_stats_while_an_item_leaves() -> None:
+    """It is counted, too, where its end takes a while."""
+    ends, is_told = threading.Event(), threading.Event()
+
+    class Item:
+        def __del__(self) -> None:
+            ends.set()
+            is_told.wait(0.1)
+
+    moving = run.Run(OPTIONS, lambda _item, _event_id: Skip("invalid"))
+    moving.queue.append(Item())
+    with ThreadPoolExecutor(1) as pool:
+        moved = pool.submit(moving.encoder.move, 1)
+        assert ends.wait(5)
+        assert moving.stats().accepted == 1
+        is_told.set()
+        assert moved.result(5) == 1
+    moving.close(0)
 
 
 def _configure(sink: Sink) -> Callable[[], None]:

@@ -63,6 +63,12 @@ class Encoder:
         self._pace = pace
         self._wall_clock = wall_clock
         self._place = 0
+        self._leaving = threading.RLock()  # a finaliser of what leaves may ask, too
+
+    def accepted(self) -> int:
+        """Return how many items were accepted by now, those in the queue among them."""
+        with self._leaving:
+            return self.drained + len(self._queue)
 
     def move(self, limit: int) -> int:
         """Move up to `limit` items on; return how many left the queue.
@@ -81,9 +87,10 @@ class Encoder:
                     events.append(event)
                 self._pace.keep(self.drained + len(self._queue))
             self._keeper.place(events)
-            for _ in range(number):
-                self._queue.popleft()
-            self.drained += number
+            with self._leaving:
+                for _ in range(number):
+                    self._queue.popleft()
+                self.drained += number
             self._estimate(events)
         finally:
             self.lock.release()

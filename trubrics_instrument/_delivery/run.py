@@ -154,12 +154,9 @@ class Run:
         """Wait until everything that was accepted before the call is settled."""
         timeout_s = min(timeout_s, threading.TIMEOUT_MAX)
         deadline = self._options.clock() + timeout_s
-        if self._crew.is_me() or not self.encoder.lock.acquire(timeout=timeout_s):
+        if self._crew.is_me():
             return False  # a callback on the worker would wait for itself
-        try:
-            barrier = self.encoder.drained + len(self.queue)
-        finally:
-            self.encoder.lock.release()
+        barrier = self.encoder.accepted()
         if self.queue:
             self.start()
         with self._lock:
@@ -204,7 +201,7 @@ class Run:
         refused = {"queue_full": self._refusals, "closed": self._latecomers}
         dropped |= {reason: number for reason, number in refused.items() if number}
         return SenderStats(
-            accepted=self.encoder.drained + queued,
+            accepted=self.encoder.accepted(),
             delivered=counts["delivered"],
             dropped=dropped,
             queued=queued + held,
