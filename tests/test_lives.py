@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.delivery.children import prepare
+from tests.delivery.faulty_server import FaultyServer, refuse, take
+from tests.delivery.senders import sending, wait_until
 from tests.interleaving import meanwhile
-from trubrics_instrument import _public, _runtime, configure, flush, shutdown, track
+from tests.sink import Sink
+from trubrics_instrument import _public, _runtime, configure, flush, shutdown, stats, track
 from trubrics_instrument._delivery import (
     Sender,
     SenderOptions,
@@ -18,14 +22,16 @@ from trubrics_instrument._delivery import (
     Skip,
     lifecycle,
     run,
+    sender,
     senders,
 )
+from trubrics_instrument._delivery.leftovers import leftovers
+from trubrics_instrument._events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
-
-    from tests.sink import Sink
 
 OPTIONS = SenderOptions("http://127.0.0.1:9", None, spool="off")
 
@@ -108,6 +114,97 @@ def test_stats_while_an_item_leaves() -> None:
         is_told.set()
         assert moved.result(5) == 1
     moving.close(0)
+
+
+def test_the_same_again_is_the_same_sender(sink: Sink) -> None:
+    """A script may configure at each run; so is an observer's own destination kept."""
+    _configure(sink)()
+    own = _runtime.destination(api_key="own", host=None)
+    assert _runtime.emit(Event("Prompt", "u", 0.0), own)
+    before, others = _runtime.senders(), len(lifecycle._all)
+    for _ in range(5):
+        _configure(sink)()
+        assert _runtime.emit(Event("Prompt", "u", 0.0), own)
+    assert (_runtime.senders(), len(lifecycle._all), len(before)) == (before, others, 2)
+
+
+def test_senders_that_are_replaced_end(sink: Sink) -> None:
+    """All arrives, all is counted, also what an observer sends elsewhere, and one of each is left.
+
+    A forked child counts anew.
+    """
+    others, threads = len(lifecycle._all) - 1, len(_ours())
+    own = _runtime.destination(api_key="own", host=None)
+    for n in range(5):
+        configure(host=sink.host, on_drop=lambda _events, _reason: None)
+        assert track("Tracked", {"n": n}, user_id="ada")
+        assert _runtime.emit(Event("Prompt", "u", 0.0), own)
+    assert stats().accepted == 10
+    wait_until(lambda: len(_runtime.senders()) == 2)
+    assert flush(5)
+    told = stats()
+    assert len(lifecycle._all) - others == 2
+    wait_until(lambda: len(_ours()) - threads <= 4)
+    assert (told.accepted, told.delivered, told.queued, told.dropped) == (10, 10, 0, {})
+    assert (len(sink.events), told.requests) == (10, len(sink.requests))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        assert stats() == _public.Stats()
+
+
+def test_a_configuration_with_another_host_ends_the_sender_to_the_one_before(sink: Sink) -> None:
+    """What it holds still goes there; who configures that host again gets another sender."""
+    with Sink() as other:
+        track("One", user_id="ada")
+        configure(host=other.host, flush_interval_s=0.0)
+        track("Two", user_id="ada")
+        _configure(sink)()
+        track("Three", user_id="ada")
+        wait_until(lambda: len(_runtime.senders()) == 1)
+        assert flush(5)
+        assert stats().delivered == 3
+        arrived = [[event["event"] for event in one.events] for one in (sink, other)]
+        assert (sorted(arrived[0]), arrived[1]) == (["One", "Three"], ["Two"])
+
+
+def test_a_sender_that_is_replaced_while_its_host_is_in_trouble(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while its events go to disk, for whoever comes."""
+    monkeypatch.setattr(sender, "RETIRING_S", 0.2)
+    sink.refuse("/publish_events", 503)
+    chosen: dict[str, Any] = {"host": sink.host, "spool": "auto", "spool_dir": str(tmp_path)}
+    configure(**chosen)
+    track("One", user_id="ada")
+    sink.wait_for_requests(1)
+    configure(**chosen, on_drop=lambda _events, _reason: None)
+    wait_until(lambda: len(_runtime.senders()) == 1)
+    assert [one.events for one in leftovers(str(tmp_path))] == [1]
+    told = stats()
+    assert (told.accepted, told.dropped, told.queued, told.spooled) == (1, {}, 0, 0)
+
+
+def test_a_sender_that_is_replaced_keeps_its_events_where_no_disk_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It goes on until its host is well."""
+    monkeypatch.setattr(sender, "RETIRING_S", 0.2)
+    options: dict[str, Any] = {"exit_timeout_s": 0.0, "chance": lambda: 1.0}
+    with (
+        FaultyServer(refuse(503)) as server,
+        sending(server, **options) as replaced,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        replaced.put(1)
+        ended = pool.submit(replaced.retire)
+        server.wait_until(lambda: len(server.requests) == 3)
+        server.mood = take
+        ended.result(20)
+        assert (server.numbers(), replaced.stats().dropped, replaced.put(2)) == ([1], {}, False)
+
+
+def _ours() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name.startswith("trubrics-")]
 
 
 def _configure(sink: Sink) -> Callable[[], None]:

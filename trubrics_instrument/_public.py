@@ -228,18 +228,16 @@ def shutdown(timeout_s: float = 3.0) -> bool:
 
 def stats() -> Stats:
     """Return what has happened in this process since it started."""
-    each = [sender.stats() for sender in _runtime.senders()]
-    dropped = Counter(_runtime.state().refused)
-    for one in each:
-        dropped.update(one.dropped)
+    now = _runtime.state()
+    told = now.senders.stats()
     return Stats(
-        accepted=sum(one.accepted for one in each),
-        delivered=sum(one.delivered for one in each),
-        queued=sum(one.queued for one in each),
-        spooled=sum(one.spooled for one in each),
-        dropped=dict(dropped),
+        accepted=told.accepted,
+        delivered=told.delivered,
+        queued=told.queued,
+        spooled=told.spooled,
+        dropped=dict(Counter(now.refused) + Counter(told.dropped)),
         faults=faults(),
-        requests=sum(one.requests for one in each),
-        retries=sum(one.retries for one in each),
-        last_error=next((one.last_error for one in each if one.last_error), None),
+        requests=told.requests,
+        retries=told.retries,
+        last_error=told.last_error,
     )

@@ -211,8 +211,23 @@ def start(config: Config) -> _State:
     fresh.threads.board = None if fresh.stand_in is not None else _board_of(config)
     if config.enabled and config.spool == "strict" and not callable(config.prices):
         _cost.expect_answers()  # an answer would wait for the list on the app's own thread
+    before = _state
     _state = fresh
+    if before is not None:
+        fresh.senders.retire(partial(_is_replaced, before.config, config))
     return fresh
+
+
+def _is_replaced(before: Config, now: Config, options: SenderOptions) -> bool:
+    """Tell whether a sender is not what the configuration now in force asks for.
+
+    One to an observer's own destination is built anew when it has something to send again.
+    """
+    target = Destination(options.host, options.api_key)
+    if options != _options(now, target):
+        return True
+    was_home, is_home = (one.destination(api_key=None, host=None) for one in (before, now))
+    return target == was_home != is_home
 
 
 def forget() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from . import lifecycle
 if TYPE_CHECKING:
     from .options import Prepare, SenderOptions, SenderStats
     from .run import Run
+
+GRACE_S = 0.5
+RETIRING_S = 60.0
 
 _inherited: list[Run] = []  # a child neither uses nor closes what its parent has open
 
@@ -96,6 +100,17 @@ class Sender:
         all_arrived = self._current().close(timeout_s)
         lifecycle.dismiss(self)  # not before: who is interrupted leaves the rest to the exit
         return all_arrived
+
+    def retire(self) -> None:
+        """Deliver what it holds and end: after a minute what is left goes to disk, if there is one.
+
+        Nobody hands it anything any longer, but for who found it just before.
+        """
+        time.sleep(GRACE_S)
+        run = self._current()
+        while not (run.flush(RETIRING_S) or run.closed or run.spool.file.is_usable()):
+            pass
+        self.shutdown(self._options.exit_timeout_s)
 
     def stats(self) -> SenderStats:
         """Return how it fared so far in this process."""
