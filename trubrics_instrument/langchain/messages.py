@@ -12,7 +12,7 @@ from trubrics_instrument._observing.reader import ToolUse
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
-Role: TypeAlias = Literal["human", "ai", "tool", "other"]
+Role: TypeAlias = Literal["human", "ai", "tool", "notice", "other"]
 
 _ROLES: dict[str, Role] = {
     "human": "human",
@@ -78,7 +78,10 @@ def first_text(values: Iterable[Any]) -> str | None:
 
 
 def role(message: Any) -> Role | None:
-    """Return who speaks in a message, a `(role, content)` pair or a dict; None if it is none."""
+    """Return who speaks in a message, a `(role, content)` pair or a dict; None if it is none.
+
+    A notice looks like a human's, and was typed by nobody.
+    """
     if isinstance(message, (tuple, list)):
         return _role_of_pair(each(message))
     if isinstance(message, dict):
@@ -86,6 +89,8 @@ def role(message: Any) -> Role | None:
     kind = getattr(message, "type", None)
     if not isinstance(kind, str) or not hasattr(message, "content"):
         return None
+    if kind == "human":
+        return "notice" if _is_notice(message) else "human"
     if kind in _ROLES:
         return _ROLES[kind]
     if kind in {"chat", "ChatMessageChunk"}:
@@ -212,6 +217,14 @@ def fields_in(given: Any) -> Mapping[str, Any]:
 def by_key(given: Any, key: str | Callable[[Any], object]) -> Any:
     """Return what the app says is in an input or an output."""
     return key(given) if callable(key) else field(given, key)
+
+
+def _is_notice(message: Any) -> bool:
+    """Whether an agent's harness has added it: a summary, or word of a task in the background.
+
+    Source: langchain-core 1.8, `add_notification_metadata`; langchain 1.0 to 1.5, summaries.
+    """
+    return bool(mapping(getattr(message, "additional_kwargs", None)).get("lc_source"))
 
 
 def _role_in(message: Mapping[str, Any]) -> Role | None:

@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from trubrics_instrument._conversations.trail import Spoken
+    from trubrics_instrument.langchain.messages import Role
     from trubrics_instrument.langchain.settings import Key
 
 _SPEAKERS = frozenset({"human", "ai"})
+_OPENERS = frozenset({"human", "notice"})
 _QUESTION_KEYS = (
     "input",
     "question",
@@ -64,7 +66,7 @@ class Question(NamedTuple):
         text: The text.
         attachments: What else there was, such as "image:1".
         shown: What tells that from others.
-        continues: Whether only tool calls and their results have come since.
+        continues: Whether only tool calls, their results and notices have come since.
         is_last: Whether nothing has been said since.
         follows: Whether it was said right after an answer.
         message_id: Its id, as each message has one that the state of a graph keeps, and none
@@ -98,13 +100,14 @@ def question_of(given: Any, key: Key = None) -> Question | None:
 
 
 def goes_on(given: Any) -> bool:
-    """Whether a root run goes on with a graph that was interrupted, and asks nothing itself."""
-    return given is None or is_command(given)
+    """Whether a root run asks nothing itself: it goes on after a stop, or is given a notice."""
+    return given is None or is_command(given) or _is_notice(given)
 
 
 def last_question(messages: Sequence[Any]) -> Question:
     """Return what the user said last in the messages for a model; without a user, the last one."""
     results: list[str] = []
+    since: list[Role | None] = []
     for index in range(len(messages) - 1, -1, -1):
         message = messages[index]
         speaker = role(message)
@@ -115,7 +118,7 @@ def last_question(messages: Sequence[Any]) -> Question:
                 said(message),
                 attachments(message),
                 shown(message),
-                continues=bool(results),
+                continues=bool(results) or _is_told_more(since),
                 is_last=index == len(messages) - 1,
                 follows=index > 0 and role(messages[index - 1]) == "ai",
                 message_id=first_text([field(message, "id")]),
@@ -123,9 +126,15 @@ def last_question(messages: Sequence[Any]) -> Question:
                 history=_history(messages, index),
                 instructions=said(messages[0]) if role(messages[0]) == "other" else None,
             )
-    if results:  # the rest is at the provider's, or in a graph's state
+        since.append(speaker)
+    if results or "notice" in since:  # the rest is at the provider's, or in a graph's state
         return Question(continues=True, tool_ids=tuple(results))
     return Question(said(messages[-1]) if messages else None)
+
+
+def _is_told_more(since: Sequence[Role | None]) -> bool:
+    """Whether an answer was followed by a notice; those who have spoken since, the latest first."""
+    return "notice" in since and "ai" in since[since.index("notice") :]
 
 
 def _question(given: Any, *, guess: bool = True) -> Question | None:
@@ -183,6 +192,12 @@ def is_command(given: Any) -> bool:
     return type(given).__name__ == "Command" and hasattr(given, "resume")
 
 
+def _is_notice(given: Any) -> bool:
+    """Whether the last message of an input was typed by nobody."""
+    messages = messages_in(given) or messages_in(fields_in(given).get("messages"))
+    return bool(messages) and role(messages[-1]) == "notice"
+
+
 def _history_beside(fields: Mapping[str, Any], asked: str | None) -> History:
     """Return what an input says of the conversation beside the question, in messages or pairs."""
     for name, value in fields.items():
@@ -215,7 +230,7 @@ def _history(messages: Sequence[Any], asked_at: int) -> History:
     """Return what comes before the question; tools are no part of it, apps leave them out."""
     if asked_at == 0:
         return History(said(messages[0]), begins=True)
-    first = next((one for one in messages[:MOST_SPOKEN] if role(one) == "human"), None)
+    first = next((one for one in messages[:MOST_SPOKEN] if role(one) in _OPENERS), None)
     behind = reversed(messages[max(0, asked_at - MOST_BEHIND) : asked_at])
     spoken = (_spoken(one) for one in behind if role(one) in _SPEAKERS)
     return history_of(said(first), begins=first is messages[asked_at], spoken=spoken)

@@ -238,7 +238,7 @@ def _last_reply(messages: Sequence[Any]) -> Reply | None:
         return Reply(said(last), first_text([field(last, "id")]))
     for message in reversed(messages):
         speaker = role(message)
-        if speaker == "human":
+        if speaker in {"human", "notice"}:
             return None
         if speaker == "ai":
             return _reply_in(message)
