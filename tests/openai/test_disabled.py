@@ -56,8 +56,8 @@ def run_of_ours() -> Generator[set[str]]:
 @pytest.mark.parametrize("way", WAYS, ids=str)
 async def test_nothing_is_read(way: Way, sink: Sink, server: Loopback) -> None:
     """Of our code only the question whether to look runs: no reading, no thread, no event."""
-    before = threading.enumerate()
     configure(host=sink.host, enabled=False)
+    before = threading.enumerate()
     patch_openai()
     server.script(reply_of(way), reply_of(way), path=way.path)
     client = client_of(server, way.mode)
