@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from tests.langchain.chains import GIVEN, QUESTION, TEMPLATE, WORDS, model
 from tests.langchain.driving import FULL_REPORTS, assert_nothing_left, config, let_go, turns_told
 from tests.langchain.lines import kept_line, line_of
-from tests.langchain.models import Refused, Scripted, calls, says
+from tests.langchain.models import Refused, Scripted, calls, refuses, says
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -252,3 +252,23 @@ async def test_a_node_that_says_what_it_does(sink: Sink) -> None:
     graph = line_of(node(Scripted(rule=lambda _: said)), node(aside, nothing))
     await leave(graph, ASKED, config(), aside)
     assert ends(sink) == [("Let me look.", "incomplete")]
+
+
+@pytest.mark.parametrize("mark", ["lc_source", "lc_internal_call"])
+@pytest.mark.parametrize("fails", [True, False], ids=["fails", "left"])
+async def test_what_middleware_asks(mark: str, fails: bool, sink: Sink) -> None:
+    """A summary, or a choice of tools, is nothing that the user gets, wherever it is made."""
+    aside = halfway("So far ")
+    marked = (model("So far nothing.") | WORDS).with_config({"metadata": {mark: "summarization"}})
+
+    async def talk(_: Any, config: Any) -> Any:
+        await marked.ainvoke(QUESTION, config)
+        return {"messages": [await Scripted(rule=refuses).ainvoke(QUESTION, config)]}
+
+    if fails:
+        with pytest.raises(Refused):
+            await line_of(RunnableLambda(nothing, afunc=talk)).ainvoke(ASKED, config())
+    else:
+        graph = line_of(node(aside.with_config({"metadata": {mark: "summarization"}}), nothing))
+        await leave(graph, ASKED, config(), aside)
+    assert ends(sink) == [(None, "error" if fails else "incomplete")]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # How LangChain tags what makes the value of a key. Source: langchain-core 0.3.10 to 1.8.3,
 # `RunnableParallel`.
 _KEY_TAG = "map:key:"
+# How an agent's middleware marks what it asks a model itself: a summary, a choice of tools.
+# Source: langchain 1.1 to 1.5.
+_INTERNAL = frozenset({"lc_source", "lc_internal_call"})
 
 
 class Part(NamedTuple):
@@ -29,12 +32,15 @@ class Part(NamedTuple):
     is_node: bool
 
 
+_BESIDE = Part("", is_node=False)
+
+
 class Parts:
     """What is known of them, for a run that is left before it returns anything.
 
     What comes beside the answer, or behind it (follow-up questions, a title), is made under a key
-    that has no answer's name, or in a node that has never written an answer. Steps may run in
-    several threads at once: each change is one atomic operation, no lock.
+    that has no answer's name, or in a node that has never written an answer, or by middleware.
+    Steps may run in several threads at once: each change is one atomic operation, no lock.
     """
 
     def __init__(self, output_key: Key) -> None:
@@ -45,7 +51,7 @@ class Parts:
 
     def started(self, key: Hashable, parent: Hashable, about: Mapping[str, Any]) -> None:
         """Take note of the start of a run inside: what it calls is of the same part."""
-        part = self._of.get(parent)
+        part = _BESIDE if _is_internal(about) else self._of.get(parent)
         if part is None:
             part = _part_in(about)
             if part is None:
@@ -78,12 +84,17 @@ class Parts:
         own = [one for one in answers if one.choice.text and self._answers(one.part)]
         if own:
             return own, self._returned.get(own[-1].part)
-        return answers, next(reversed(self._returned.values()), None)
+        others = [one for one in answers if one.part is not _BESIDE]
+        return others, next(reversed(self._returned.values()), None)
 
     def _answers(self, part: Part | None) -> bool:
         if part is None:
             return True
         return _answering().get(part) is not None if part.is_node else part.name in self._names
+
+
+def _is_internal(about: Mapping[str, Any]) -> bool:
+    return not _INTERNAL.isdisjoint(mapping(about.get("metadata")))
 
 
 def _part_in(about: Mapping[str, Any]) -> Part | None:
