@@ -80,7 +80,7 @@ def test_the_end_comes_while_a_sender_is_built(step: int) -> None:
 
 @pytest.mark.parametrize("step", range(20))
 def test_stats_beside_the_worker(step: int) -> None:
-    """What moves on at that moment is counted once."""
+    """What moves on at that moment is accepted once, and waits."""
     moving = run.Run(OPTIONS, prepare)
     moving.queue.append(1)
     worker = threading.Thread(target=moving.encoder.move, args=(1,))
@@ -90,7 +90,8 @@ def test_stats_beside_the_worker(step: int) -> None:
         worker.join(0.05)  # it may have to wait for a lock
 
     with meanwhile(run, step, move):
-        assert moving.stats().accepted == 1
+        told = moving.stats()
+    assert told.accepted == 1 <= told.queued
     if worker.ident is not None:  # there are as many steps
         worker.join(5)
     moving.close(0)

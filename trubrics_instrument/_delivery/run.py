@@ -192,10 +192,10 @@ class Run:
 
     def stats(self) -> SenderStats:
         """Return the counters as they stand."""
+        queued = len(self.queue)  # first: what moves on meanwhile is still to be seen
         with self.outbox.changed:
             held = self.outbox.waiting() + self.outbox.in_flight()
             held_bytes = self.outbox.bytes
-        queued = len(self.queue)
         counts, dropped, last_error = self.tally.read()
         # Beside the tally: who refuses takes no lock.
         refused = {"queue_full": self._refusals, "closed": self._latecomers}
