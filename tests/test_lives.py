@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +23,7 @@ from trubrics_instrument._delivery import (
     SenderOptions,
     Senders,
     Skip,
+    crew,
     lifecycle,
     run,
     sender,
@@ -95,6 +99,25 @@ def test_stats_beside_the_worker(step: int) -> None:
     if worker.ident is not None:  # there are as many steps
         worker.join(5)
     moving.close(0)
+
+
+@pytest.mark.parametrize("module", [run, crew, threading], ids=["run", "crew", "threading"])
+@pytest.mark.parametrize("step", range(0, 45, 3))
+def test_ctrl_c_while_the_threads_are_started(module: ModuleType, step: int) -> None:
+    """They are started a while later, and there are no more of them than there should be."""
+    quick: dict[str, Any] = {"clock": lambda: 50 * time.monotonic(), "max_connections": 1}
+    others, numbers = _ours(), itertools.count()
+
+    def arrives() -> bool:
+        started.put(next(numbers))
+        return bool(server.taken)
+
+    with FaultyServer() as server, sending(server, **quick) as started:
+        with suppress(KeyboardInterrupt), meanwhile(module, step, _press_ctrl_c):
+            started.put(next(numbers))
+        wait_until(arrives)
+        new = [one.name for one in _ours() if one not in others]
+        assert sorted(new) == ["trubrics-lane", "trubrics-worker"]
 
 
 def test_stats_while_an_item_leaves() -> None:
@@ -202,6 +225,10 @@ def test_a_sender_that_is_replaced_keeps_its_events_where_no_disk_takes_them(
         server.mood = take
         ended.result(20)
         assert (server.numbers(), replaced.stats().dropped, replaced.put(2)) == ([1], {}, False)
+
+
+def _press_ctrl_c() -> None:
+    raise KeyboardInterrupt
 
 
 def _ours() -> list[threading.Thread]:

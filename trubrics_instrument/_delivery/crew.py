@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trubrics_instrument._base.shield import shield
@@ -54,8 +55,10 @@ class Crew:
     def start(self) -> bool:
         """Start the first lane and the worker, if they are not there; return whether they are.
 
-        The worker comes last: what it finds in the queue it can bring on.
+        The worker comes last: what it finds in the queue it can bring on. Who was interrupted the
+        last time may have begun none.
         """
+        self._threads = [one for one in self._threads if one.ident is not None]
         if not self._threads:
             self._add_lane(forever=True)
         if len(self._threads) == 1:
@@ -93,17 +96,20 @@ class Crew:
             return
         deadline = self._options.clock() + timeout_s
         for thread in self._threads:
-            thread.join(max(0.0, deadline - self._options.clock()))
+            with suppress(RuntimeError):  # it has not begun
+                thread.join(max(0.0, deadline - self._options.clock()))
 
     def _thread(self, target: Callable[[], None], name: str) -> bool:
+        before = [*self._threads[:CORE], *_alive(self._threads[CORE:])]
         try:
             thread = threading.Thread(target=target, name=name, daemon=True)
+            self._threads = [*before, thread]  # first: Ctrl-C may come once it runs
             thread.start()
         except RuntimeError as error:
             # Not news: an interpreter that ends, or that is a subinterpreter and has no daemons.
             self.lacks_room = _NO_ROOM in str(error)
+            self._threads = before
             return False
-        self._threads = [*self._threads[:CORE], *_alive(self._threads[CORE:]), thread]
         return True
 
     def _add_lane(self, *, forever: bool) -> None:

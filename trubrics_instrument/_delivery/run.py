@@ -217,21 +217,28 @@ class Run:
         """Start the threads; where none can be had, try again, at most once a second."""
         if self.closed:
             return
+        due_s: float | None = None
         try:
-            due_s = self._unstarted.pop()  # no lock: a finaliser may come in between
-        except IndexError:
-            return
-        now = self._options.clock()
-        if now >= due_s:
-            lifecycle.hook_exit()
-            if self._crew.start():
-                self.make_room()
-                return
-            self.tally.fail("no thread can be started")
-            if self._crew.lacks_room:
-                self.tally.say(logging.WARNING, "threads", _NO_THREAD)
-            due_s = now + AGAIN_S
-        self._unstarted.append(due_s)
+            with contextlib.suppress(IndexError):  # somebody is at it, or they are started
+                due_s = self._unstarted.pop()  # no lock: a finaliser may come in between
+            now = self._options.clock()
+            if due_s is not None and now >= due_s:
+                due_s = now + AGAIN_S
+                if self._start_threads():
+                    due_s = None
+        finally:  # Ctrl-C may come at any moment
+            if due_s is not None:
+                self._unstarted.append(due_s)
+
+    def _start_threads(self) -> bool:
+        lifecycle.hook_exit()
+        if self._crew.start():
+            self.make_room()
+            return True
+        self.tally.fail("no thread can be started")
+        if self._crew.lacks_room:
+            self.tally.say(logging.WARNING, "threads", _NO_THREAD)
+        return False
 
     def _secure(self, item: object) -> object:
         """Return the item as an event that is on disk already, if the disk takes it."""
