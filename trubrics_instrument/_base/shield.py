@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
-logger = logging.getLogger("trubrics_instrument")
+_OURS = "trubrics_instrument"
+logger = logging.getLogger(_OURS)
 
 _ENDS_A_GREENLET = "GreenletExit"
 _faults: Counter[str] = Counter()
@@ -22,8 +24,9 @@ class shield:  # noqa: N801 - reads as a keyword: `with shield("reading the answ
 
     The traceback of the log line shows our code and the exception's type, never its message:
     a message can quote a prompt. `BaseException`s that are no `Exception` (cancellation, Ctrl-C)
-    are the app's and pass; on a thread of our own, which has nobody above it, only gevent's word
-    that the thread is to end. In a finaliser use `quiet=True`: logging takes a lock there.
+    are the app's and pass, and so does what a signal handler raises (a time limit); on a thread of
+    our own, which has nobody above it, only gevent's word that the thread is to end. In a finaliser
+    use `quiet=True`: logging takes a lock there.
 
     Attributes:
         failed: Whether the block was left by an exception.
@@ -49,7 +52,7 @@ class shield:  # noqa: N801 - reads as a keyword: `with shield("reading the answ
         if kind is None:
             return False
         ends_thread = not self._own_thread or kind.__name__ == _ENDS_A_GREENLET
-        if ends_thread and not issubclass(kind, Exception):
+        if ends_thread and (not issubclass(kind, Exception) or _is_by_signal(trace)):
             return False
         self.failed = True
         _count(self._doing, kind, trace, quiet=self._quiet)
@@ -58,6 +61,8 @@ class shield:  # noqa: N801 - reads as a keyword: `with shield("reading the answ
 
 def stopped(doing: str, error: Exception) -> None:
     """Do the same in an `except` clause, where a `with` would cost more than what it guards."""
+    if _is_by_signal(error.__traceback__):
+        raise error
     _count(doing, type(error), error.__traceback__, quiet=False)
     if _strict:
         raise error
@@ -77,6 +82,26 @@ def set_strict(*, strict: bool) -> None:
 def forget_faults() -> None:
     """Start counting, and logging, from nothing."""
     _faults.clear()
+
+
+def _is_by_signal(trace: TracebackType | None) -> bool:
+    """Whether a signal handler of the app's has raised it."""
+    while trace is not None:
+        if _is_handler(trace.tb_frame):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _is_handler(frame: FrameType) -> bool:
+    """Whether it is given a number, and the very frame that it came upon; no other code is."""
+    upon = frame.f_back
+    if upon is None or str(frame.f_globals.get("__name__")).startswith(_OURS):
+        return False
+    given: list[object] = []
+    for value in frame.f_locals.values():
+        given += cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+    return any(isinstance(one, int) and other is upon for one, other in pairwise(given))
 
 
 def _count(
