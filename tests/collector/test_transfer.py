@@ -107,10 +107,12 @@ def test_a_line_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
 
 def test_csv_is_no_trap_for_a_spreadsheet(server: Collector) -> None:
     """What a spreadsheet would take for a formula becomes text."""
-    server.post("publish_event", event(user_id="=1+1", properties={"$text": '@SUM(A1)\n,"'}))
+    told = {"$text": '@SUM(A1)\n,"', "$prompt_id": "=1+2", "$generation_id": "-1", "n": -1}
+    server.post("publish_event", event(user_id="=1+1", properties=told))
     header, row = csv.reader(io.StringIO(server.get("/export.csv").text, newline=""))
     values = dict(zip(header, row, strict=True))
     assert (values["user_id"], values["text"]) == ("'=1+1", "'@SUM(A1)\n,\"")
+    assert (values["prompt_id"], values["generation_id"]) == ("'=1+2", "'-1")
 
 
 def test_an_export_can_be_one_users(server: Collector) -> None:

@@ -141,6 +141,8 @@ def _phone_span(match: re.Match[str]) -> Span:
 def _is_phone(found: str, before: str) -> bool:
     """Whether it has a country code or a known grouping; a bare number needs a cue before it."""
     count = len(_digits(found))
+    if found.lstrip("(").startswith("+"):
+        return count in _PHONE_DIGITS
     if _MORE_DIGITS.search(before):
         return False
     if _COUNTRY_CODE.match(found):

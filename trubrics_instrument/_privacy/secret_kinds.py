@@ -62,12 +62,13 @@ _KEYS = (
     ("AGE-SECRET-KEY-1", r"[0-9A-Z]{50,}"),
 )
 
-_MIXED = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12}")
+_RUN = re.compile(r"[A-Za-z0-9]{12,}")
 
 
 def _random_span(match: re.Match[str]) -> Span:
     """Leave what is spelt in words, such as `sk-learn-pipelines-explained`."""
-    return match.span() if _MIXED.search(match.group()) else None
+    runs = _RUN.findall(match.group())
+    return match.span() if any(not (run.isalpha() or run.isdigit()) for run in runs) else None
 
 
 _TOKEN_NAME = re.compile(

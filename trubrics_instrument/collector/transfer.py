@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 ROWS_PER_STEP = 500
 _IS_OF_USER = f"id IN (SELECT e.id FROM {OF_USER})"  # noqa: S608 - not a value
-_TEXT_COLUMNS = ("user_id", "event", "text", "thread_id", "assistant_id", "event_id")
 # A spreadsheet takes such a cell for a formula, and whoever wrote the prompt wrote the formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -68,11 +67,13 @@ def write_csv(events: Iterable[sqlite3.Row]) -> Iterator[str]:
     """Write each event as one record, with the table's columns, safe to open in a spreadsheet."""
     yield _record(Row._fields)
     for event in events:
-        values = {name: event[name] for name in Row._fields}
-        for name in _TEXT_COLUMNS:
-            if str(values[name] or "").startswith(_FORMULA_STARTS):
-                values[name] = f"'{values[name]}"
-        yield _record(values.values())
+        yield _record(_as_cell(event[name]) for name in Row._fields)
+
+
+def _as_cell(value: object) -> object:
+    """Return a value as a spreadsheet shows it, and takes it for no formula."""
+    is_formula = isinstance(value, str) and value.startswith(_FORMULA_STARTS)
+    return f"'{value}" if is_formula else value
 
 
 def read_jsonl(store: Store, lines: Iterable[bytes]) -> Imported:
