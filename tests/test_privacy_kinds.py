@@ -168,6 +168,13 @@ def test_no_cut_leaves_the_start_of_a_secret() -> None:
                 assert value[:4] not in redacted(cut(text, at)), (text, at)
 
 
+@pytest.mark.parametrize("name", ["AWS_SESSION_TOKEN=", '"refresh_token": "', "password: "])
+def test_a_long_value_is_redacted_to_its_end(name: str) -> None:
+    """As long as a token with claims in it is."""
+    text = f"export {name}{'aB3/' * 300} and so on"
+    assert redact_secrets(text) == f"export {name}[SECRET] and so on"
+
+
 def test_tags_are_not_redacted_again() -> None:
     """A second pass, such as a replay's, changes nothing."""
     for string in STRINGS:

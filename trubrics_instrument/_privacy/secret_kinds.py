@@ -78,6 +78,9 @@ _TOKEN_NAME = re.compile(
 _PASSWORD_NAME = re.compile(r"(?:passw(?:or)?d|passphrase|pwd|(?<![a-z])pass)\Z")
 _NAME_CHARS = 40
 _TOKEN_CHARS = 12
+_MOST_LOOKED_AT = 256
+_VALUE_CHARS = r"[^\s\"'`,;&()<>{}\[\]$*]"
+_REST = re.compile(rf"{_VALUE_CHARS}*")
 
 
 def _assigned_span(match: re.Match[str]) -> Span:
@@ -89,10 +92,16 @@ def _assigned_span(match: re.Match[str]) -> Span:
         return None
     varied = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
     if _PASSWORD_NAME.search(name):
-        return match.span("value") if varied or match[0][0] == "=" else None
+        return _whole_value(match) if varied or match[0][0] == "=" else None
     if _TOKEN_NAME.search(name) and varied and len(value) >= _TOKEN_CHARS:
-        return match.span("value")
+        return _whole_value(match)
     return None
+
+
+def _whole_value(match: re.Match[str]) -> Span:
+    """Return where a value is, with what is behind that part of it that was looked at."""
+    rest = _REST.match(match.string, match.end("value"))
+    return match.start("value"), rest.end() if rest else match.end("value")
 
 
 def _spoken_span(match: re.Match[str]) -> Span:
@@ -122,7 +131,7 @@ def _assigned(separator: str) -> Recogniser:
     # "token" and "key", and has few separators.
     pattern = re.compile(
         rf"{separator}(?<=[ntyesdNTYESD\"'` ]{separator})[ \t]{{0,3}}[\"'`]?"
-        r"(?P<value>[^\s\"'`,;&()<>{}\[\]$*]{6,256})"
+        rf"(?P<value>{_VALUE_CHARS}{{6,{_MOST_LOOKED_AT}}})"
     )
     return Recogniser("secret", (separator,), pattern, _assigned_span)
 
