@@ -112,9 +112,14 @@ def test_ctrl_c_while_the_threads_are_started(module: ModuleType, step: int) -> 
         started.put(next(numbers))
         return bool(server.taken)
 
-    with FaultyServer() as server, sending(server, **quick) as started:
+    def interrupted() -> None:
         with suppress(KeyboardInterrupt), meanwhile(module, step, _press_ctrl_c):
             started.put(next(numbers))
+
+    with FaultyServer() as server, sending(server, **quick) as started:
+        # On a thread of its own, which may keep what was being handled when the trace broke in.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(interrupted).result()
         wait_until(arrives)
         new = [one.name for one in _ours() if one not in others]
         assert sorted(new) == ["trubrics-lane", "trubrics-worker"]
