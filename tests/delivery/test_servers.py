@@ -121,6 +121,11 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "-w", "2
             id="gunicorn-gevent",
         ),
         pytest.param(
+            [*GUNICORN, "--preload", "-k", "gevent", "tests.delivery.apps:wsgi"],
+            marks=[_needs("gunicorn"), _needs("gevent")],
+            id="gunicorn-preload-gevent",
+        ),
+        pytest.param(
             [
                 *(str(BIN / "uwsgi"), "--http-socket", "127.0.0.1:{port}", "--master"),
                 *("--processes", "2", "--enable-threads", "--die-on-term", "--need-app"),

@@ -43,6 +43,7 @@ class Run:
 
     Attributes:
         pid: The process that it belongs to.
+        disk: Whether it may use the disk.
         run_id: 12 hex digits, the first part of each event id.
         queue: Accepted items.
         room: How long the queue may get; negative before the threads run and after the end, so
@@ -52,6 +53,8 @@ class Run:
 
     def __init__(self, options: SenderOptions, prepare: Prepare, *, disk: bool = True) -> None:
         self.pid = os.getpid()
+        self.disk = disk
+        self._made_with = threading.Lock
         self.run_id = os.urandom(6).hex()
         self.queue: deque[object] = deque()
         self.room = -1
@@ -85,6 +88,13 @@ class Run:
         self._all_arrived: bool | None = None
         self._unstarted = [-math.inf]  # when threads may be tried; empty while somebody does
         self._securing: list[bool] = []
+
+    def is_outdated(self) -> bool:
+        """Whether gevent has put other locks in the place of those it has, before the first event.
+
+        A worker of gunicorn's does so after its master has loaded the app (`--preload`).
+        """
+        return self._made_with is not threading.Lock and self.room < 0 and not self.queue
 
     def admit(self, item: object) -> bool:
         """Decide on an item that found no room, or no threads, or is strict."""

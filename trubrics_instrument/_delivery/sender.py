@@ -50,6 +50,8 @@ class Sender:
             run = self._run
         # There is no room before the first item, either: `admit` starts the threads.
         if self._strict or len(run.queue) >= run.room:
+            if run.is_outdated():
+                run = self._run = self._new_run(disk=run.disk)
             return run.admit(item)
         run.queue.append(item)
         if run.asleep:
