@@ -190,6 +190,71 @@ def fork_again(sender: Sender) -> None:
     assert os.wait()[1] == 0
 
 
+def fork_in_thread(sender: Sender) -> None:
+    """Fork in a thread; the child tracks there, and is over when this thread is.
+
+    Another of its threads forks once more, which ends nothing.
+    """
+    track(sender)
+    codes: list[int] = []
+    ends: list[int] = []
+    close_all = lifecycle._close_all
+
+    def close_and_count(*_: object, **__: object) -> None:
+        ends.append(os.getpid())
+        close_all()
+
+    lifecycle._close_all = close_and_count
+
+    def fork_once_more() -> None:
+        if os.fork() == 0:
+            os._exit(len(faults()) + len(ends))
+        codes.append(os.wait()[1])
+
+    def work() -> None:
+        pid = os.fork()
+        if pid == 0:
+            track(sender)
+            another = threading.Thread(target=fork_once_more)
+            another.start()
+            another.join()
+            if codes[0]:
+                os._exit(1)
+            sys.exit()
+        codes.append(os.waitpid(pid, 0)[1])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def fork_in_thread_and_go_on(sender: Sender) -> None:
+    """Fork in a thread; the child tracks in another one, which goes on when that is over."""
+    track(sender)
+    codes: list[int] = []
+
+    def work() -> None:
+        pid = os.fork()
+        if pid == 0:
+            threading.Thread(target=go_on, args=[threading.current_thread()]).start()
+            return
+        codes.append(os.waitpid(pid, 0)[1])
+
+    def go_on(first: threading.Thread) -> None:
+        run = sender._run
+        first.join()
+        until = time.monotonic() + 10
+        while sender._run is run and time.monotonic() < until:
+            time.sleep(0.01)
+        os._exit(0 if all(map(sender.put, range(COUNT))) and sender.flush(10) else 1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
 def fork_unseen(_sender: Sender) -> None:
     """Fork with the spool open, and no hook told: uWSGI forks so."""
     sys.modules["uwsgi"] = types.ModuleType("uwsgi")
@@ -240,6 +305,8 @@ PROGRAMS: dict[str, Callable[[Sender], None]] = {
         exit_after_an_outage,
         tell_what_the_exit_needs,
         exit_in_thread,
+        fork_in_thread,
+        fork_in_thread_and_go_on,
         track_at_exit,
         announce_and_wait,
         exit_on_sigterm,

@@ -34,7 +34,9 @@ def test_no_thread_before_the_first_event() -> None:
 
 
 @pytest.mark.parametrize("spool", ["auto", "always", "strict", "off"])
-@pytest.mark.parametrize("program", ["fork", "fork_and_flush"])
+@pytest.mark.parametrize(
+    "program", ["fork", "fork_and_flush", "fork_in_thread", "fork_in_thread_and_go_on"]
+)
 def test_parent_and_child_deliver_their_own(tmp_path: Path, program: str, spool: str) -> None:
     """Each number arrives twice, once from each process, under an event id of its own."""
     with FaultyServer() as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 import weakref
 from math import inf
@@ -36,10 +37,28 @@ class Mortal(Protocol):
         ...
 
 
+class _End:
+    """What a thread holds that has become the main thread of a forked child: its end is theirs.
+
+    Nothing at all is run at the exit of such a process: it is over when its last thread is, and
+    ours would go on.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        # A child's child clears away what the threads held that it has not got.
+        if self._pid == os.getpid():
+            _close_all()
+            _begin_in_child()  # anew, for threads that it has left behind
+
+
 _all: list[Mortal] = []
 _paused: list[Mortal] = []
 _hooked_pids: set[int] = set()
 _finalizer: Any = None
+_held = threading.local()
 
 
 def enlist(mortal: Mortal) -> None:
@@ -107,6 +126,7 @@ def _close_all(*_: object, **__: object) -> None:
 
 
 def _before_fork() -> None:
+    _held.forked_in_thread = threading.current_thread() is not threading.main_thread()
     for mortal in _all[:]:
         with shield("preparing for a fork"):
             if mortal.before_fork():
@@ -117,6 +137,13 @@ def _go_on_in_parent() -> None:
     while _paused:
         with shield("going on after a fork"):
             _paused.pop().after_fork()
+
+
+def _begin_in_forked_child() -> None:
+    # Where greenlets stand in for threads, the end of one means nothing.
+    if _held.forked_in_thread and threading.local.__module__ == "_thread":
+        _held.end = _End()
+    _begin_in_child()
 
 
 def _begin_in_child() -> None:
@@ -130,5 +157,5 @@ if hasattr(os, "register_at_fork"):  # absent on Windows, where nothing forks
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_go_on_in_parent,
-        after_in_child=_begin_in_child,
+        after_in_child=_begin_in_forked_child,
     )

@@ -135,7 +135,8 @@ class _Recorded:
         return getattr(self._inner, name)
 
     def __del__(self) -> None:
-        self._recording.leave(quiet=True)
+        if "_recording" in self.__dict__:
+            self._recording.leave(quiet=True)
 
 
 class Pieces(_Recorded):
