@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := trubrics_instrument tests examples benchmarks docs conftest.py
 
+# The tests start a thousand processes, and all of them would compile the same files.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-apps test-langchain-sdk test-openai-sdk test-versions check bench measure docs format clean
 

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of who runs the same tests many times, at one version after the other."""
+    text = "repeat a tenth as often what is repeated thousands of times"
+    parser.addoption("--fewer", action="store_true", help=text)
+
+
 @pytest.fixture(scope="module")
 def a_users_machine(request: pytest.FixtureRequest) -> Iterator[Sink]:
     """Give a page's code a model to talk to and a host to deliver to, and see that it did."""

@@ -34,6 +34,12 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
+@pytest.fixture
+def portion(request: pytest.FixtureRequest) -> int:
+    """Return which part of its repetitions a long test does: one over this number."""
+    return 10 if request.config.getoption("--fewer") else 1
+
+
 @pytest.fixture(autouse=True, scope="module")
 def quick_collections() -> Iterator[None]:
     """Leave what is there before a module's tests out of the garbage collections they ask for.

@@ -215,17 +215,18 @@ def config_of(handler: TrubricsCallbackHandler, number: int) -> Any:
     return {"callbacks": [handler], "configurable": configurable}
 
 
-async def test_threads(sink: Sink) -> None:
+async def test_threads(sink: Sink, portion: int) -> None:
     """One handler, 50 threads with 40 turns each: every pair is right, and nothing is left."""
     handler, talker = TrubricsCallbackHandler(), echoing()
+    count = 40 // portion
 
     def turns(worker: int) -> None:
-        for number in range(worker * 40, worker * 40 + 40):
+        for number in range(worker * count, worker * count + count):
             talker.invoke({"question": str(number)}, config_of(handler, number))
 
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(turns, range(50)))
-    assert_pairs(sink, 2000)
+    assert_pairs(sink, 50 * count)
 
 
 async def test_tasks(sink: Sink) -> None:
@@ -244,11 +245,12 @@ async def test_tasks(sink: Sink) -> None:
     assert_pairs(sink, 1000)
 
 
-async def test_cancelled_runs_leave_nothing(sink: Sink) -> None:
+async def test_cancelled_runs_leave_nothing(sink: Sink, portion: int) -> None:
     """10,000 cancelled runs are all told as such, and leave nothing behind."""
     handler, stuck = TrubricsCallbackHandler("ada", thread_id="t"), Stuck(rule=says("Never."))
     config: Any = {"callbacks": [handler]}
-    for hundred in range(100):
+    hundreds = 100 // portion
+    for hundred in range(hundreds):
         tasks = [
             asyncio.ensure_future(stuck.ainvoke(f"{hundred} {number}", config))
             for number in range(100)
@@ -262,7 +264,8 @@ async def test_cancelled_runs_leave_nothing(sink: Sink) -> None:
     turns_told(sink)
     assert_nothing_left()
     told = Counter((event["event"], event["properties"].get("status")) for event in sink.events)
-    assert told == {("Prompt", None): 10_000, ("Generation", "incomplete"): 10_000}
+    count = hundreds * 100
+    assert told == {("Prompt", None): count, ("Generation", "incomplete"): count}
 
 
 async def test_own_keys_of_a_model(sink: Sink) -> None:

@@ -84,7 +84,7 @@ class Broken(Ended):
 broken = [Broken() for _ in range(100)]
 for one in broken: end_at_exit(one)
 ended = []
-threads = [threading.Thread(target=begin_more, daemon=True) for _ in range(3)]
+threads = [threading.Thread(target=begin_more, daemon=True) for _ in range(1)]
 for thread in threads: thread.start()
 while len(ended) < 20_000: threads[0].join(0.01)
 sys.setswitchinterval(1e-5)

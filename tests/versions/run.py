@@ -119,7 +119,8 @@ def main(arguments: list[str]) -> int:
         for environment in chosen:
             print(f"{environment.name:18} {', '.join(environment.requirements)}")
         return 0
-    suites = Suites(arguments[end + 1 :], time.monotonic() + options.deadline_s, options.fresh)
+    pytest_options = ["--fewer", *arguments[end + 1 :]]
+    suites = Suites(pytest_options, time.monotonic() + options.deadline_s, options.fresh)
     outcomes = asyncio.run(_all(suites, chosen, options.jobs))
     print()
     for outcome in outcomes:
