@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -10,10 +11,18 @@ from typing import TYPE_CHECKING
 from trubrics_instrument import _config
 from trubrics_instrument._base.console import fail, redraw, say
 from trubrics_instrument._delivery import Outgoing, Sender, SenderOptions
-from trubrics_instrument._delivery.leftovers import Leftover, clear, leftovers, look, own_path
+from trubrics_instrument._delivery.leftovers import (
+    Leftover,
+    Unread,
+    clear,
+    leftovers,
+    look,
+    own_path,
+)
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from trubrics_instrument._base.console import Subparsers
 
@@ -62,28 +71,38 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         return fail(str(error))
     try:
-        found = [each for each in leftovers(args.dir or config.spool_dir) if each.events]
+        found = leftovers(args.dir or config.spool_dir)
     except OSError as error:
         return fail(f"Cannot look into {error.filename}: {error.strerror}", _FAILED)
-    if not found:
+    waiting = [each for each in found.spools if each.events]
+    if not waiting and (args.action == "send" or not found.unread):
         say("No event waits on disk.")
         return 0
-    if args.action == "clear":
-        return _clear(found, yes=args.yes)
     if args.action == "send":
-        return _send(found, config, args)
-    for each in found:
-        say(_described(each))
+        return _send(waiting, config, args)
+    for line in (*map(_described, waiting), *map(_unread, found.unread)):
+        say(line)
+    if args.action == "clear":
+        return _clear(waiting, [each.path for each in found.unread if each.is_damaged], args)
     return 0
 
 
-def _clear(found: list[Leftover], *, yes: bool) -> int:
-    for each in found:
-        say(_described(each))
-    if not yes and _ask("Delete them for good? [y/N] ").strip().lower() not in {"y", "yes"}:
+def _clear(waiting: list[Leftover], damaged: list[Path], args: argparse.Namespace) -> int:
+    if not (waiting or damaged):
         say("Nothing was deleted.")
-        return 1
-    say(f"{sum(clear(each) for each in found)} events were deleted.")
+        return _FAILED
+    if not args.yes and _ask("Delete them for good? [y/N] ").strip().lower() not in {"y", "yes"}:
+        say("Nothing was deleted.")
+        return _FAILED
+    try:
+        events = sum(clear(each) for each in waiting)
+        for path in damaged:
+            path.unlink(missing_ok=True)
+    except (OSError, sqlite3.Error) as error:
+        return fail(f"Not everything was deleted: {error}", _FAILED)
+    say(f"{events} events were deleted.")
+    if damaged:
+        say(f"{len(damaged)} files were deleted that could not be read.")
     return 0
 
 
@@ -144,6 +163,11 @@ def _bar(done: int, total: int) -> str:
 def _described(leftover: Leftover) -> str:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(leftover.since_s))
     return f"{leftover.events} events wait for {leftover.host}, since {since}"
+
+
+def _unread(file: Unread) -> str:
+    remedy = "; spool clear deletes it" if file.is_damaged else ""
+    return f"{file.path} cannot be read: {file.why}{remedy}"
 
 
 def _ask(question: str) -> str:

@@ -452,6 +452,25 @@ def test_what_is_set_aside_stays(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_what_was_set_aside_goes_at_the_age_of_events(tmp_path: Path) -> None:
+    """It holds what people wrote; what another spool set aside, and other files, are not ours."""
+    now = [1000.0]
+    spool = _spool(tmp_path, wall_clock=lambda: now[0], spool_age_s=60.0)
+    spool.file.path.write_bytes(b"no database" * 1000)
+    spool.renew()
+    others = {f"{'0' * 16}.sqlite.corrupt-1000-1", f"{spool.file.path.name}.corrupt-copy"}
+    for name in others:
+        (tmp_path / name).touch()
+    now[0] = 1060.0
+    spool.file.tidy()
+    (aside,) = tmp_path.glob(f"{spool.file.path.name}.corrupt-1000-*")
+    now[0] = 1061.0
+    spool.file.tidy()
+    assert not aside.exists()
+    assert {path.name for path in tmp_path.glob("*.corrupt-*")} == others
+    spool.close()
+
+
 def test_an_interrupted_transaction_is_undone(tmp_path: Path) -> None:
     """Ctrl-C in the middle of one passes, leaves nothing, and is in nobody's way."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +16,7 @@ from tests.delivery.children import COUNT
 from tests.delivery.faulty_server import FaultyServer, refuse, take
 from tests.delivery.processes import run as run_child
 from trubrics_instrument import spool_cli
+from trubrics_instrument._delivery.spool_file import SCHEMA
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,3 +159,88 @@ def test_clear_asks_first(
         capsys.readouterr()
         assert _run() == 0
         assert capsys.readouterr().out.startswith(f"{waiting or 'No'} event")
+
+
+def test_a_damaged_spool_is_shown_and_cleared(
+    left: FaultyServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Set aside or not found out yet: it holds what people wrote."""
+    (spool,) = tmp_path.glob("*.sqlite")
+    aside = tmp_path / f"{spool.name}.corrupt-1000-7"
+    aside.write_bytes(b"a private question")
+    torn = tmp_path / f"{'f' * 16}.sqlite"
+    torn.write_bytes(b"a private question" * 100)
+    shown = (
+        f"{aside} cannot be read: it was no database, and is set aside; spool clear deletes it\n"
+        f"{torn} cannot be read: file is not a database; spool clear deletes it\n"
+    )
+    with left:
+        assert _run() == 0
+        waiting, _, unread = capsys.readouterr().out.partition("\n")
+        assert (waiting.startswith(f"{COUNT} events wait"), unread) == (True, shown)
+        assert _run("clear", "--yes") == 0
+        deleted = "250 events were deleted.\n2 files were deleted that could not be read.\n"
+        assert capsys.readouterr().out == f"{waiting}\n{shown}{deleted}"
+        assert (aside.exists(), torn.exists(), spool.exists()) == (False, False, True)
+        assert _run() == 0
+        assert capsys.readouterr().out == "No event waits on disk.\n"
+
+
+def test_a_spool_that_is_only_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever goes on with it writes the host: it is no damage."""
+    path = tmp_path / f"{'a' * 16}.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(SCHEMA)
+    said = f"{path} cannot be read: it does not say for which host it is, yet\n"
+    assert _run("list", "--dir", str(tmp_path)) == 0
+    assert capsys.readouterr().out == said
+    assert _run("clear", "--yes", "--dir", str(tmp_path)) == 1
+    assert capsys.readouterr().out == f"{said}Nothing was deleted.\n"
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "first"), [("h", "one"), (7, 1), ("h\nno event waits", 1), ("\x1b[2Jh", 1)]
+)
+def test_another_kind_of_database(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: object, first: object
+) -> None:
+    """There is no traceback, and nothing of it is said."""
+    path = tmp_path / f"{'a' * 16}.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE about (name, value); CREATE TABLE event (id);")
+        db.execute("INSERT INTO about VALUES ('host', ?)", (host,))
+        db.execute("INSERT INTO event VALUES (?)", (first,))
+        db.commit()
+    assert _run("list", "--dir", str(tmp_path)) == 0
+    assert capsys.readouterr().out == (
+        f"{path} cannot be read: it is another kind of database; spool clear deletes it\n"
+    )
+
+
+def test_a_terminal_is_told_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What SQLite says of a file may be the file's own words."""
+    path = tmp_path / f"{'a' * 16}.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            'CREATE TABLE "\x1b[2J" (id); PRAGMA writable_schema = ON;'
+            "UPDATE sqlite_master SET sql = 'CREATE TABLE (';"
+        )
+    assert _run("list", "--dir", str(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{path} cannot be read: malformed database schema ([2J)")
+    assert "\x1b" not in said
+
+
+def test_what_is_no_file_of_ours_is_not_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe would hang, and the app may have databases of its own there."""
+    os.mkfifo(tmp_path / f"{'a' * 16}.sqlite")
+    (tmp_path / f"{'b' * 16}.sqlite").mkdir()
+    (tmp_path / f"{'c' * 16}.sqlite").symlink_to(tmp_path / "app.sqlite")
+    os.mkfifo(tmp_path / f"{'d' * 16}.sqlite.corrupt-1000-7")
+    (tmp_path / "app.sqlite").write_bytes(b"no database" * 100)
+    assert _run("clear", "--yes", "--dir", str(tmp_path)) == 0
+    assert capsys.readouterr().out == "No event waits on disk.\n"
+    assert len(list(tmp_path.iterdir())) == 5

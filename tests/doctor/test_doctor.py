@@ -207,6 +207,25 @@ def test_what_waits_under_another_key(server: Loopback, tmp_path: Path) -> None:
     ]
 
 
+def test_spools_that_cannot_be_read(server: Loopback, tmp_path: Path) -> None:
+    """They are findings, and no traceback."""
+    server.always(json_reply({}, 422))
+    begun = spool_path(str(tmp_path), server.url, None)
+    connect(begun, server.url).execute("DELETE FROM about").connection.close()
+    aside = begun.with_name(f"{begun.name}.corrupt-1000-7")
+    aside.touch()
+    findings = of_host(server.url, spool="auto", spool_dir=str(tmp_path))
+    assert [one[1:] for one in findings if one.check == "spool"] == [
+        ("ok", f"empty, in {tmp_path}", None),
+        ("note", f"{begun} cannot be read: it does not say for which host it is, yet", None),
+        (
+            "note",
+            f"{aside} cannot be read: it was no database, and is set aside",
+            "trubrics-instrument spool clear",
+        ),
+    ]
+
+
 def test_a_folder_that_cannot_be_looked_into(server: Loopback, tmp_path: Path) -> None:
     """It is a finding, and no traceback."""
     server.always(json_reply({}, 422))

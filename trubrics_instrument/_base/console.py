@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     import argparse
 
 USAGE_ERROR = 2
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 class Subparsers(Protocol):
@@ -21,7 +23,7 @@ class Subparsers(Protocol):
 
 def say(line: str = "") -> None:
     """Write a line for people."""
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{_plain(line)}\n")
     sys.stdout.flush()
 
 
@@ -37,5 +39,10 @@ def redraw(line: str, end: str = "") -> None:
 
 def fail(line: str, code: int = USAGE_ERROR) -> int:
     """Write what is wrong, and return the exit code for it."""
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{_plain(line)}\n")
     return code
+
+
+def _plain(text: str) -> str:
+    """Leave out what a terminal obeys: it may come from a file that somebody else has written."""
+    return _CONTROL.sub("", text)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trubrics_instrument._base.folders import state_folder
 
+from .set_aside import aside, forget
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -140,7 +142,8 @@ class SpoolFile:
         raise Unavailable
 
     def tidy(self) -> None:
-        """Give some pages of deleted rows back to the disk, the log's too."""
+        """Give some pages of deleted rows back to the disk, the log's too; forget old damage."""
+        forget(self.path, self._options.wall_clock() - self._options.spool_age_s)
         with contextlib.suppress(Unavailable), self._held():
             if self._db is not None:
                 with contextlib.suppress(sqlite3.Error):
@@ -225,14 +228,12 @@ class SpoolFile:
         self._disconnect()
         if damaged is None or _identity(self.path) != damaged:
             return  # another process has done so, and begun a new one
-        # With the inode: no two files that are there have the same.
-        name = f"{self.path.name}.corrupt-{int(self._options.wall_clock())}-{damaged[1]}"
-        aside = self.path.with_name(name)
+        place = aside(self.path, self._options.wall_clock(), damaged[1])
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        self.path.replace(aside)
+        self.path.replace(place)
         text = "The spool was no database; it is set aside as %s, and a new one begun."
-        self._tally.say(logging.WARNING, "spool corrupt", text, aside)
+        self._tally.say(logging.WARNING, "spool corrupt", text, place)
 
     def _sulk(self, error: Exception) -> None:
         self._disconnect()

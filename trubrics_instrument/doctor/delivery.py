@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trubrics_instrument._config import Config, Destination
+    from trubrics_instrument._delivery.leftovers import Leftover
 
 _TIMEOUT_S = 5.0
 _FLUSH_S = 15.0
@@ -168,10 +169,11 @@ def _spools(config: Config, target: Destination) -> Iterator[Finding]:
         yield wrong("spool", f"{folder} cannot be written", "set TRUBRICS_SPOOL_DIR")
         return
     try:
-        own, others = _waiting(config, target)
+        found = leftovers(config.spool_dir)
     except OSError as error:
         yield wrong("spool", f"{folder} cannot be read: {error.strerror}", "set TRUBRICS_SPOOL_DIR")
         return
+    own, others = _waiting(found.spools, own_path(config.spool_dir, *target), target.host)
     if own:
         remedy = "they go when an app runs and the host answers"
         yield note("spool", f"{own} events wait in {folder}", remedy)
@@ -181,16 +183,14 @@ def _spools(config: Config, target: Destination) -> Iterator[Finding]:
         said = f"{others} events wait that were tracked with another key"
         remedy = "if that key was wrong: trubrics-instrument spool send --any-key"
         yield note("spool", said, remedy)
+    for file in found.unread:
+        said = f"{file.path} cannot be read: {file.why}"
+        yield note("spool", said, "trubrics-instrument spool clear" if file.is_damaged else None)
 
 
-def _waiting(config: Config, target: Destination) -> tuple[int, int]:
-    """Return how many events wait for a host under its key, and how many under any other.
-
-    Raises:
-        OSError: The folder cannot be looked into.
-    """
-    path = own_path(config.spool_dir, target.host, target.api_key)
-    found = [one for one in leftovers(config.spool_dir) if one.host == target.host]
+def _waiting(spools: list[Leftover], path: Path, host: str) -> tuple[int, int]:
+    """Return how many events wait for a host in its own file, and how many in any other."""
+    found = [one for one in spools if one.host == host]
     own = sum(one.events for one in found if one.path == path)
     return own, sum(one.events for one in found) - own
 
