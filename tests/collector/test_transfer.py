@@ -302,6 +302,19 @@ def test_forwarding_to_this_machine_takes_no_proxy(
         assert (_numbers(answers), proxy.requests) == ([0, 1, 2], [])
 
 
+def test_forwarding_shows_no_login_of_this_machine_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of ~/.netrc are other programs'."""
+    (tmp_path / "netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with Loopback() as host, closing(_filled(tmp_path / "db", 3)) as store:
+        host.always(json_reply({}))
+        assert forward(store, Target(host.url, "key")).sent == 3
+        (request,) = host.requests
+    assert (request.headers["x-api-key"], request.headers.get("authorization")) == ("key", None)
+
+
 def test_forwarding_that_is_killed_sends_nothing_twice(tmp_path: Path) -> None:
     """What was on its way is named, and goes again only when told to; the rest follows."""
     _filled(tmp_path / "db", 250).close()

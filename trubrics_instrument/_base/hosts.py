@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_address
+from typing import TypeVar
 from urllib.parse import urlsplit
+
+T = TypeVar("T")
 
 # Trubrics' own. Source: Trubrics documentation, "Track events".
 TRUBRICS_HOST = "https://app.trubrics.com/api/ingestion"
@@ -46,6 +49,14 @@ def proxies_to(host: str) -> dict[str, str]:
     A proxy would fail to reach what only this machine can, and would see the prompts.
     """
     return {"no_proxy": urlsplit(host).hostname or ""} if is_loopback(host) else {}
+
+
+def no_login(request: T) -> T:
+    """Add nothing to a request: as a session's `auth`, keep `requests` from reading `~/.netrc`.
+
+    It would send a login meant for another program, in place of a header of the app's own.
+    """
+    return request
 
 
 def is_page(content_type: str, body: bytes) -> bool:

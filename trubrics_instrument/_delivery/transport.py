@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-import netrc
 from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import requests
+from requests.cookies import RequestsCookieJar
 
-from trubrics_instrument._base.hosts import proxies_to
+from trubrics_instrument._base.hosts import no_login, proxies_to
 from trubrics_instrument._version import __version__
 
 from .retry import SINGLE_ENDPOINT, Answer
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .options import SenderOptions
 
 MAX_ANSWER_BYTES = 64 * 1024
-# requests imports it with its first request, which may be at the exit: too late in some Pythons.
-_IMPORTED_IN_TIME = netrc
 
 
 class Transport:
@@ -130,15 +128,18 @@ def _never_sent(error: BaseException) -> bool:
 
 
 def own_session(session: requests.Session | None) -> requests.Session:
-    """Return a session that shares no connection with the app's.
+    """Return a session that shares no connection with the app's, and keeps its cookies to itself.
 
     A copied adapter starts with an empty pool, which is also what a forked child needs.
     Source: `HTTPAdapter.__setstate__`, requests 2.28 to 2.34.
     """
-    if session is None:
-        return requests.Session()
-    own: Any = copy.copy(session)
-    own.adapters = OrderedDict(
-        (prefix, copy.copy(adapter)) for prefix, adapter in session.adapters.items()
-    )
-    return own  # type: ignore[no-any-return]  # Any only to replace `adapters`
+    own: Any = requests.Session() if session is None else copy.copy(session)
+    own.auth = own.auth or no_login
+    if session is not None:
+        cookies: Any = RequestsCookieJar()
+        cookies.update(session.cookies)
+        own.cookies = cookies
+        own.adapters = OrderedDict(
+            (prefix, copy.copy(adapter)) for prefix, adapter in session.adapters.items()
+        )
+    return own  # type: ignore[no-any-return]  # Any only to replace what it has

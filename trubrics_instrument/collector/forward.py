@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from trubrics_instrument._base.hosts import is_page, proxies_to
+from trubrics_instrument._base.hosts import is_page, no_login, proxies_to
 from trubrics_instrument.collector.rows import COLUMNS
 from trubrics_instrument.collector.transfer import to_wire
 
@@ -88,6 +88,7 @@ def forward(
         total, newest = db.execute(query, (through,)).fetchone()
     progress = Progress(0, 0, total)
     with requests.Session() as session:
+        session.auth = no_login
         session.headers["x-api-key"] = target.api_key
         run = _Run(store, target, session, sleep)
         while events := _next(store, through, newest or 0):
