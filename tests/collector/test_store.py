@@ -365,6 +365,17 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
+def test_a_file_that_is_there_is_made_private(tmp_path: Path) -> None:
+    """It may have been copied there; and a link was made by whoever names it."""
+    file, link = tmp_path / "file.sqlite3", tmp_path / "link.sqlite3"
+    file.touch(0o644)
+    file.chmod(0o644)
+    link.symlink_to(file)
+    Store(link).close()
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    assert file.stat().st_size > 0
+
+
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     """A server that is killed while it takes events has every one that it answered for."""
     script = """

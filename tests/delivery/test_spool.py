@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sqlite3
@@ -72,6 +73,44 @@ def test_what_was_delivered_leaves_no_trace_on_disk(tmp_path: Path, spool: str) 
         assert sender.flush(20)
         sender.shutdown(3)
     assert [path for path in tmp_path.iterdir() if b"a very private" in path.read_bytes()] == []
+
+
+def test_a_file_that_others_could_read_is_made_private(tmp_path: Path) -> None:
+    """It has been copied there, or made beforehand."""
+    spool = _spool(tmp_path)
+    spool.file.path.touch(0o666)
+    spool.file.path.chmod(0o666)
+    spool.renew()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    ("whose", "why"),
+    [("a link", "is no regular file"), ("another user's", "belongs to another user")],
+)
+def test_a_file_that_is_not_ours_is_not_written_to(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    whose: str,
+    why: str,
+) -> None:
+    """Somebody else has put it there: it costs one WARNING, and memory has to do."""
+    spool, target = _spool(tmp_path), tmp_path / "elsewhere"
+    target.write_bytes(b"")
+    if whose == "a link":
+        spool.file.path.symlink_to(target)
+    else:
+        target.rename(spool.file.path)
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    there = sorted(tmp_path.iterdir())
+    with pytest.raises(Unavailable):
+        spool.renew()
+    assert sorted(tmp_path.iterdir()) == there
+    assert {path.stat().st_size for path in there} == {0}
+    assert [line for line in caplog.messages if why in line] == caplog.messages != []
+    spool.close()
 
 
 @SPOOLING

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 import platformdirs
@@ -11,6 +13,8 @@ _NAME = "trubrics-instrument"
 # A container's user may have no home. Nothing can be made below a device, so whoever tries to is
 # told as of any other folder that cannot be written.
 _NOWHERE = Path(os.devnull) / _NAME
+_ROOT = 0
+_OTHERS = 0o077
 
 
 def state_folder() -> Path:
@@ -32,6 +36,29 @@ def data_folder() -> Path:
 def is_there(path: Path) -> bool:
     """Whether a path exists, as far as this user may look."""
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where it must not look
+
+
+def make_private(path: Path) -> None:
+    """Make a file, or see that the one that is there is this user's own, and for nobody else.
+
+    It is not opened: to close it would take away the locks that SQLite has on it in this process.
+    Source: sqlite.org, "How To Corrupt An SQLite Database File", 2.2.
+
+    Raises:
+        OSError: It cannot be made, or it is a link, or somebody else's.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        there = path.lstat()
+        if not stat.S_ISREG(there.st_mode):
+            raise PermissionError(errno.EPERM, "It is no regular file", str(path)) from None
+        me = os.geteuid() if hasattr(os, "geteuid") else there.st_uid  # Windows has no such users
+        if me not in {there.st_uid, _ROOT}:
+            raise PermissionError(errno.EPERM, "It belongs to another user", str(path)) from None
+        if there.st_mode & _OTHERS and me == there.st_uid:
+            path.chmod(0o600)
 
 
 def _absolute(folder: str) -> Path:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import sqlite3
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from trubrics_instrument._base.folders import state_folder
+from trubrics_instrument._base.folders import make_private, state_folder
 
 from .set_aside import aside, forget
 
@@ -62,9 +61,13 @@ def spool_path(spool_dir: str | None, host: str, api_key: str | None) -> Path:
 
 
 def connect(path: Path, host: str, timeout_s: float = BUSY_S) -> sqlite3.Connection:
-    """Open the spool, made if need be, readable for this user only."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    """Open the spool, made if need be, readable for this user only.
+
+    Raises:
+        OSError: It cannot be made, or it is a link, or somebody else's.
+        sqlite3.Error: It is no spool, or the disk fails.
+    """
+    make_private(path)
     db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from contextlib import closing, contextmanager
 from functools import partial
@@ -11,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from trubrics_instrument._base.folders import make_private
 from trubrics_instrument.collector import sums
 from trubrics_instrument.collector.log import Log
 from trubrics_instrument.collector.rows import COLUMNS, Row
@@ -74,7 +74,8 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        _create_private(self.path)
+        # Its user has named it, so it may be a link.
+        make_private(self.path.resolve())
         try:
             self._prepare()
         except sqlite3.OperationalError:
@@ -207,9 +208,3 @@ def _without(known: set[str], rows: Sequence[Row]) -> list[Row]:
             known.add(row.event_id)
         new.append(row)
     return new
-
-
-def _create_private(path: Path) -> None:
-    """The file holds people's conversations: for this user's eyes only."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
