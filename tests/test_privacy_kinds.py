@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from tests.labelled import Labelled, Score, labelled, scores, table
 from trubrics_instrument._privacy import redactors_from
+from trubrics_instrument._privacy.key_kinds import KEYS
 from trubrics_instrument._privacy.redact import redact_pii, redact_secrets
 from trubrics_instrument._privacy.rules import cut
-from trubrics_instrument._privacy.secret_kinds import ASSIGNED, BEARERS, FRAMED, KEYS
+from trubrics_instrument._privacy.secret_kinds import ASSIGNED, BEARERS, FRAMED
 
 STRINGS = labelled()
 UNMARKED = [one for one in STRINGS if not one.marks]
@@ -43,10 +44,23 @@ ghp_a
 SG.
 SG.aaaaaaaaaaaaaaaaaaaaaaaa.
 hooks.slack.com/services/A/
+1:AA
+8Q~
+.atlasv1.
+fw_
+pat
 token=
 token:
 token: a1
 password=a
+password="
+password="a1b2c3\x20
+password="a1b2c3\x20password='a1b2c3\x20
+password=\"
+password="\\
+--
+--password\x20
+--password\x20a1b2c3\x20
 password is\x20
 password=\x20
 key="
@@ -61,6 +75,8 @@ a1:
 -----BEGIN\x20
 -----BEGIN PRIVATE\x20KEY-----
 bearer\x20
+Basic\x20
+authorization: token\x20
 Bearer a\x20
 @
 a@
@@ -168,11 +184,38 @@ def test_no_cut_leaves_the_start_of_a_secret() -> None:
                 assert value[:4] not in redacted(cut(text, at)), (text, at)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "7747249299:" + "AAHiVB2fphlRDJ3vJRUPgIJUw2rpwao8rgH",
+        "aB3" + "8Q~" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ_2.4-6~8",
+    ],
+    ids=["Telegram", "Azure AD"],
+)
+def test_a_key_that_is_told_by_its_middle_goes_from_its_start(key: str) -> None:
+    """With the id or the letters before it, and not what stands before those."""
+    assert redact_secrets(f"use {key} please") == "use [API_KEY] please"
+
+
 @pytest.mark.parametrize("name", ["AWS_SESSION_TOKEN=", '"refresh_token": "', "password: "])
 def test_a_long_value_is_redacted_to_its_end(name: str) -> None:
     """As long as a token with claims in it is."""
     text = f"export {name}{'aB3/' * 300} and so on"
     assert redact_secrets(text) == f"export {name}[SECRET] and so on"
+
+
+@pytest.mark.parametrize(
+    "value", ["a$b;c(1)&d*e", "hunter22 and more", r"pa\"ss\"word1", "aB3/" * 225]
+)
+def test_a_quoted_value_is_redacted_up_to_its_closing_quote(value: str) -> None:
+    """Whatever is inside, and no further."""
+    assert redact_secrets(f'set(password="{value}", n="1")') == 'set(password="[SECRET]", n="1")'
+
+
+def test_a_value_in_json_within_json_keeps_the_text_json() -> None:
+    """Its quotes have a backslash before them, which stays."""
+    text = r'{"body": "{\"password\": \"hunter22 x\", \"n\": 1}"}'
+    assert redact_secrets(text) == r'{"body": "{\"password\": \"[SECRET]\", \"n\": 1}"}'
 
 
 def test_tags_are_not_redacted_again() -> None:

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from trubrics_instrument._privacy.secret_kinds import (
-    BEARER_CHARS,
-    KEY_ALPHABET,
-    KEY_CHARS,
-    KEYS,
-    TOKEN_CHARS,
-)
+from trubrics_instrument._privacy.key_kinds import KEY_ALPHABET, KEY_CHARS, KEYS
+from trubrics_instrument._privacy.secret_kinds import BEARER_CHARS, TOKEN_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
