@@ -25,7 +25,6 @@ KNOWN_MISSES = {
     "secret": 3,
     "email": 2,
     "phone": 3,
-    "card": 1,
     "ssn": 1,
 }
 HOSTILE_CHARS = 200_000
@@ -81,6 +80,8 @@ Bearer a\x20
 @
 a@
 a@b.
+и@и.
+a@xn--
 a.
 1.
 1.1.
@@ -96,6 +97,10 @@ a.
 +1
 +(
 00\x20
+0\u2013
+1\u00a0
+1\u00a01
+1010 010\x20
 4111\x20
 DE
 DE89

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
@@ -97,6 +98,8 @@ def sampled(conversation: str, rate: float) -> bool:
 
 
 _STRADDLE_CHARS = 512
+# ASCII; Latin, Greek and Cyrillic letters; hyphens and dashes.
+_OF_WORDS = re.compile("[!-~À-ԯ\u2010-\u2015]")
 
 
 def cut(text: str, max_chars: int) -> str:
@@ -125,8 +128,8 @@ def _before_spaces(text: str, at: int, floor: int) -> int:
 
 
 def _before_word(text: str, at: int, floor: int) -> int:
-    """Go back over ASCII and Latin letters: what keys and addresses have, and Chinese has not."""
-    while at > floor and ("!" <= text[at - 1] <= "~" or "À" <= text[at - 1] <= "ɏ"):
+    """Go back over what keys, addresses and numbers have: no Chinese, which has no spaces."""
+    while at > floor and _OF_WORDS.match(text, at - 1):
         at -= 1
     return at
 
