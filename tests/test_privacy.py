@@ -77,6 +77,39 @@ def test_text_and_properties_are_redacted_alike() -> None:
     )
 
 
+@pytest.mark.parametrize("redact", ["secrets", "pii", ["secrets", str.strip]])
+def test_what_a_name_says_is_a_secret_goes(redact: Any) -> None:
+    """A property holds under its name what a text would assign to it, nested or in a list."""
+    key = "0123456789abcdef" * 2
+    event = EVENT._replace(
+        properties={
+            "password": "hunter2",
+            "login": {"x-api-key": key, "passwords": "two", "pwd": ["one", {"n": 1}]},
+            "clientSecret": key,
+            "token": "short",
+            "DB_PASSWORD": "${DB_PASSWORD}",
+            "passport": "none",
+        }
+    )
+
+    assert protected(event, redactors=redactors_from(redact)).properties == {
+        "password": "[SECRET]",
+        "login": {"x-api-key": "[SECRET]", "passwords": "two", "pwd": ["[SECRET]", {"n": 1}]},
+        "clientSecret": "[SECRET]",
+        "token": "short",
+        "DB_PASSWORD": "${DB_PASSWORD}",
+        "passport": "none",
+    }
+
+
+@pytest.mark.parametrize("redact", [None, {"X": "x"}])
+def test_a_name_says_nothing_without_the_rules_for_secrets(redact: Any) -> None:
+    """An app that has rules of its own, or none, gets nothing else."""
+    event = EVENT._replace(properties={"password": "hunter2"})
+
+    assert protected(event, redactors=redactors_from(redact)) == event
+
+
 def test_an_object_that_json_does_not_know_is_redacted_as_text() -> None:
     """What the encoder would turn into a str later is a redacted str already."""
 

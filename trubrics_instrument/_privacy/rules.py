@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from trubrics_instrument._base.shield import stopped
 from trubrics_instrument._events import IDS, NAMING, OF_DELIVERY, TEXT
-from trubrics_instrument._privacy.redact import redactors_from
+from trubrics_instrument._privacy.redact import redact_secrets, redactors_from
+from trubrics_instrument._privacy.secret_kinds import holds_secret
 
 if TYPE_CHECKING:
     from trubrics_instrument._config import Config
@@ -66,7 +67,7 @@ def protect(properties: dict[str, object], rules: Rules, *, observed: bool = Tru
         if type(value) in _WITHOUT_TEXT or name in ours:
             continue
         try:
-            properties[name] = _redacted_value(value, rules.redactors, ())
+            properties[name] = _redacted_value(value, rules.redactors, (), name)
         except Exception as error:
             unredacted.append(name)
             stopped("redacting a property", error)
@@ -142,9 +143,16 @@ def _like_a_number(word: str) -> bool:
 _WITHOUT_TEXT = frozenset({type(None), bool, int, float})
 
 
-def _redacted_value(value: object, redactors: tuple[Redactor, ...], within: tuple[int, ...]) -> Any:
-    """Return a value of JSON's own types, its strings redacted; other objects become `str`."""
+def _redacted_value(
+    value: object, redactors: tuple[Redactor, ...], within: tuple[int, ...], name: str
+) -> Any:
+    """Return a value of JSON's own types, its strings redacted; other objects become `str`.
+
+    `name` is that of the property that holds it, which may say that it is a secret.
+    """
     if isinstance(value, str):
+        if redact_secrets in redactors and holds_secret(name, value):
+            return "[SECRET]"
         return redacted(value, redactors)
     if value is None or isinstance(value, (bool, int, float)):
         return value
@@ -157,10 +165,10 @@ def _redacted_value(value: object, redactors: tuple[Redactor, ...], within: tupl
     if isinstance(container, Mapping):
         pairs = cast("Mapping[object, object]", container).items()
         return {
-            redacted(str(key), redactors): _redacted_value(one, redactors, within)
+            redacted(str(key), redactors): _redacted_value(one, redactors, within, str(key))
             for key, one in pairs
         }
-    return [_redacted_value(one, redactors, within) for one in container]
+    return [_redacted_value(one, redactors, within, name) for one in container]
 
 
 def redacted(text: str, redactors: tuple[Redactor, ...]) -> str:
