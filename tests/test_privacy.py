@@ -138,6 +138,26 @@ def test_ids_and_our_own_properties_are_not_redacted() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["response_model", "finish_reason", "error_type"])
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("accounts/x/models/gpt-4o:free", True),
+        ("claude-3-5-sonnet@20240620", True),
+        ("content_filter", True),
+        ("no words about ada", False),
+        ("ada@example.com", False),
+        ("a" * 129, False),
+        ("", False),
+    ],
+)
+def test_of_a_servers_words_identifiers_stay(name: str, said: str, *, kept: bool) -> None:
+    """Its model, reason and code are no text: what is no identifier could quote the question."""
+    event = EVENT._replace(properties={name: said, "status": "ok"})
+
+    assert protected(event).properties == ({name: said} if kept else {}) | {"status": "ok"}
+
+
 def test_metadata_sends_no_text() -> None:
     """`capture="metadata"` takes the text away, the app's `$text` too, and keeps the rest."""
     event = EVENT._replace(properties={"$text": "own words", "model": "gpt-4o", "note": KEY})

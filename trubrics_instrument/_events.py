@@ -27,6 +27,8 @@ NAMING = frozenset(
         *("status", "finish_reason", "error_type", "tool_name", "tool_call_id"),
     }
 )
+# Those of them that a server words as it likes.
+SERVERS_WORDS = ("response_model", "finish_reason", "error_type")
 # What is told of a question and its answer: an app's own property of that name would be a lie,
 # on the event that has no such fact. Trubrics' own begin with "$".
 OUR_NAMES = (

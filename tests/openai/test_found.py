@@ -57,6 +57,29 @@ def test_another_host_without_a_key() -> None:
     patch_openai(host="https://a.example/api/")
 
 
+def test_a_server_that_quotes_the_question_in_its_codes(sink: Sink, server: Loopback) -> None:
+    """With `capture="metadata"` no word of it leaves, in whichever field the server puts it."""
+    configure(host=sink.host, capture="metadata")
+    patch_openai()
+    reply = chat_completion(Answer("No more.", usage=None))
+    reply["model"] = "a model for Ada Lovelace"
+    reply["choices"][0]["finish_reason"] = "stopped at Ada Lovelace"
+    failed: dict[str, Any] = {"id": "r-1", "object": "response", "status": "failed", "output": []}
+    failed["error"] = {"code": "nothing about Ada Lovelace", "message": "Ada Lovelace"}
+    server.script(json_reply(reply))
+    server.script(json_reply(failed))
+    with client_of(server, "sync") as client:
+        say(client, "Who was Ada Lovelace?")
+        client.responses.create(model="gpt-4o", input="Who was Ada Lovelace?")
+
+    events = sink.wait_for(4)
+    assert [event["event"] for event in events] == [
+        *("Prompt", "Generation"),
+        *("Prompt", "Generation failed"),
+    ]
+    assert "Lovelace" not in str(events)
+
+
 def test_the_same_exchange_again_and_again(sink: Sink, client: Any) -> None:
     """The same word, answered alike each time, is a new question each time."""
     patch_openai(user_id="ada")

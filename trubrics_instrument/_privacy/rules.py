@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from trubrics_instrument._base.shield import stopped
-from trubrics_instrument._events import IDS, NAMING, OF_DELIVERY, TEXT
+from trubrics_instrument._events import IDS, NAMING, OF_DELIVERY, SERVERS_WORDS, TEXT
 from trubrics_instrument._privacy.redact import redact_secrets, redactors_from
 from trubrics_instrument._privacy.secret_kinds import holds_secret
 
@@ -21,6 +21,8 @@ _ALWAYS_OURS = IDS | OF_DELIVERY | {"environment", TEXT}
 # What observers fill in, neither. Redacting it would let a callable that hides everything hide
 # which model answered. In what an app tells by `track()` and `feedback()`, these names are its own.
 _OBSERVERS_OWN = _ALWAYS_OURS | NAMING
+# A version is behind an "@" at Vertex AI.
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_.:/+-]{1,128}(?:@[A-Za-z0-9]{1,16})?")
 
 
 class Rules(NamedTuple):
@@ -62,6 +64,8 @@ def protect(properties: dict[str, object], rules: Rules, *, observed: bool = Tru
     ours = _OBSERVERS_OWN if observed else _ALWAYS_OURS
     if TEXT in properties:
         _protect_text(properties, rules)
+    if observed:
+        _drop_sentences(properties)
     unredacted: list[str] = []
     for name, value in properties.items():
         if type(value) in _WITHOUT_TEXT or name in ours:
@@ -73,6 +77,14 @@ def protect(properties: dict[str, object], rules: Rules, *, observed: bool = Tru
             stopped("redacting a property", error)
     for name in unredacted:
         del properties[name]
+
+
+def _drop_sentences(properties: dict[str, object]) -> None:
+    """Drop, of what a server puts into words, what is no identifier: it could quote the text."""
+    for name in SERVERS_WORDS:
+        said = properties.get(name)
+        if isinstance(said, str) and not _IDENTIFIER.fullmatch(said):
+            del properties[name]
 
 
 def _protect_text(properties: dict[str, object], rules: Rules) -> None:
