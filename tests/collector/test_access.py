@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -149,6 +150,56 @@ def test_pages_of_this_machine_may_send(
             assert (answer.status_code, allowed) == (status, origin if status == 200 else None)
         page = requests.get(server.url, headers=headers, timeout=TIMEOUT_S)
         assert "Access-Control-Allow-Origin" not in page.headers
+
+
+@pytest.mark.parametrize(
+    ("site", "key", "statuses"),
+    [
+        ("cross-site", None, (403, 403)),
+        ("same-site", None, (200, 403)),
+        ("same-origin", None, (200, 200)),
+        ("none", None, (200, 200)),
+        ("cross-site", "key", (200, 403)),
+    ],
+)
+def test_a_browser_that_names_no_origin(
+    tmp_path: Path, site: str, key: str | None, statuses: tuple[int, int]
+) -> None:
+    """It says from what kind of site it comes."""
+    headers = {"Sec-Fetch-Site": site, "x-api-key": "key"}
+    with collector.running(tmp_path / "db", api_key=key) as server:
+        sent, deleted = (
+            requests.post(server.url + path, json=event(), headers=headers, timeout=TIMEOUT_S)
+            for path in ("/publish_event", "/delete?user=bob")
+        )
+    assert (sent.status_code, deleted.status_code) == statuses
+
+
+@pytest.mark.parametrize("origin", ["http://[", "", "null", "://"])
+def test_an_origin_that_is_none(server: Collector, origin: str) -> None:
+    """It is refused like any other."""
+    for path in ("/publish_event", "/delete?user=bob"):
+        answer = requests.post(
+            server.url + path, json=event(), headers={"Origin": origin}, timeout=TIMEOUT_S
+        )
+        assert answer.status_code == 403
+
+
+def test_a_client_that_hangs_up_is_nobody_s_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is said of it."""
+    request = (
+        b"POST /publish_event HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with collector.running(tmp_path / "db") as server:
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as client:
+            client.sendall(request)
+            assert client.recv(100).startswith(b"HTTP/1.1 100")  # the body is waited for
+        assert requests.get(server.url, timeout=TIMEOUT_S).ok  # it was seen to be gone
+    assert capsys.readouterr().err == ""
 
 
 @contextmanager

@@ -9,11 +9,12 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trubrics_instrument.collector import validate
-from trubrics_instrument.collector.security import may_send_from
+from trubrics_instrument.collector.security import may_send
 from trubrics_instrument.collector.validate import InvalidBodyError
 from trubrics_instrument.collector.writer import BusyError
 
@@ -66,10 +67,10 @@ def _endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def publish(request: Request) -> Response:
         origin = request.headers.get("origin")
+        if not may_send(request, has_key=api_key is not None):
+            return _refusal(403, "Pages of this origin may not send events here")
         if origin is None:
             return await take(request)
-        if not may_send_from(origin, has_key=api_key is not None):
-            return _refusal(403, "Pages of this origin may not send events here")
         answer = Response() if request.method == "OPTIONS" else await take(request)
         answer.headers.update({**_CORS, "Access-Control-Allow-Origin": origin})
         return answer
@@ -81,6 +82,8 @@ def _endpoint(
             body = await _read_body(request)
             rows = await run_in_threadpool(read, body)
             added = await asyncio.wrap_future(store.add(rows, len(body)))
+        except ClientDisconnect:
+            return Response(status_code=400)  # to nobody
         except _TooLargeError:
             return _refusal(413, f"The body may have at most {MAX_BODY_BYTES} bytes")
         except InvalidBodyError as error:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ANY_HOST = "*"
+_SITE = "sec-fetch-site"
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -69,19 +70,26 @@ class Guard:
 def is_same_origin(request: Request) -> bool:
     """Return whether a page of this collector sent the form, as far as a browser sent it.
 
-    Every browser names the origin of a POST. What is no browser names none, and carries no
-    login of somebody else either.
+    Every browser names the origin of a POST, or at least from what kind of site it comes. What is
+    no browser names none, and carries no login of somebody else either.
     """
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if origin is None:
+        return request.headers.get(_SITE, "none") in {"none", "same-origin"}
+    return origin.partition("://")[2] == request.headers.get("host")
 
 
-def may_send_from(origin: str, *, has_key: bool) -> bool:
-    """Return whether a page of that origin may send events.
+def may_send(request: Request, *, has_key: bool) -> bool:
+    """Return whether a page may send events from where it is.
 
     Where no key is demanded, only pages of this machine may: any site could fill the file.
     """
-    return has_key or hostname(origin) in LOOPBACK_HOSTS
+    origin = request.headers.get("origin")
+    if has_key:
+        return True
+    if origin is None:
+        return request.headers.get(_SITE) != "cross-site"
+    return hostname(origin) in LOOPBACK_HOSTS
 
 
 def hostname(url: str) -> str | None:
