@@ -14,7 +14,7 @@ from langchain_core.language_models.llms import LLM
 from tests.langchain.driving import assert_nothing_left, turns_told
 from trubrics_instrument import TrubricsCallbackHandler
 from trubrics_instrument._base import shield
-from trubrics_instrument.langchain import observed
+from trubrics_instrument.langchain import observed, stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ def test_a_fault_costs_nothing(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> N
         raise LookupError
 
     shield.set_strict(strict=False)
-    monkeypatch.setattr(observed, "in_stream", fail)
+    monkeypatch.setattr(stack, "in_stream", fail)
     assert ask(run_with("app")) == ANSWER
     assert_told_once(sink)
     assert shield.faults() == {"reading the first piece of an answer": 1}

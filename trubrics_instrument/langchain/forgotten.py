@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from trubrics_instrument.langchain.observed import frames_from
+from trubrics_instrument.langchain.stack import frames_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

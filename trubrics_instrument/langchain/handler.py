@@ -9,7 +9,7 @@ from langchain_core.callbacks.base import BaseCallbackHandler
 from trubrics_instrument import _runtime
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._observing.observer import observer_of
-from trubrics_instrument.langchain import observed, runs
+from trubrics_instrument.langchain import observed, runs, stack
 from trubrics_instrument.langchain.forgotten import tell_forgotten
 from trubrics_instrument.langchain.messages import each, first_text
 from trubrics_instrument.langchain.model import ModelRun, awaiting
@@ -229,7 +229,7 @@ def _end_step(output: Any, about: Mapping[str, Any]) -> runs.Run | None:
     key = observed.key_of(about["run_id"])
     run = runs.leave(key)
     if isinstance(run, RunTurn) and run.key == key:
-        left = observed.left_stream(about["run_id"])
+        left = stack.left_stream(about["run_id"])
         run.ended(output, about.get("inputs"), left=left)
     elif run is not None and run.turn is not None:
         run.turn.step_ended(key, output)

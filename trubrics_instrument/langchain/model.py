@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument._base.shield import shield
 from trubrics_instrument._observing.reader import Answer, Choice, Usage
-from trubrics_instrument.langchain import observed
+from trubrics_instrument.langchain import observed, stack
 from trubrics_instrument.langchain.messages import field, first_text, text_in
 from trubrics_instrument.langchain.origin import UNKNOWN, Origin
 from trubrics_instrument.langchain.outcome import ModelAnswer
@@ -69,7 +69,7 @@ class ModelRun:
             self._first_piece_s = time.perf_counter()
             with shield("reading the first piece of an answer"):
                 after_failure = self.turn is not None and self.turn.has_failed
-                if not after_failure and observed.in_stream():
+                if not after_failure and stack.in_stream():
                     awaiting.pop(self.key, None)
                     return
                 self._pieces_id = first_text([field(field(chunk, "message"), "id")])

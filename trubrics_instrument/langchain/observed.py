@@ -1,4 +1,4 @@
-"""What the code that runs here and now is, told by its stack: above all, an observed model run."""
+"""Which observed run the code that runs here and now belongs to: above all, a model's."""
 
 from __future__ import annotations
 
@@ -6,26 +6,22 @@ import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from trubrics_instrument.langchain.stack import (
+    CALLBACKS,
+    MAX_FRAMES,
+    MODELS,
+    frames_from,
+    module_of,
+    teller,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable
     from types import FrameType
 
-_MAX_FRAMES = 60
-_CALLBACKS = "langchain_core.callbacks.manager"
-_MODELS = "langchain_core.language_models"
-_GRAPHS = "langgraph.pregel"
-# What lies between the start of a run and our handler.
-_TOLD_BY = (_CALLBACKS, "trubrics_instrument.")
-# Whose code holds the callback manager that tells of a start, for as long as the run lasts.
-_HOLDERS = (_MODELS, "langchain_core.tools", "langchain_core.retrievers")
 # Chains that do not tell LangChain where their code runs.
 _OLD_CHAINS = ("langchain_classic.chains.base", "langchain.chains.base")
 _CALLING = frozenset({"_generate", "_stream", "_call", "_agenerate", "_astream", "_acall"})
-
-_TRANSFORM = "_transform_stream_with_config"
-_NEAR_FRAMES = 8
-_STREAMING = frozenset({"stream", "astream"})
-_WHOLE = frozenset({"_generate_with_cache", "_agenerate_with_cache"})
 
 _open: dict[Hashable, None] = {}
 _last_opened: ContextVar[Hashable] = ContextVar("trubrics_model_run", default=None)
@@ -66,7 +62,7 @@ def caller() -> Hashable:
 
     A router or a wrapper answers with what another model says: that is one answer, and no two.
     """
-    return _on_stack(_teller())[0] if _open else None
+    return _on_stack(teller())[0] if _open else None
 
 
 def old_chain() -> Hashable:
@@ -77,89 +73,12 @@ def old_chain() -> Hashable:
     """
     if sys.modules.keys().isdisjoint(_OLD_CHAINS):
         return None
-    for frame in frames_from(_teller(), _MAX_FRAMES):
+    for frame in frames_from(teller(), MAX_FRAMES):
         if module_of(frame) in _OLD_CHAINS:
             run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
             if run_id is not None:
                 return key_of(run_id)
     return None
-
-
-def life_of(run_id: Any) -> Any:
-    """Return the object that goes when the run goes whose start is told here.
-
-    That is the callback manager that tells it, where LangChain's own code holds that and no tracer
-    does; else the id, which is kept by a tracer that is never told of an end.
-    Source: langchain-core 0.3.10 to 1.8.3, `BaseChatModel.agenerate`, `BaseTracer.run_map`.
-    """
-    for frame in frames_from(sys._getframe(1), _NEAR_FRAMES):
-        outer = frame.f_back
-        if outer is not None and module_of(outer).startswith(_HOLDERS):
-            told_by = module_of(frame) == _CALLBACKS
-            return frame.f_locals.get("self", run_id) if told_by else run_id
-    return run_id
-
-
-def in_stream() -> bool:
-    """Whether the app streams the model that tells a piece of its answer here."""
-    for frame in frames_from(sys._getframe(1), _MAX_FRAMES):
-        name = frame.f_code.co_name
-        if name in _WHOLE:
-            return False
-        if name in _STREAMING and module_of(frame).startswith(_MODELS):
-            return True
-    return False
-
-
-def left_stream(run_id: Any) -> bool:
-    """Whether the app left the stream of the run that ends here, before it had all of it.
-
-    LangChain tells such an end as any other, with an output that lacks what was read last. It
-    shows in the generator behind the stream, which has not come to its own end.
-    Source: langchain-core 0.3.10 to 1.8.3, `Runnable._transform_stream_with_config`.
-    """
-    for frame in frames_from(sys._getframe(1), _NEAR_FRAMES):
-        if frame.f_code.co_name == _TRANSFORM:
-            names = frame.f_locals
-            own = getattr(names.get("run_manager"), "run_id", None) == run_id
-            return own and getattr(names.get("iterator"), "gi_frame", None) is not None
-    return False
-
-
-def shows_writes() -> bool:
-    """Whether what starts here is a graph whose nodes show all that they write into its state.
-
-    A workflow of functions has no state, and a node that comes out of a cache reports no run.
-    Source: langgraph 0.2 to 1.2, `CompiledStateGraph`, `Pregel.stream`.
-    """
-    frame = _teller()
-    if frame is None or not module_of(frame).startswith(_GRAPHS):
-        return False
-    graph = frame.f_locals.get("self")
-    return hasattr(graph, "builder") and getattr(graph, "cache", None) is None
-
-
-def frames_from(frame: FrameType | None, most: int) -> Iterator[FrameType]:
-    """Yield a frame and those that called it, the nearest first."""
-    for _ in range(most):
-        if frame is None:
-            return
-        yield frame
-        frame = frame.f_back
-
-
-def module_of(frame: FrameType) -> str:
-    """Return the name of a frame's module; code that was given to `exec` may have any, or none."""
-    name = frame.f_globals.get("__name__")
-    return name if isinstance(name, str) else ""
-
-
-def _teller() -> FrameType | None:
-    """Return the frame that tells our handler of a run."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and module_of(frame).startswith(_TOLD_BY):
-        frame = frame.f_back
-    return frame
 
 
 def _on_stack(frame: FrameType | None) -> tuple[Hashable, bool]:
@@ -169,13 +88,13 @@ def _on_stack(frame: FrameType | None) -> tuple[Hashable, bool]:
     """
     moved = False
     foreign = False
-    for _ in range(_MAX_FRAMES):  # no `frames_from`: this is for each call of a client
+    for _ in range(MAX_FRAMES):  # no `frames_from`: this is for each call of a client
         if frame is None:
             break
         module = module_of(frame)
-        if module == _CALLBACKS:  # somebody else's handler asks a model on its own behalf
+        if module == CALLBACKS:  # somebody else's handler asks a model on its own behalf
             return None, False
-        if frame.f_code.co_name in _CALLING or module.startswith(_MODELS):
+        if frame.f_code.co_name in _CALLING or module.startswith(MODELS):
             run_id = getattr(frame.f_locals.get("run_manager"), "run_id", None)
             if run_id is None:  # a model's own method is given one, or None
                 own = "run_manager" in frame.f_code.co_varnames

@@ -20,12 +20,10 @@ from trubrics_instrument._context.identity import (
     first_of,
 )
 from trubrics_instrument.langchain.messages import field, first_text, mapping
-from trubrics_instrument.langchain.observed import frames_from, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextvars import ContextVar
-    from types import FrameType
 
 SKIP_TAG = "trubrics:skip"
 
@@ -33,13 +31,6 @@ SKIP_TAG = "trubrics:skip"
 _MODEL_KEYS = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
 _NOT_THE_APPS = ("ls_", "lc_", "langgraph_", "checkpoint_", "__")
 _LANGGRAPHS = frozenset({"run_id", "task_id", "graph_id", "assistant_id"})
-_GRAPHS = "langgraph.pregel"
-_RUNNERS = (
-    *(_GRAPHS, "langchain_core.runnables", "langchain_core.language_models"),
-    *("langchain_classic.", "langchain.chains", "langchain.agents"),
-)
-# From a run's start up to who runs it; some of LangChain's own lie between.
-_MAX_FRAMES = 16
 _TOLD_TO_OPENAI = frozenset({"safety_identifier", "user", "conversation"})
 _CLAIMING = frozenset({*USER_KEYS, *THREAD_KEYS})
 
@@ -151,37 +142,6 @@ def claim_of(configurable: Mapping[str, Any], *metadata: Mapping[str, Any]) -> C
     (langgraph#7441).
     """
     return claim_in(configurable, mapping(_config().get("configurable")), *metadata)
-
-
-def configured(frame: FrameType | None) -> tuple[bool, Mapping[str, Any]]:
-    """Return whether a graph starts here, and what the run that starts is configured with.
-
-    Its metadata has not all of it, and nothing else shows it. Source: langgraph 0.2 to 1.2,
-    `Pregel.stream`; langchain-core 0.3.10 to 1.8.3, `Runnable.invoke`, `batch` and the like.
-    """
-    found: Mapping[str, Any] = {}
-    for one in frames_from(frame, _MAX_FRAMES):
-        module = module_of(one)
-        if module.startswith(_RUNNERS):
-            # To make the dict of a frame's locals takes long, where there are many.
-            if not found and "config" in one.f_code.co_varnames:
-                config = mapping(one.f_locals.get("config"))
-                found = mapping(config.get("configurable"))
-            if module.startswith(_GRAPHS):
-                return True, found
-    return False, found
-
-
-def stops_here(frame: FrameType | None) -> bool:
-    """Whether the graph that ends here has not come to its end, but stops at a breakpoint.
-
-    Nothing else shows it. Source: langgraph 0.2 to 1.2, `Pregel.stream`, `PregelLoop.status`.
-    """
-    for one in frames_from(frame, _MAX_FRAMES):
-        if module_of(one).startswith(_GRAPHS):
-            status = field(one.f_locals.get("loop"), "status")
-            return str(status).startswith("interrupt_")
-    return False
 
 
 def claim_in(*told: Mapping[str, Any]) -> Claim:

@@ -11,14 +11,13 @@ from trubrics_instrument._context.identity import first_of
 from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.observer import start_now
 from trubrics_instrument._observing.reader import Asked
-from trubrics_instrument.langchain import observed, runs
+from trubrics_instrument.langchain import observed, runs, stack
 from trubrics_instrument.langchain.asking import Root
 from trubrics_instrument.langchain.messages import each, field, first_text, mapping
 from trubrics_instrument.langchain.model import ModelRun
 from trubrics_instrument.langchain.origin import (
     SKIP_TAG,
     claim_of,
-    configured,
     origin_of,
     own_keys,
     own_properties,
@@ -105,7 +104,7 @@ def start_tool(started: Started, given: Any) -> None:
     call_id = first_text([started.about.get("tool_call_id")])
     told = _runtime.observing()
     tool = ToolRun(started.key, turn, name or "unknown", call_id, time.time(), told)
-    runs.enter_mortal(started.key, tool, observed.life_of(started.run_id))
+    runs.enter_mortal(started.key, tool, stack.life_of(started.run_id))
     if told:
         turn.tool_started(tool)
 
@@ -114,7 +113,7 @@ def start_retriever(started: Started) -> None:
     """Take note of a retriever inside a turn."""
     turn = _turn_of(started)
     if turn is not None:
-        runs.enter_mortal(started.key, Retrieval(turn), observed.life_of(started.run_id))
+        runs.enter_mortal(started.key, Retrieval(turn), stack.life_of(started.run_id))
 
 
 def start_model(started: Started, ask: Callable[[], Question], operation: str) -> None:
@@ -124,7 +123,7 @@ def start_model(started: Started, ask: Callable[[], Question], operation: str) -
     """
     if not started.is_new():
         return
-    around, life = started.around(), observed.life_of(started.run_id)
+    around, life = started.around(), stack.life_of(started.run_id)
     if around is runs.SKIPPED or _only_prepares(started):
         # Left alone means: by the patch of its client as well.
         runs.enter_mortal(started.key, ModelRun(started.key, started.run_id), life)
@@ -223,7 +222,9 @@ def _call_of(
             brings=asked.continues and late is None,
             turn_keys=asked.turn_keys(),
             question=asked.shown,
-            claim=first_of([claim_of(configured(sys._getframe(1))[1], metadata), origin.claim]),
+            claim=first_of(
+                [claim_of(stack.configured(sys._getframe(1))[1], metadata), origin.claim]
+            ),
             previous_id=origin.previous_id,
             metadata=own_properties(metadata) | own_keys(metadata),
             history=asked.history,

@@ -10,7 +10,8 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._conversations.trail import NO_HISTORY, number_of
 from trubrics_instrument._observing.observer import who_asks
 from trubrics_instrument._observing.reader import Asked, TurnKey
-from trubrics_instrument.langchain.origin import claim_in, configured, own_keys, stops_here
+from trubrics_instrument.langchain.origin import claim_in, own_keys
+from trubrics_instrument.langchain.stack import configured, stops_here
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping

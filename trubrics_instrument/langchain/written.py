@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trubrics_instrument import _runtime
-from trubrics_instrument.langchain import observed
 from trubrics_instrument.langchain.interrupts import is_bubble
 from trubrics_instrument.langchain.messages import each, field, fields_in
 from trubrics_instrument.langchain.question import goes_on, is_command
 from trubrics_instrument.langchain.reply import NAMED_ANSWERS, Names
+from trubrics_instrument.langchain.stack import shows_writes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ class Written:
     """
 
     def __init__(self, root: Root, *, asks: bool) -> None:
-        shows = observed.shows_writes()
+        shows = shows_writes()
         self._graph = root.key if shows else _NO_GRAPH
         stood = goes_on(root.given)
         self._goes_on = stood and not asks
