@@ -112,28 +112,38 @@ class Asking:
         put = wordless and not self._decided and self._stop.is_put(claim.thread_id, question)
         resumed = wordless and not put
         asked = typed or question
-        settled = Asked(
-            operation=origin.operation,
-            model=origin.model,
-            provider=origin.provider,
-            text=asked.text,
-            attachments=asked.attachments,
-            continues=asked.continues or resumed,
-            brings=asked.continues and not resumed,
-            turn_keys=(
-                self._stop.turn_keys(claim.thread_id, question, put=put)
-                if wordless
-                else asked.turn_keys()
-            ),
-            question=asked.shown,
+        settled = asked_of(origin, asked, claim, own)._replace(
             told=self._stop.last_told,
-            claim=claim,
-            previous_id=origin.previous_id,
-            metadata=own,
             history=question.history if asked.history is NO_HISTORY else asked.history,
             instructions=question.instructions,
         )
+        if wordless:
+            settled = settled._replace(
+                continues=asked.continues or resumed,
+                brings=asked.continues and not resumed,
+                turn_keys=self._stop.turn_keys(claim.thread_id, question, put=put),
+            )
         return First(settled, origin, question, resumed)
+
+
+def asked_of(origin: Origin, question: Question, claim: Claim, own: Mapping[str, object]) -> Asked:
+    """Return what is asked of a model with this question, and with the app's own metadata."""
+    return Asked(
+        operation=origin.operation,
+        model=origin.model,
+        provider=origin.provider,
+        text=question.text,
+        attachments=question.attachments,
+        continues=question.continues,
+        brings=question.continues,
+        turn_keys=question.turn_keys(),
+        question=question.shown,
+        claim=claim,
+        previous_id=origin.previous_id,
+        metadata=own,
+        history=question.history,
+        instructions=question.instructions,
+    )
 
 
 def _is_late(given: Any) -> bool:

@@ -10,9 +10,8 @@ from trubrics_instrument import _runtime
 from trubrics_instrument._context.identity import first_of
 from trubrics_instrument._observing.call import ModelCall
 from trubrics_instrument._observing.observer import start_now
-from trubrics_instrument._observing.reader import Asked
 from trubrics_instrument.langchain import observed, runs, stack
-from trubrics_instrument.langchain.asking import Root
+from trubrics_instrument.langchain.asking import Root, asked_of
 from trubrics_instrument.langchain.messages import each, field, first_text, mapping
 from trubrics_instrument.langchain.model import ModelRun
 from trubrics_instrument.langchain.origin import (
@@ -204,34 +203,18 @@ def _start_turn(started: Started, given: Any) -> None:
 
 
 def _call_of(
-    started: Started, asked: Question, origin: Origin, late: runs.Late | None
+    started: Started, question: Question, origin: Origin, late: runs.Late | None
 ) -> ModelCall:
     """Return a call of its own; one that comes `late` has the prompt of the turn that is over."""
     metadata, run_id = started.metadata, str(started.run_id)
-    of_turns = started.settings.granularity == "turn"  # else each call has a pair of its own
+    told = claim_of(stack.configured(sys._getframe(1))[1], metadata)
+    own = own_properties(metadata) | own_keys(metadata)
+    asked = asked_of(origin, question, first_of([told, origin.claim]), own)
+    if late is not None:
+        asked = asked._replace(continues=True, brings=False)
+    if started.settings.granularity == "call":  # each has a pair of its own, whoever is asked
+        asked = asked._replace(instructions=None)
     start = start_now(run_id) if late is None else late.start(run_id)
-    call = ModelCall(
-        ResultReader(origin.framework),
-        Asked(
-            operation=origin.operation,
-            model=origin.model,
-            provider=origin.provider,
-            text=asked.text,
-            attachments=asked.attachments,
-            continues=asked.continues or late is not None,
-            brings=asked.continues and late is None,
-            turn_keys=asked.turn_keys(),
-            question=asked.shown,
-            claim=first_of(
-                [claim_of(stack.configured(sys._getframe(1))[1], metadata), origin.claim]
-            ),
-            previous_id=origin.previous_id,
-            metadata=own_properties(metadata) | own_keys(metadata),
-            history=asked.history,
-            instructions=asked.instructions if of_turns else None,
-        ),
-        started.settings.observer,
-        start,
-    )
+    call = ModelCall(ResultReader(origin.framework), asked, started.settings.observer, start)
     call.note({}, origin.model or origin.kind)
     return call
