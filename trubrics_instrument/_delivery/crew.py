@@ -178,7 +178,7 @@ class Crew:
             run.keeper.tend()
         self._hire()
         run.make_room()
-        run.own_up()
+        run.refusals.own_up()
         held = bool(run.queue or run.outbox.waiting() or run.outbox.in_flight())
         run.keeper.warn_of_blackout(holds_events=held or bool(run.keeper.parked()))
 

@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections import deque
-from itertools import count
 from typing import TYPE_CHECKING
 
 from . import lifecycle
@@ -21,7 +20,7 @@ from .options import SenderStats
 from .outbox import Encoded, Outbox
 from .spool import Spool
 from .spool_file import Unavailable
-from .tally import Tally
+from .tally import Refusals, Tally
 
 if TYPE_CHECKING:
     from .options import Prepare, SenderOptions
@@ -63,6 +62,7 @@ class Run:
         self.closed = False
         self.hurrying = 0
         self.tally = Tally(options)
+        self.refusals = Refusals(self.tally)
         self.outbox = Outbox(options)
         self.spool = Spool(options, self.tally, usable=disk)
         self.keeper = Keeper(options, self.outbox, self.spool, self.tally)
@@ -79,11 +79,6 @@ class Run:
         self._crew = Crew(self, options)
         self._lock = threading.Lock()
         self._in_vain_at = -1
-        self._refused = count(1)
-        self._refusals = 0
-        self._late = count(1)
-        self._latecomers = 0
-        self._owned_up = 0
         self._closing = threading.Lock()
         self._all_arrived: bool | None = None
         self._unstarted = [-math.inf]  # when threads may be tried; empty while somebody does
@@ -99,31 +94,23 @@ class Run:
     def admit(self, item: object) -> bool:
         """Decide on an item that found no room, or no threads, or is strict."""
         if self.closed:
-            self._latecomers = next(self._late)
+            self.refusals.too_late()
             return False
         if self.room < 0:
             self.start()
         if self._is_full():
             self._give_way()
         if self._is_full(len(self._securing)):
-            self._refusals = next(self._refused)  # no lock: this may run in a finaliser
+            self.refusals.no_room()
             return False
         if self._options.spool == "strict":
             item = self._secure(item)
             if self.closed and not (isinstance(item, Encoded) and item.row is not None):
-                self._latecomers = next(self._late)
+                self.refusals.too_late()
                 return False
         self.queue.append(item)
         self.bell.ring()
         return True
-
-    def own_up(self) -> None:
-        """Say that events were refused: `put`, which may run in a finaliser, logs nothing."""
-        refusals = self._refusals
-        if refusals > self._owned_up:
-            self._owned_up = refusals
-            text = "Memory is full: the newest events are refused (%d so far). See stats()."
-            self.tally.say(logging.WARNING, "queue_full", text, refusals)
 
     def _give_way(self) -> None:
         """Let the worker have the interpreter for a moment, if that is all that it lacks.
@@ -207,13 +194,10 @@ class Run:
             held = self.outbox.waiting() + self.outbox.in_flight()
             held_bytes = self.outbox.bytes
         counts, dropped, last_error = self.tally.read()
-        # Beside the tally: who refuses takes no lock.
-        refused = {"queue_full": self._refusals, "closed": self._latecomers}
-        dropped |= {reason: number for reason, number in refused.items() if number}
         return SenderStats(
             accepted=self.encoder.accepted(),
             delivered=counts["delivered"],
-            dropped=dropped,
+            dropped=dropped | self.refusals.by_reason(),
             queued=queued + held,
             queued_bytes=held_bytes + int(queued * self.encoder.mean_bytes),
             spooled=self.keeper.parked(),

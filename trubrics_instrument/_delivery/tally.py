@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import Counter
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,3 +84,35 @@ class Tally:
             self._said_at_s[reason] = now
         with suppress(Exception):  # a log handler of the app's that raises
             logger.log(level, text, *values)
+
+
+class Refusals:
+    """Counts what `put` refuses; that may run in a finaliser, so no lock, and no log."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._queue_full = 0
+        self._closed = 0
+        self._tally = tally
+        self._full = count(1)
+        self._late = count(1)
+        self._owned_up = 0
+
+    def no_room(self) -> None:
+        """Count an event for which there was no room."""
+        self._queue_full = next(self._full)
+
+    def too_late(self) -> None:
+        """Count an event that came after the end."""
+        self._closed = next(self._late)
+
+    def by_reason(self) -> dict[str, int]:
+        """Return how many there were."""
+        counts = {"queue_full": self._queue_full, "closed": self._closed}
+        return {reason: number for reason, number in counts.items() if number}
+
+    def own_up(self) -> None:
+        """Say that memory was full; on the worker."""
+        if self._queue_full > self._owned_up:
+            self._owned_up = self._queue_full
+            text = "Memory is full: the newest events are refused (%d so far). See stats()."
+            self._tally.say(logging.WARNING, "queue_full", text, self._owned_up)
