@@ -194,10 +194,13 @@ class Keeper:
         filled = self._overflowing and self._outbox.bytes > self._options.max_memory_bytes / 4
         if self._gate.in_trouble_for_s() <= TROUBLE_S and not filled:
             return
-        with self._outbox.changed:
-            may_go = self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
-        if not may_go and self._outbox.waiting():
+        if not self._may_go() and self._outbox.waiting():
             self._take_over(self.park)
+
+    def _may_go(self) -> bool:
+        """Tell whether a lane would be let through to the host now."""
+        with self._outbox.changed:
+            return self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
 
     def _save(self) -> None:
         """Have what waits for a silent host on disk as well, should the process be killed."""
@@ -219,9 +222,7 @@ class Keeper:
     def _replay(self, now: float) -> None:
         if now < self._replay_at_s or self._overflowing or self.closing:
             return
-        with self._outbox.changed:
-            may_go = self._gate.wait_s(in_flight=bool(self._outbox.in_flight())) == 0.0
-        if not may_go or self._outbox.waiting() >= self._options.max_batch:
+        if not self._may_go() or self._outbox.waiting() >= self._options.max_batch:
             return
         if not self._parked and not is_there(self._spool.file.path):
             self._replay_at_s = now + self._options.look_s
