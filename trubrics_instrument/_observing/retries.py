@@ -77,24 +77,35 @@ class Retries:
         Two anonymous users who ask the same are two: without a name, only the code that failed
         can try again.
         """
-        key, last = self._retry_key(), scope.last_turn()
+        last = scope.last_turn()
+        key = self._failed_key(last)
+        failed = self._turns.failed(key)
+        if failed is None:
+            return key, None
+        nameless = not any(self._claim)
+        if failed is not last and (nameless or self._is_at_another_place(failed.thread_id)):
+            return key, None
+        return key, None if self._is_overcome_elsewhere(failed) else failed
+
+    def _failed_key(self, last: Turn | None) -> RetryKey:
+        """Return the name under which this failed, if it did: its history may be another by now.
+
+        It may be shorter, or have what the failed turn had come to at its end: the call of a tool.
+        """
+        key = self._retry_key()
         if last is not None and self._is_shortened(last.failed_as):
             key = last.failed_as
-        # What the failed turn had come to may stand before the question now: the call of a tool.
         begun = self._place.turn if self._place else None
         if begun is not None and _is_same_question(begun.failed_as, key):
             key = begun.failed_as
-        failed = self._turns.failed(key)
-        nameless = not any(self._claim)
-        if failed is None:
-            return key, None
-        if failed is not last and (nameless or self._is_at_another_place(failed.thread_id)):
-            return key, None
-        if failed.failed_for_all is not None:
-            names, prompt_id = failed.failed_for_all
-            if Failures(self._threads.board).is_overcome(names[0], prompt_id):
-                return key, None
-        return key, failed
+        return key
+
+    def _is_overcome_elsewhere(self, failed: Turn) -> bool:
+        """Whether another process has tried it again by now."""
+        if failed.failed_for_all is None:
+            return False
+        names, prompt_id = failed.failed_for_all
+        return Failures(self._threads.board).is_overcome(names[0], prompt_id)
 
     def _is_at_another_place(self, thread_id: str | None) -> bool:
         """Whether the question is seen to be asked in another conversation than one that failed."""
@@ -147,7 +158,7 @@ class Retries:
         alone = history.begins or history.opening in {self._text, self._asked.text}
         return alone and not history.tail
 
-    def _is_shortened(self, failed: RetryKey | None) -> bool:
+    def _is_shortened(self, failed: RetryKey | None) -> TypeGuard[RetryKey]:
         """Whether this asks, with less of its history, what has just failed: it was too long."""
         shorter = self._opens() or self._asked.history.is_shortened
         alone = shorter and self._asked.previous_id is None

@@ -17,7 +17,7 @@ from trubrics_instrument._observing.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from trubrics_instrument._observing.reader import Asked
     from trubrics_instrument._observing.retries import Posed, Retries
@@ -107,19 +107,12 @@ class WhichTurn:
         """Return the turn that waits for what this call brings.
 
         The ids of tool calls are not unique on every host, so the answer that it goes on from is
-        asked first, where it is named, and then the turn of the code that runs here: somebody else
-        may have asked the same at the same time.
+        asked first, where it is named, and then what waits here.
         """
-        previous_id = self._asked.previous_id
-        keys = self._asked.turn_keys
+        previous_id, keys = self._asked.previous_id, self._asked.turn_keys
         names = names_of(keys, self._claim, self._typed, wide=previous_id is not None)
         latest = bool(keys) and keys[0].latest  # whichever code has begun it
-        last: Turn | None = None if latest else scope.last_turn()
-        awaited: frozenset[Hashable] = last.awaited if last else frozenset()
-        found = (last if name in awaited else self._turns.find(name) for name in names)
-        own = next(filter(None, found), None)
-        if own is None and not awaited.isdisjoint(names_without_text(keys, self._claim)):
-            own = last
+        own = self._continued_here(names, None if latest else scope.last_turn())
         told = self._turns.answer(previous_id)
         prompt_id = told.prompt_id if told else None
         if own is None:
@@ -131,6 +124,19 @@ class WhichTurn:
         if prompt_id is None:
             return own or self._continued_by_id()
         return own if own and own.prompt_id == prompt_id else new_turn(prompt_id)
+
+    def _continued_here(self, names: Iterable[Hashable], last: Turn | None) -> Turn | None:
+        """Return the turn that waits in this process; first, that of the code that runs here.
+
+        Somebody else may have asked the same at the same time.
+        """
+        awaited: frozenset[Hashable] = last.awaited if last else frozenset()
+        found = (last if name in awaited else self._turns.find(name) for name in names)
+        own = next(filter(None, found), None)
+        if own is None:
+            without_text = names_without_text(self._asked.turn_keys, self._claim)
+            return None if awaited.isdisjoint(without_text) else last
+        return own
 
     def _continued_by_id(self) -> Turn | None:
         """Return the turn of the tool call whose result comes, whatever question comes with it.
