@@ -134,6 +134,11 @@ def _likeliest(output: Any, turn: Known) -> Reply | None:
     if found:  # the same as before: behind the question in the messages, or else told last
         behind = _reply(fields_in(output).get("messages"))
         return behind or max(found, key=lambda one: turn.told_at(one.text or "") or 0)
+    return _nameless(output, turn)
+
+
+def _nameless(output: Any, turn: Known) -> Reply | None:
+    """Return what a model has said, under whatever name; of one without words, what it has made."""
     spoken = _spoken_in(output) if turn.said else ()
     said = next((text for text in turn.said if text in spoken), None)
     if said is None and turn.wordless:
