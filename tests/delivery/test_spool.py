@@ -103,6 +103,7 @@ def test_a_file_that_is_not_ours_is_not_written_to(
         spool.file.path.symlink_to(target)
     else:
         target.rename(spool.file.path)
+        _give_away(spool.file.path)
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     there = sorted(tmp_path.iterdir())
     with pytest.raises(Unavailable):
@@ -110,6 +111,29 @@ def test_a_file_that_is_not_ours_is_not_written_to(
     assert sorted(tmp_path.iterdir()) == there
     assert {path.stat().st_size for path in there} == {0}
     assert [line for line in caplog.messages if why in line] == caplog.messages != []
+    spool.close()
+
+
+def test_a_file_of_the_folders_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems name one owner for all; and root may look at everybody's."""
+    spool = _spool(tmp_path)
+    spool.file.path.touch()
+    _give_away(spool.file.path)
+    spool.renew()
+    spool.file.close()
+    _give_away(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    spool.renew()
+    spool.close()
+
+
+def test_a_file_that_may_keep_what_is_deleted_is_set_aside(tmp_path: Path) -> None:
+    """A trigger of somebody's would copy what people write."""
+    spool = _spool(tmp_path)
+    with closing(connect(spool.file.path, "http://127.0.0.1:9")) as db:
+        db.execute("CREATE TRIGGER keep AFTER DELETE ON event BEGIN SELECT 1; END")
+    spool.renew()
+    assert (len(list(tmp_path.glob("*.corrupt-*"))), _rows(spool, "owner")) == (1, 1)
     spool.close()
 
 
@@ -662,6 +686,13 @@ def _count(server: FaultyServer, folder: Path, query: str) -> int:
 def _rows(spool: Spool, table: str = "event") -> int:
     with closing(sqlite3.connect(spool.file.path)) as db:
         return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def _give_away(path: Path) -> None:
+    """Make a file another user's."""
+    if os.geteuid():
+        pytest.skip("only root can give a file to somebody")
+    os.chown(path, 65534, 65534)
 
 
 def _spool(folder: Path, **options: Any) -> Spool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -41,6 +42,8 @@ def is_there(path: Path) -> bool:
 def make_private(path: Path) -> None:
     """Make a file, or see that the one that is there is this user's own, and for nobody else.
 
+    Whoever owns the folder may own the file too: they could put any file in its place, and some
+    network file systems name one owner for all.
     It is not opened: to close it would take away the locks that SQLite has on it in this process.
     Source: sqlite.org, "How To Corrupt An SQLite Database File", 2.2.
 
@@ -55,10 +58,11 @@ def make_private(path: Path) -> None:
         if not stat.S_ISREG(there.st_mode):
             raise PermissionError(errno.EPERM, "It is no regular file", str(path)) from None
         me = os.geteuid() if hasattr(os, "geteuid") else there.st_uid  # Windows has no such users
-        if me not in {there.st_uid, _ROOT}:
+        if there.st_uid not in {me, path.parent.stat().st_uid} and me != _ROOT:
             raise PermissionError(errno.EPERM, "It belongs to another user", str(path)) from None
-        if there.st_mode & _OTHERS and me == there.st_uid:
-            path.chmod(0o600)
+        if there.st_mode & _OTHERS:
+            with contextlib.suppress(OSError):  # a file system may have no modes
+                path.chmod(0o600)
 
 
 def _absolute(folder: str) -> Path:

@@ -75,6 +75,8 @@ def connect(path: Path, host: str, timeout_s: float = BUSY_S) -> sqlite3.Connect
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA secure_delete = ON")  # prompts are personal data
         db.executescript(SCHEMA)
+        if db.execute("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
+            raise sqlite3.DatabaseError("it may keep what is deleted")  # noqa: TRY301
         db.execute("INSERT OR IGNORE INTO about VALUES ('host', ?)", (host,))
     except BaseException:
         db.close()
