@@ -101,6 +101,6 @@ def _is_last(message: Message) -> bool:
 
 def _header(scope: MutableMapping[str, Any], name: str) -> str | None:
     wanted = name.lower().encode("latin-1", "replace")
-    found = (value for key, value in scope["headers"] if key.lower() == wanted)
-    value: bytes | None = next(found, None)
-    return None if value is None else value.decode("latin-1")
+    found: list[bytes] = [value for key, value in scope["headers"] if key.lower() == wanted]
+    # All in one, as WSGI's servers do it: the first may be the client's, and the last the proxy's.
+    return b",".join(found).decode("latin-1") if found else None

@@ -58,6 +58,22 @@ async def test_the_last_words_come_after_the_delivery() -> None:
     assert arrived == [("lifespan.startup.complete", 0), ("lifespan.shutdown.complete", 1)]
 
 
+async def test_a_header_that_comes_twice_names_neither() -> None:
+    """A client cannot be somebody else by sending what the proxy sends too; as in WSGI."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        told.append(said().user_id)
+
+    async def send(message: Any) -> None:
+        """Take a message."""
+
+    told: list[str | None] = []
+    twice = {"type": "http", "headers": [(b"x-user", b"bob"), (b"X-User", b"ada")]}
+    for scope in (twice, http(x_user="ada"), http()):
+        await TrubricsMiddleware(app, user_id="X-User")(scope, receive, send)
+    assert told == ["bob,ada", "ada", None]
+
+
 async def ended_by_its_server(shut_down: Callable[[], object] = str) -> None:
     """Run an app from the start to the end of its server, with `shut_down` as the last it does."""
 
