@@ -105,7 +105,7 @@ def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
     """A directory is no file."""
     assert fails("--port", "0", "--db", str(tmp_path)) == (
-        f"Cannot open {tmp_path}: Is a directory\n"
+        f"Cannot open {tmp_path}: It is no regular file\n"
     )
 
 
