@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai_wire import Answer, ToolCall, chat_completion
 
-from tests.openai.asking import client_of
+from tests.openai.asking import client_of, needs
 from tests.replies import json_reply
 from tests.told import told
 from trubrics_instrument import (
@@ -57,6 +57,7 @@ def test_another_host_without_a_key() -> None:
     patch_openai(host="https://a.example/api/")
 
 
+@needs("responses")
 def test_a_server_that_quotes_the_question_in_its_codes(sink: Sink, server: Loopback) -> None:
     """With `capture="metadata"` no word of it leaves, in whichever field the server puts it."""
     configure(host=sink.host, capture="metadata")
