@@ -138,6 +138,13 @@ class _Recorded:
         if "_recording" in self.__dict__:
             self._recording.leave(quiet=True)
 
+    def _over(self, error: BaseException) -> None:
+        """Tell what the next piece raised: that there is none, or a failure."""
+        if isinstance(error, (StopIteration, StopAsyncIteration)):
+            self._recording.finish()
+        elif not _is_read(self._inner):
+            self._recording.fail(error)
+
 
 class Pieces(_Recorded):
     """The iterator of a stream."""
@@ -151,12 +158,8 @@ class Pieces(_Recorded):
     def __next__(self) -> Any:
         try:
             piece = self._next()
-        except StopIteration:
-            self._recording.finish()
-            raise
         except BaseException as error:
-            if not _is_read(self._inner):
-                self._recording.fail(error)
+            self._over(error)
             raise
         self._recording.take(piece)
         return piece
@@ -174,12 +177,8 @@ class AsyncPieces(_Recorded):
     async def __anext__(self) -> Any:
         try:
             piece = await self._next()
-        except StopAsyncIteration:
-            self._recording.finish()
-            raise
         except BaseException as error:
-            if not _is_read(self._inner):
-                self._recording.fail(error)
+            self._over(error)
             raise
         self._recording.take(piece)
         return piece
