@@ -218,7 +218,11 @@ async def aflush(timeout_s: float = 5.0) -> bool:
 
 
 def shutdown(timeout_s: float = 3.0) -> bool:
-    """Deliver what is left, and accept nothing more until `configure()` is called again."""
+    """Deliver what is left, and accept nothing more until `configure()` is called again.
+
+    Returns:
+        Whether all of it arrived within the time; else the rest waits on disk, if it may.
+    """
     senders = _runtime.state().senders  # and not those of a `configure()` that comes in between
     senders.closed = True
     deadline = time.monotonic() + timeout_s

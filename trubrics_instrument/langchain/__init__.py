@@ -1,4 +1,12 @@
-"""LangChain: one question, one answer, whatever runs in between."""
+"""LangChain: one question, one answer, whatever runs in between.
+
+A callback (`handler.py`) leads by `start.py` to a run, which `runs.py` keeps until its end: one of
+a model (`model.py`), of a tool (`tools.py`), or a root run, which is a turn (`turn.py`). What a
+turn asks is settled in `asking.py` (read by `question.py`, of whom by `origin.py`), how it ended in
+`outcome.py` (read by `reply.py`; of one that was left, `parts.py` knows what it had come to). Where
+graphs stop and go on is in `waiting.py`, `interrupts.py` and `written.py`. What no callback tells,
+the stack does: `stack.py`, `observed.py`.
+"""
 
 from __future__ import annotations
 
