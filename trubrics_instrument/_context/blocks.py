@@ -13,7 +13,6 @@ from trubrics_instrument._context.scope import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,24 +63,14 @@ class context:  # noqa: N801 - used as a statement, like `suppress`
         scope.enter(self, self._said)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         scope.leave(self)
 
     async def __aenter__(self) -> context:
         return self.__enter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return `function`, run inside this context each time that it is called."""

@@ -17,7 +17,6 @@ from trubrics_instrument._base.shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
 
 
 _MOST_FOR_GOOD = 100  # an app may call `patch_openai()` with every request
@@ -82,12 +81,7 @@ class Patch(ABC):
         self._cover()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             elsewhere = self._last(lambda runner: runner.is_gone) or self._last(lambda _: True)
             ended = self._own_block() or elsewhere
