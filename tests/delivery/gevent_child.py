@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -23,5 +24,24 @@ def main(url: str, spool_dir: str) -> None:
         assert sender.put(n)
 
 
+def fork(url: str, spool_dir: str) -> None:
+    """Fork in a greenlet, whose end in the child is nobody else's."""
+    from tests.delivery.children import COUNT, new_sender
+
+    sender = new_sender(url, "auto", spool_dir)
+    parent, runs = os.getpid(), list[object]()
+
+    def work() -> int:
+        child = os.fork()
+        runs.append(sender._run)
+        return child
+
+    child = gevent.spawn(work).get()
+    if os.getpid() != parent:
+        sent = all(map(sender.put, range(COUNT))) and sender.flush(10)
+        os._exit(0 if sent and runs == [sender._run] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    {"main": main, "fork": fork}[sys.argv[1]](*sys.argv[2:])

@@ -202,10 +202,12 @@ def test_delivery_waits_only_in_ways_that_greenlets_know() -> None:
 
 
 @_needs("gevent")
-def test_under_gevents_monkey_patch_everything_arrives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["main", "fork"])
+def test_under_gevents_monkey_patch_everything_arrives(tmp_path: Path, program: str) -> None:
     """Threads are greenlets then, and nobody notices."""
     with FaultyServer() as server:
-        command = [sys.executable, "-m", "tests.delivery.gevent_child", server.url, str(tmp_path)]
+        module = [sys.executable, "-m", "tests.delivery.gevent_child"]
+        command = [*module, program, server.url, str(tmp_path)]
         subprocess.run(
             command,
             cwd=ROOT,

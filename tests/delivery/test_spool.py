@@ -26,6 +26,7 @@ from tests.delivery.senders import sending, wait_until
 from tests.homeless import be_homeless
 from trubrics_instrument._delivery import Outgoing, SenderOptions
 from trubrics_instrument._delivery.outbox import Encoded
+from trubrics_instrument._delivery.set_aside import KEPT
 from trubrics_instrument._delivery.spool import Spool
 from trubrics_instrument._delivery.spool_file import SpoolFile, Unavailable, connect, spool_path
 from trubrics_instrument._delivery.tally import Tally
@@ -531,6 +532,21 @@ def test_what_was_set_aside_goes_at_the_age_of_events(tmp_path: Path) -> None:
     spool.file.tidy()
     assert not aside.exists()
     assert {path.name for path in tmp_path.glob("*.corrupt-*")} == others
+    spool.close()
+
+
+def test_a_disk_that_damages_files_again_and_again_is_not_filled(tmp_path: Path) -> None:
+    """The last that were set aside stay, for a human to look at."""
+    now = [1000.0]
+    spool = _spool(tmp_path, wall_clock=lambda: now[0])
+    for _ in range(KEPT + 1):
+        spool.file.path.write_bytes(b"no database" * 1000)
+        spool.renew()
+        spool.file.close()
+        now[0] += 1.0
+    spool.file.tidy()
+    kept = sorted(path.name.split("-")[1] for path in tmp_path.glob("*.corrupt-*"))
+    assert kept == [str(1001 + number) for number in range(KEPT)]
     spool.close()
 
 

@@ -17,6 +17,7 @@ from tests.openai.asking import MODES, Mode, client_of, close_client, pieces, se
 from tests.replies import Gate, Reply, chat_stream, json_reply
 from tests.told import told
 from trubrics_instrument import context, flush, patch_openai, stats
+from trubrics_instrument._observing.stream import AsyncPieces, Pieces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -307,6 +308,16 @@ async def test_a_very_long_stream(mode: Mode, sink: Sink, server: Loopback) -> N
     generation = told(sink, 2)[1]
     assert generation["text_truncated"] is True
     assert generation["$text"] == ("word " * 10_000)[:20_000]
+
+
+def test_what_was_never_made_whole_goes_without_a_sound() -> None:
+    """Ctrl-C may come while it is made; what a destructor raises then would be shown."""
+    shown: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", shown.append)
+        for kind in (Pieces, AsyncPieces):
+            kind.__new__(kind)
+    assert shown == []
 
 
 async def test_time_runs_out_between_two_pieces(sink: Sink, server: Loopback) -> None:

@@ -279,6 +279,17 @@ def test_local_takes_nothing_else_for_a_collector(server: Loopback, reply: Reply
     assert not beside.takes_events(server.url)
 
 
+def test_local_shows_no_login_to_who_listens(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of ~/.netrc are for others."""
+    (tmp_path / "netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server.always(json_reply({}))
+    assert not beside.takes_events(server.url)
+    assert [request.headers.get("authorization") for request in server.requests] == [None]
+
+
 def test_local_without_the_extra_is_one_clear_line(server: Loopback) -> None:
     """What is missing for a collector is named before the app starts."""
     without = (

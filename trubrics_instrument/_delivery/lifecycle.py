@@ -126,7 +126,8 @@ def _close_all(*_: object, **__: object) -> None:
 
 
 def _before_fork() -> None:
-    _held.forked_in_thread = threading.current_thread() is not threading.main_thread()
+    # By their ids: `current_thread()` would make an object for a thread that is not Python's.
+    _held.forked_in_thread = threading.get_ident() != threading.main_thread().ident
     for mortal in _all[:]:
         with shield("preparing for a fork"):
             if mortal.before_fork():
@@ -140,10 +141,10 @@ def _go_on_in_parent() -> None:
 
 
 def _begin_in_forked_child() -> None:
+    _begin_in_child()
     # Where greenlets stand in for threads, the end of one means nothing.
     if _held.forked_in_thread and threading.local.__module__ == "_thread":
         _held.end = _End()
-    _begin_in_child()
 
 
 def _begin_in_child() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+KEPT = 3
 _NAME = re.compile(r"[0-9a-f]{16}\.sqlite\.corrupt-(\d{1,12})-\d+")
 
 
@@ -24,9 +25,10 @@ def aside_since_s(path: Path) -> int | None:
 
 
 def forget(path: Path, before_s: float) -> None:
-    """Delete what was set aside of this spool before then: it holds what people wrote."""
+    """Delete what was set aside of this spool before then, or too often: people wrote it."""
     with contextlib.suppress(OSError):
-        for each in path.parent.iterdir():
-            since_s = aside_since_s(each)
-            if since_s is not None and since_s < before_s and each.name.startswith(path.name):
+        own = [each for each in path.parent.iterdir() if each.name.startswith(path.name)]
+        dated = [(since_s, each) for each in own if (since_s := aside_since_s(each)) is not None]
+        for index, (since_s, each) in enumerate(sorted(dated, reverse=True)):
+            if index >= KEPT or since_s < before_s:
                 each.unlink(missing_ok=True)

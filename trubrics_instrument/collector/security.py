@@ -84,9 +84,9 @@ def may_send(request: Request, *, has_key: bool) -> bool:
 
     Where no key is demanded, only pages of this machine may: any site could fill the file.
     """
-    origin = request.headers.get("origin")
     if has_key:
         return True
+    origin = request.headers.get("origin")
     if origin is None:
         return request.headers.get(_SITE) != "cross-site"
     return hostname(origin) in LOOPBACK_HOSTS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from trubrics_instrument._base.hosts import COLLECTOR_PORT, LOOPBACK, proxies_to
+from trubrics_instrument._base.hosts import COLLECTOR_PORT, LOOPBACK, no_login, proxies_to
 from trubrics_instrument.collector.cli import default_db, missing_extra
 
 _PROBE_TIMEOUT_S = 2.0
@@ -49,7 +49,11 @@ def takes_events(url: str) -> bool:
     try:
         # An empty array changes nothing, and only a collector says that it stored none of it.
         answer = requests.post(
-            f"{url}/publish_events", json=[], timeout=_PROBE_TIMEOUT_S, proxies=proxies_to(url)
+            f"{url}/publish_events",
+            json=[],
+            timeout=_PROBE_TIMEOUT_S,
+            proxies=proxies_to(url),
+            auth=no_login,
         )
         return bool(answer.json() == _STORED_NOTHING)
     except (requests.RequestException, ValueError):
